@@ -1,0 +1,255 @@
+"""Configuration: defaults, then `helios.toml`, then `HELIOS__SECTION__KEY`, then command-line options.
+
+One frozen object per component; unknown keys are refused. The environment is read only here. Secrets (API keys, database
+passwords) come from the environment alone and never enter the objects that are shown or hashed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tomllib
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from helios.errors import ConfigError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DeskConfig(_Section):
+    """What is traded and with how much."""
+
+    symbols: tuple[str, ...] = ()
+    decision_timeframe: Literal["1m", "5m", "15m"] = "5m"
+    initial_cash_quote: Decimal = Decimal(100_000)
+    symbols_per_actor: int = Field(1, ge=1)
+    gather_deadline_ms: int = Field(1_500, ge=10)
+    candle_close_grace_ms: int = Field(150, ge=0)
+    max_data_age_s: float = Field(5.0, gt=0)
+
+
+class VenueConfig(_Section):
+    """Where market data come from."""
+
+    name: str = "sandbox"
+    rest_url: str = ""
+    ws_url: str = ""
+    speed: float = Field(60.0, gt=0)
+    rest_timeout_s: float = Field(10.0, gt=0)
+    rest_requests_per_s: float = Field(20.0, gt=0)
+    silence_timeout_s: float = Field(5.0, gt=0)
+
+
+class SandboxConfig(_Section):
+    """The built-in exchange."""
+
+    port: int = Field(0, ge=0, le=65535)
+    seed: int = 7
+    flow_strength: float = Field(1.0, ge=0)
+
+
+class ModelConfig(_Section):
+    """Which model predicts and how."""
+
+    version: str = "starter"
+    registry_dir: str = ""
+    num_gpus: float = Field(0.0, ge=0)
+    num_threads: int = Field(1, ge=1)
+    deadline_ms: int = Field(2_000, ge=10)
+
+
+class RiskConfig(_Section):
+    """Tier 3. Percentages are fractions; money is quote currency. See the decisions page for sources."""
+
+    profile: Literal["conservative", "moderate", "aggressive", "swing", "live-starter"] = "moderate"
+    min_confidence: float = Field(0.55, ge=0, le=1)
+    kelly_multiplier: float = Field(0.25, gt=0, le=1)
+    volatility_reference: float = Field(0.02, gt=0)
+    regime_caps: tuple[float, float, float, float] = (0.20, 0.15, 0.10, 0.05)
+    stop_daily_volatilities: float = Field(2.0, gt=0)
+    reward_to_risk: float = Field(2.0, gt=0)
+    timeout_h: float = Field(24.0, gt=0)
+    trailing_activate_pct: float = Field(0.02, ge=0)
+    trailing_pct: float = Field(0.01, ge=0)
+    round_trip_cost_pct: float = Field(0.003, ge=0)
+    garch_refit_h: float = Field(4.0, gt=0)
+    garch_min_returns: int = Field(500, ge=100)
+    garch_max_returns: int = Field(8_640, ge=100)
+    ewma_lambda: float = Field(0.94, gt=0, lt=1)
+    max_leverage: float = Field(3.0, ge=1)
+
+
+class LimitConfig(_Section):
+    """Checked before every order. Fractions of equity unless the name says otherwise."""
+
+    max_drawdown: float = 0.15
+    max_daily_loss: float = 0.05
+    max_position: float = 0.20
+    max_sector: float = 0.60
+    max_correlation: float = 0.90
+    warn_correlation: float = 0.70
+    max_open_positions: int = 10
+    max_portfolio_leverage: float = 3.0
+    max_entries_per_day: int = 20
+    min_entry_interval_s: float = 300.0
+    max_consecutive_losses: int = 5
+    max_volatility_ratio: float = 3.0
+    max_price_deviation: float = 0.05
+    min_notional_quote: Decimal = Decimal(10)
+    max_notional_quote: Decimal = Decimal(100_000)
+    balance_cushion: float = 0.05
+    max_data_age_s: float = 5.0
+
+
+class ReviewConfig(_Section):
+    """Tier 4."""
+
+    reviewer: Literal["auto", "rules", "anthropic"] = "auto"
+    model: str = "claude-sonnet-4-5"
+    deadline_s: float = Field(3.0, gt=0)
+    on_failure: Literal["rules", "reject", "proceed"] = "rules"
+    daily_cost_cap_usd: float = Field(5.0, ge=0)
+
+
+class PortfolioConfig(_Section):
+    """Tier 5."""
+
+    risk_aversion: float = Field(2.5, gt=0)
+    tau: float = Field(0.025, gt=0)
+    max_position: float = Field(0.20, gt=0, le=1)
+    max_sector: float = Field(0.60, gt=0, le=1)
+    cost_pct: float = Field(0.0015, ge=0)
+    min_trade_quote: Decimal = Decimal(50)
+    covariance_days: int = Field(90, ge=10)
+    rebalance_drift: float = Field(0.05, gt=0)
+
+
+class ExecutionConfig(_Section):
+    """Paper broker and ledger."""
+
+    slippage_pct: float = Field(0.0005, ge=0)
+    default_half_spread_bps: float = Field(2.0, ge=0)
+    taker_fee: Decimal = Decimal("0.001")
+
+
+class ApiConfig(_Section):
+    """HTTP and WebSocket API."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    push_interval_ms: int = Field(500, ge=50)
+
+
+class StoreConfig(_Section):
+    """State directory and buffers. The database address comes from DATABASE_URL, else the embedded server is used."""
+
+    state_dir: str = ".helios"
+    candle_buffer: int = Field(10_000, ge=1)
+    trade_buffer: int = Field(1_000, ge=1)
+    flush_interval_ms: int = Field(500, ge=10)
+
+
+class HeliosConfig(_Section):
+    """Everything a run depends on."""
+
+    desk: DeskConfig = DeskConfig()
+    venue: VenueConfig = VenueConfig()
+    sandbox: SandboxConfig = SandboxConfig()
+    model: ModelConfig = ModelConfig()
+    risk: RiskConfig = RiskConfig()
+    limits: LimitConfig = LimitConfig()
+    review: ReviewConfig = ReviewConfig()
+    portfolio: PortfolioConfig = PortfolioConfig()
+    execution: ExecutionConfig = ExecutionConfig()
+    api: ApiConfig = ApiConfig()
+    store: StoreConfig = StoreConfig()
+
+    def digest(self) -> str:
+        """Return a short hash of every value; stored with each run."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+
+ENV_PREFIX = "HELIOS__"
+
+
+def load_config(
+    path: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> HeliosConfig:
+    """Merge defaults, file, environment and overrides into one validated object.
+
+    Parameters
+    ----------
+    path : Path or None
+        TOML file; None reads `helios.toml` in the working directory where there is one.
+    env : mapping or None
+        Environment; None reads the process's own.
+    overrides : mapping or None
+        `{"section.key": value}`; None values are ignored.
+
+    Raises
+    ------
+    ConfigError
+        With one line that names the first wrong key.
+    """
+    tree = _read_file(path)
+    for name, value in (os.environ if env is None else env).items():
+        if name.startswith(ENV_PREFIX):
+            _put(tree, [part.lower() for part in name.removeprefix(ENV_PREFIX).split("__")], _parse(value), name)
+    for dotted, value in (overrides or {}).items():
+        if value is not None:
+            _put(tree, dotted.split("."), value, dotted)
+    try:
+        return HeliosConfig.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        kind = "unknown configuration key" if first["type"] == "extra_forbidden" else first["msg"]
+        raise ConfigError(f"{kind}: {key}") from None
+
+
+def database_url(env: Mapping[str, str] | None = None) -> str | None:
+    """Return DATABASE_URL where it is set."""
+    return (os.environ if env is None else env).get("DATABASE_URL") or None
+
+
+def anthropic_api_key(env: Mapping[str, str] | None = None) -> str | None:
+    """Return ANTHROPIC_API_KEY where it is set."""
+    return (os.environ if env is None else env).get("ANTHROPIC_API_KEY") or None
+
+
+def _read_file(path: Path | None) -> dict[str, Any]:
+    chosen = path or Path("helios.toml")
+    if not chosen.exists():
+        if path is not None:
+            raise ConfigError(f"configuration file not found: {path}")
+        return {}
+    try:
+        return tomllib.loads(chosen.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {chosen}: {error}") from None
+
+
+def _put(tree: dict[str, Any], keys: list[str], value: Any, source: str) -> None:
+    if len(keys) != 2:
+        raise ConfigError(f"{source} does not name section and key")
+    section = tree.setdefault(keys[0], {})
+    if not isinstance(section, dict):
+        raise ConfigError(f"unknown configuration key: {keys[0]}")
+    section[keys[1]] = value
+
+
+def _parse(text: str) -> Any:
+    """Read an environment value as TOML where it is valid TOML, else as plain text."""
+    try:
+        return tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text

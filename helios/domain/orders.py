@@ -1,0 +1,172 @@
+"""Orders, fills, positions, exits and account views. Money is Decimal, in quote currency unless named otherwise."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from decimal import Decimal
+
+from helios.domain.enums import ExitReason, OrderStatus, Side
+from helios.domain.market import MarketSnapshot
+
+
+def client_order_id(decision_id: str, leg: str) -> str:
+    """Return the venue-safe id of one leg of one decision: the same decision can never become two orders.
+
+    Matches VALR's `^[0-9a-zA-Z-]{0,50}$` and the 36-character limit of other venues.
+    """
+    return "hx-" + hashlib.sha256(f"{decision_id}|{leg}".encode()).hexdigest()[:28]
+
+
+@dataclass(frozen=True, slots=True)
+class ExitRule:
+    """How a new position will be left. Fractions of the entry price; times in ns. NaN or 0 switches a rule off."""
+
+    stop_loss_pct: float
+    take_profit_pct: float
+    trailing_activate_pct: float
+    trailing_pct: float
+    timeout_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class OrderIntent:
+    """An order that the portfolio tier wants; `quantity_base` is positive and on the lot grid."""
+
+    client_order_id: str
+    decision_id: str
+    symbol: str
+    side: Side
+    quantity_base: Decimal
+    reference_price: Decimal
+    reduce_only: bool
+    leg: str
+    leverage: float
+    ts_event: int
+    exit_rule: ExitRule | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRecord:
+    """One row of the ledger."""
+
+    client_order_id: str
+    decision_id: str
+    symbol: str
+    side: Side
+    quantity_base: Decimal
+    reference_price: Decimal
+    reduce_only: bool
+    leg: str
+    leverage: float
+    status: OrderStatus
+    filled_base: Decimal
+    average_price: Decimal
+    fee_quote: Decimal
+    ts_event: int
+    ts_updated: int
+    epoch: int
+    reason: str = ""
+    deny_codes: tuple[str, ...] = ()
+    exit_rule: ExitRule | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Our execution. `fee` is in `fee_currency` as the broker reports it; `fee_quote` is its value in quote currency."""
+
+    fill_id: str
+    client_order_id: str
+    symbol: str
+    side: Side
+    quantity_base: Decimal
+    price: Decimal
+    fee: Decimal
+    fee_currency: str
+    fee_quote: Decimal
+    ts_event: int
+
+
+@dataclass(frozen=True, slots=True)
+class PositionView:
+    """A position as others see it: signed quantity, average entry, last mark."""
+
+    symbol: str
+    quantity_base: Decimal
+    average_price: Decimal
+    mark_price: Decimal
+    realised_pnl_quote: Decimal
+    unrealised_pnl_quote: Decimal
+    opened_at: int
+    leverage: float
+    decision_id: str
+    stop_price: float
+    target_price: float
+    expires_at: int
+
+    @property
+    def notional_quote(self) -> Decimal:
+        """Absolute marked value."""
+        return abs(self.quantity_base) * self.mark_price
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSnapshot:
+    """The account marked to market at `ts_event`. Drawdown and daily loss are positive fractions."""
+
+    ts_event: int
+    equity_quote: Decimal
+    cash_quote: Decimal
+    peak_equity_quote: Decimal
+    day_start_equity_quote: Decimal
+    realised_pnl_quote: Decimal
+    unrealised_pnl_quote: Decimal
+    fees_quote: Decimal
+    drawdown: float
+    daily_loss: float
+    positions: tuple[PositionView, ...]
+    entries_today: int
+    consecutive_losses: int
+    last_entry_at: tuple[tuple[str, int], ...]
+    closed_trades: int
+    winning_trades: int
+
+    def position(self, symbol: str) -> PositionView | None:
+        """The open position in `symbol`, if any."""
+        return next((p for p in self.positions if p.symbol == symbol), None)
+
+
+@dataclass(frozen=True, slots=True)
+class ExitPlan:
+    """What the symbol's own state watches for one open position."""
+
+    position_id: str
+    symbol: str
+    side: Side
+    entry_price: float
+    stop_price: float
+    target_price: float
+    trailing_activate_pct: float
+    trailing_pct: float
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExitTriggered:
+    """A stop, trailing stop, target or time-out fired at `trigger_price`."""
+
+    position_id: str
+    symbol: str
+    reason: ExitReason
+    trigger_price: float
+    ts_event: int
+    market: MarketSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class OrderOutcome:
+    """What became of an intent: its record and its fills so far."""
+
+    record: OrderRecord
+    fills: tuple[Fill, ...] = ()

@@ -1,0 +1,69 @@
+"""What the execution engine asks of its ledger and its broker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from helios.domain.market import MarketSnapshot
+from helios.domain.orders import AccountSnapshot, Fill, OrderRecord
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """The part of the account that fills alone cannot rebuild."""
+
+    peak_equity_quote: str
+    day: str
+    day_start_equity_quote: str
+
+
+class LedgerStore(Protocol):
+    """The write-ahead ledger. Every write carries the writer's epoch and fails with FencedError if a newer one exists."""
+
+    async def acquire_epoch(self, owner: str) -> int:
+        """Take trading over: return an epoch above all earlier ones and lock out their writers."""
+        ...
+
+    async def commit_intents(self, records: Sequence[OrderRecord], epoch: int) -> list[bool]:
+        """Insert records (PENDING, or REJECTED with deny codes) in one transaction; False where the id was there already."""
+        ...
+
+    async def advance(self, records: Sequence[OrderRecord], fills: Sequence[Fill], epoch: int) -> None:
+        """In one transaction update orders, append their status events and insert fills (a known fill id is ignored)."""
+        ...
+
+    async def order(self, client_order_id: str) -> OrderRecord | None: ...
+
+    async def open_orders(self) -> list[OrderRecord]: ...
+
+    async def fills(self) -> list[tuple[OrderRecord, Fill]]:
+        """All fills in the order in which they were committed, each with its order."""
+        ...
+
+    async def fills_of(self, client_order_id: str) -> list[Fill]: ...
+
+    async def save_account(self, snapshot: AccountSnapshot, epoch: int) -> None: ...
+
+    async def load_account(self) -> AccountState | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerReport:
+    """What the broker says of one order: its new record and any new fills."""
+
+    record: OrderRecord
+    fills: tuple[Fill, ...]
+
+
+class Broker(Protocol):
+    """Sends orders. A TransportError means the outcome is unknown: ask `status` before anything is sent again."""
+
+    async def send(self, record: OrderRecord, market: MarketSnapshot) -> BrokerReport: ...
+
+    async def status(self, record: OrderRecord) -> BrokerReport | None:
+        """None: the broker has never seen this client order id."""
+        ...
+
+    async def cancel(self, record: OrderRecord) -> BrokerReport: ...

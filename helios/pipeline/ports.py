@@ -1,0 +1,123 @@
+"""What the decision cycle asks of each tier.
+
+The same cycle runs over these ports in one process (backtest, parity tests) and over Ray actors (the desk). All methods take
+and return the frozen values of helios.domain, one batch of symbols at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from helios.domain.decisions import (
+    DecisionTrace,
+    FeatureWindow,
+    NoTrade,
+    Prediction,
+    TradePlan,
+    Verdict,
+    VolatilityForecast,
+)
+from helios.domain.events import Mark
+from helios.domain.market import MarketSnapshot
+from helios.domain.orders import AccountSnapshot, ExitPlan, ExitTriggered, OrderIntent, OrderOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolContext:
+    """The part of a feature window that the tiers after the model need."""
+
+    symbol: str
+    bar_time: int
+    close: float
+    volume_quote: float
+    market: MarketSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class RiskRequest:
+    """One bar close for tier 3; `contexts` has every symbol of the bar, `predictions` those with one."""
+
+    bar_time: int
+    predictions: tuple[Prediction, ...]
+    contexts: Mapping[str, SymbolContext]
+    account: AccountSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class RiskResponse:
+    """One plan or refusal per prediction, in the same order, and the forecasts they rest on."""
+
+    plans: tuple[TradePlan | NoTrade, ...]
+    forecasts: Mapping[str, VolatilityForecast]
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewRequest:
+    """The plans of one bar for tier 4, in order."""
+
+    bar_time: int
+    plans: tuple[TradePlan, ...]
+    predictions: Mapping[str, Prediction]
+    account: AccountSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class AllocationRequest:
+    """Approved or shrunk plans of one bar with their verdicts (same order) for tier 5. REJECT never gets here."""
+
+    bar_time: int
+    plans: tuple[TradePlan, ...]
+    verdicts: tuple[Verdict, ...]
+    contexts: Mapping[str, SymbolContext]
+    account: AccountSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class AllocationResponse:
+    """One intent or refusal per plan, in the same order, and the weights they come from (plain JSON, for the trace)."""
+
+    intents: tuple[OrderIntent | NoTrade, ...]
+    weights: Mapping[str, float]
+    solver_status: str
+
+
+class PredictionTier(Protocol):
+    async def predict(self, windows: Sequence[FeatureWindow]) -> list[Prediction]: ...
+
+
+class RiskTier(Protocol):
+    async def plan(self, request: RiskRequest) -> RiskResponse: ...
+
+
+class ReviewTier(Protocol):
+    async def review(self, request: ReviewRequest) -> list[Verdict]: ...
+
+
+class PortfolioTier(Protocol):
+    async def allocate(self, request: AllocationRequest) -> AllocationResponse: ...
+
+
+class ExecutionTier(Protocol):
+    async def account(self, marks: Sequence[Mark]) -> AccountSnapshot:
+        """Mark to market (in the given order) and return the account."""
+        ...
+
+    async def submit(self, intents: Sequence[OrderIntent], markets: Mapping[str, MarketSnapshot]) -> list[OrderOutcome]:
+        """Check, commit and send; one outcome per intent. Repeating an intent returns its first outcome."""
+        ...
+
+    async def exits(self, triggers: Sequence[ExitTriggered]) -> list[OrderOutcome]:
+        """Close positions whose exit fired; a repeated trigger does nothing."""
+        ...
+
+    async def exit_plans(self) -> list[ExitPlan]:
+        """What the symbols must watch now."""
+        ...
+
+
+class TraceSink(Protocol):
+    async def record(self, traces: Sequence[DecisionTrace], forecasts: Sequence[VolatilityForecast]) -> None:
+        """Keep traces; a decision id is stored once."""
+        ...

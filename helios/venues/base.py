@@ -1,0 +1,62 @@
+"""What a venue offers to the symbol actors, live or recorded."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from helios.clock import VenueClock
+from helios.domain.enums import Timeframe
+from helios.domain.market import Bar, BookUpdate, Instrument, Trade, VenueCandle
+
+
+@dataclass(frozen=True, slots=True)
+class FeedStatus:
+    """A change of the connection: CONNECTED (after (re)subscription), DISCONNECTED, or ERROR with a reason."""
+
+    status: str
+    detail: str
+    ts_init: int
+
+
+FeedEvent = Trade | BookUpdate | VenueCandle | FeedStatus
+
+
+class MarketVenue(Protocol):
+    """A live venue's public data. Every method raises TransportError or VenueError."""
+
+    async def instruments(self) -> list[Instrument]: ...
+
+    async def clock(self) -> VenueClock: ...
+
+    async def candles(self, symbol: str, timeframe: Timeframe, start_ns: int, end_ns: int) -> list[VenueCandle]:
+        """Closed candles with start_ns <= open_time < end_ns, oldest first, empty buckets included."""
+        ...
+
+    def stream(self, symbols: Sequence[str]) -> AsyncIterator[FeedEvent]:
+        """Yield events for ever, reconnecting with back-off; each outage shows as a FeedStatus."""
+        ...
+
+    async def request_book(self, symbol: str) -> None:
+        """Ask for a fresh book snapshot on the stream (after a sequence gap or a wrong checksum)."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class ReplaySource(Protocol):
+    """Recorded data of one symbol, read forward only."""
+
+    @property
+    def instrument(self) -> Instrument: ...
+
+    @property
+    def start_ns(self) -> int: ...
+
+    @property
+    def end_ns(self) -> int: ...
+
+    def read_until(self, until_ns: int) -> Sequence[Bar | Trade | BookUpdate]:
+        """Return everything that had become known by `until_ns` (bars: close time <= until), in order, once."""
+        ...
