@@ -1,0 +1,137 @@
+"""ExecutionActor: the only one that talks to a broker. Order-sending methods are never retried by Ray.
+
+Killed: a new incarnation takes a new epoch (the old one can no longer write), reloads the ledger, asks the broker about every
+open order and goes on. Database away: no entry is sent; exits go out and are journalled to disk. Fenced by a newer incarnation:
+this process ends at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import asyncpg
+
+from actors.base import DeskSpec, HeliosActor
+from helios.domain.enums import EngineState
+from helios.domain.events import Mark
+from helios.domain.market import Instrument, MarketSnapshot
+from helios.domain.orders import AccountSnapshot, ExitPlan, ExitTriggered, OrderIntent, OrderOutcome
+from helios.errors import FencedError
+from helios.execution.engine import ExecutionEngine
+from helios.execution.paper import PaperBroker
+from helios.pipeline.checks import make_check
+from helios.pipeline.engine_state import allows_entries
+from helios.portfolio.accounting import Account
+from helios.store.engine_store import EngineStore
+from helios.store.journal import ExitJournal
+from helios.store.ledger import PostgresLedger
+from helios.store.pool import open_pool
+
+
+class ExecutionActor(HeliosActor):
+    """Own the ledger, the broker and the account."""
+
+    name = "execution"
+
+    def __init__(self, spec: DeskSpec, instruments: Mapping[str, Instrument]) -> None:
+        super().__init__(spec)
+        self.instruments = dict(instruments)
+        self._pool: asyncpg.Pool | None = None
+        self._engine: ExecutionEngine | None = None
+        self._turn = asyncio.Lock()
+        self.orders = 0
+        self.fills = 0
+        self.denied = 0
+        self.exits_done = 0
+
+    async def on_start(self) -> None:
+        self._pool = await open_pool(self.spec.dsn, max_size=2)
+        stored = await EngineStore(self._pool).load_state()
+        self._engine = ExecutionEngine(
+            store=PostgresLedger(self._pool),
+            broker=PaperBroker(self.config.execution, self.instruments),
+            account=Account(self.config.desk.initial_cash_quote, 0),
+            instruments=self.instruments,
+            check=make_check(self.config.limits, self.instruments),
+            owner=f"{self.spec.run_id}:{os.getpid()}",
+            journal=ExitJournal(self.spec.state_dir),
+        )
+        if stored is not None:
+            self._engine.set_trading(allows_entries(EngineState(stored.state)))
+        await self._guarded(self._engine.start())
+
+    async def account(self, marks: Sequence[Mark]) -> AccountSnapshot:
+        """Mark to market in the given order and return the account."""
+        await self.ready()
+        async with self._turn:
+            return self._core.account_snapshot(marks)
+
+    async def mark(self, marks: Sequence[Mark]) -> None:
+        """Mark to market."""
+        await self.account(marks)
+
+    async def submit(
+        self, intents: Sequence[OrderIntent], markets: Mapping[str, MarketSnapshot]
+    ) -> list[OrderOutcome]:
+        """Check, commit and send; see ExecutionEngine.submit."""
+        await self.ready()
+        async with self._turn:
+            return self._count(await self._guarded(self._core.submit(intents, markets)))
+
+    async def exits(self, triggers: Sequence[ExitTriggered]) -> list[OrderOutcome]:
+        """Close positions whose exit fired; repeating a trigger does nothing."""
+        await self.ready()
+        async with self._turn:
+            outcomes = await self._guarded(self._core.exits(triggers))
+        self.exits_done += len(outcomes)
+        return self._count(outcomes)
+
+    async def exit_plans(self) -> list[ExitPlan]:
+        """Return what the symbols must watch now."""
+        await self.ready()
+        return self._core.account.exit_plans()
+
+    async def set_trading(self, allowed_entries: bool) -> None:
+        """Allow or deny new positions; exits always pass."""
+        await self.ready()
+        self._core.set_trading(allowed_entries)
+
+    async def flatten(self, markets: Mapping[str, MarketSnapshot], reason: str) -> list[str]:
+        """Close everything; return the symbols that are still open."""
+        await self.ready()
+        async with self._turn:
+            return list(await self._guarded(self._core.flatten(markets, reason)))
+
+    @property
+    def _core(self) -> ExecutionEngine:
+        assert self._engine is not None
+        return self._engine
+
+    def _count(self, outcomes: list[OrderOutcome]) -> list[OrderOutcome]:
+        self.orders += len(outcomes)
+        self.fills += sum(len(o.fills) for o in outcomes)
+        self.denied += sum(bool(o.record.deny_codes) for o in outcomes)
+        return outcomes
+
+    async def _guarded(self, awaitable: Any) -> Any:
+        try:
+            return await awaitable
+        except FencedError as error:
+            self.log.critical("fenced: %s", error)
+            os._exit(75)
+
+    async def on_stop(self) -> None:
+        if self._pool is not None:
+            await self._pool.close()
+
+    def details(self) -> dict[str, Any]:
+        return {
+            "orders": self.orders,
+            "fills": self.fills,
+            "denied": self.denied,
+            "exits": self.exits_done,
+            "epoch": self._core.epoch,
+        }

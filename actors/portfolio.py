@@ -1,0 +1,62 @@
+"""PortfolioActor: tier 5 over one PortfolioDesk. Killed: hourly closes come back from the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import asyncpg
+import numpy as np
+
+from actors.base import DeskSpec, HeliosActor
+from helios.domain.enums import Timeframe
+from helios.domain.market import Instrument
+from helios.pipeline.ports import AllocationRequest, AllocationResponse
+from helios.pipeline.symbol import HOURS_KEPT, SymbolHistory
+from helios.portfolio.tier import PortfolioDesk
+from helios.store.pool import open_pool
+from helios.store.recorder import load_closes
+
+
+class PortfolioActor(HeliosActor):
+    """Fit approved plans into the whole."""
+
+    name = "portfolio"
+
+    def __init__(self, spec: DeskSpec, instruments: Mapping[str, Instrument]) -> None:
+        super().__init__(spec)
+        self.desk = PortfolioDesk(spec.config.portfolio, spec.config.risk, instruments)
+        self._seeded: set[str] = set()
+        self._pool: asyncpg.Pool | None = None
+        self.allocations = 0
+
+    async def on_start(self) -> None:
+        self._pool = await open_pool(self.spec.dsn, max_size=1)
+
+    async def seed(self, histories: Sequence[SymbolHistory]) -> None:
+        """Learn the past of symbols that become tradable."""
+        await self.ready()
+        for history in histories:
+            self.desk.seed(history.symbol, history.hourly_times, history.hourly_closes, history.turnover_quote)
+            self._seeded.add(history.symbol)
+
+    async def allocate(self, request: AllocationRequest) -> AllocationResponse:
+        """Turn approved plans into order intents."""
+        await self.ready()
+        await self._reseed([s for s in sorted(request.contexts) if s not in self._seeded], request.bar_time)
+        self.allocations += 1
+        return self.desk.allocate(request)
+
+    async def _reseed(self, symbols: Sequence[str], bar_time: int) -> None:
+        for symbol in symbols:
+            assert self._pool is not None
+            times, closes = await load_closes(self._pool, symbol, Timeframe.H1, HOURS_KEPT, before=bar_time)
+            self.desk.seed(symbol, times, closes, float(np.nan))
+            self._seeded.add(symbol)
+
+    async def on_stop(self) -> None:
+        if self._pool is not None:
+            await self._pool.close()
+
+    def details(self) -> dict[str, Any]:
+        return {"allocations": self.allocations, "seeded": sorted(self._seeded)}

@@ -1,0 +1,166 @@
+"""The tier ports over Ray handles: same calls as in process, Ray's errors turned into ours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.serve.handle import DeploymentHandle
+
+from helios.domain.decisions import DecisionTrace, FeatureWindow, Prediction, VolatilityForecast
+from helios.domain.enums import Action
+from helios.domain.events import Mark
+from helios.domain.market import MarketSnapshot
+from helios.domain.orders import AccountSnapshot, ExitPlan, ExitTriggered, OrderIntent, OrderOutcome
+from helios.errors import HeliosError, ModelUnavailableError, TransportError
+from helios.pipeline.ports import AllocationRequest, AllocationResponse, ReviewRequest, RiskRequest, RiskResponse
+from helios.domain.decisions import Verdict
+from helios.pipeline.symbol import SymbolHistory, SymbolStep
+
+T = TypeVar("T")
+
+
+async def call(awaitable: Awaitable[T], timeout_s: float, what: str) -> T:
+    """Await a remote answer under a deadline.
+
+    Raises
+    ------
+    HeliosError
+        The callee's own error, where it raised one of ours.
+    TransportError
+        The callee is dead, restarting or silent: the effect of the call is unknown.
+    """
+    try:
+        return await asyncio.wait_for(awaitable, timeout_s)
+    except TimeoutError:
+        raise TransportError(f"{what}: no answer within {timeout_s:g} s") from None
+    except RayTaskError as error:
+        cause = error.cause if isinstance(error.cause, HeliosError) else None
+        raise (cause or TransportError(f"{what}: {error.cause!r}")) from None
+    except RayActorError:
+        raise TransportError(f"{what}: the actor is down or restarting") from None
+    except RayError as error:
+        raise TransportError(f"{what}: {type(error).__name__}") from None
+
+
+class RemotePrediction:
+    """Tier 2 over the Serve deployment: one call for all symbols of a bar."""
+
+    def __init__(self, handle: DeploymentHandle, deadline_s: float) -> None:
+        self._handle = handle
+        self._deadline_s = deadline_s
+
+    async def predict(self, windows: Sequence[FeatureWindow]) -> list[Prediction]:
+        values = np.stack([w.values for w in windows])
+        try:
+            answer = await call(self._ask(values), self._deadline_s, "predictor")
+        except TransportError as error:
+            raise ModelUnavailableError(str(error)) from None
+        return [_prediction(w, answer, i) for i, w in enumerate(windows)]
+
+    async def _ask(self, values: np.ndarray) -> dict[str, Any]:
+        return await self._handle.predict_batch.remote(values)  # type: ignore[no-any-return]
+
+
+def _prediction(window: FeatureWindow, answer: Mapping[str, Any], row: int) -> Prediction:
+    probabilities = tuple(float(p) for p in answer["probabilities"][row])
+    best = int(np.argmax(probabilities))
+    return Prediction(
+        symbol=window.symbol,
+        bar_time=window.bar_time,
+        action=Action(best),
+        confidence=probabilities[best],
+        probabilities=probabilities,  # type: ignore[arg-type]
+        attention=tuple(float(a) for a in answer["attention"][row]),  # type: ignore[arg-type]
+        model_version=str(answer["model_version"]),
+    )
+
+
+class RemoteTier:
+    """A tier behind an actor handle. Order-sending calls are never retried here or by Ray."""
+
+    def __init__(self, handle: Any, name: str, deadline_s: float) -> None:
+        self._handle = handle
+        self._name = name
+        self._deadline_s = deadline_s
+
+    def _call(self, method: str, *args: Any) -> Awaitable[Any]:
+        return call(getattr(self._handle, method).remote(*args), self._deadline_s, self._name)
+
+
+class RemoteRisk(RemoteTier):
+    async def plan(self, request: RiskRequest) -> RiskResponse:
+        return await self._call("plan", request)  # type: ignore[no-any-return]
+
+
+class RemoteReview(RemoteTier):
+    async def review(self, request: ReviewRequest) -> list[Verdict]:
+        return await self._call("review", request)  # type: ignore[no-any-return]
+
+
+class RemotePortfolio(RemoteTier):
+    async def allocate(self, request: AllocationRequest) -> AllocationResponse:
+        return await self._call("allocate", request)  # type: ignore[no-any-return]
+
+
+class RemoteExecution(RemoteTier):
+    async def account(self, marks: Sequence[Mark]) -> AccountSnapshot:
+        return await self._call("account", list(marks))  # type: ignore[no-any-return]
+
+    async def submit(
+        self, intents: Sequence[OrderIntent], markets: Mapping[str, MarketSnapshot]
+    ) -> list[OrderOutcome]:
+        return await self._call("submit", list(intents), dict(markets))  # type: ignore[no-any-return]
+
+    async def exits(self, triggers: Sequence[ExitTriggered]) -> list[OrderOutcome]:
+        return await self._call("exits", list(triggers))  # type: ignore[no-any-return]
+
+    async def exit_plans(self) -> list[ExitPlan]:
+        return await self._call("exit_plans")  # type: ignore[no-any-return]
+
+
+class RemoteTraces(RemoteTier):
+    async def record(self, traces: Sequence[DecisionTrace], forecasts: Sequence[VolatilityForecast]) -> None:
+        await self._call("record_traces", list(traces), list(forecasts))
+
+
+class RemoteSeeds:
+    """Tiers 3 and 5 are told a symbol's past together."""
+
+    def __init__(self, handles: Sequence[tuple[str, Any]], deadline_s: float) -> None:
+        self._handles = handles
+        self._deadline_s = deadline_s
+
+    async def seed(self, histories: Sequence[SymbolHistory]) -> None:
+        await asyncio.gather(
+            *(call(h.seed.remote(list(histories)), self._deadline_s, name) for name, h in self._handles)
+        )
+
+
+class RemoteSymbols:
+    """All symbol actors, asked together; used by the lockstep replay."""
+
+    def __init__(self, handles: Sequence[tuple[tuple[str, ...], Any]], deadline_s: float) -> None:
+        self._handles = handles
+        self._deadline_s = deadline_s
+
+    async def advance(self, until_ns: int, plans: Sequence[ExitPlan]) -> list[SymbolStep]:
+        answers = await asyncio.gather(
+            *(
+                call(h.advance.remote(until_ns, [p for p in plans if p.symbol in symbols]), self._deadline_s, symbols[0])
+                for symbols, h in self._handles
+            )
+        )
+        return sorted((step for answer in answers for step in answer), key=lambda s: s.symbol)
+
+    async def histories(self, symbols: Sequence[str]) -> list[SymbolHistory]:
+        answers = await asyncio.gather(
+            *(
+                call(h.histories.remote([s for s in owned if s in symbols]), self._deadline_s, owned[0])
+                for owned, h in self._handles
+            )
+        )
+        return [history for answer in answers for history in answer]

@@ -1,0 +1,88 @@
+"""Plain JSON views of the account and the tiers, for the API and the dashboard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from helios.domain.orders import AccountSnapshot, PositionView
+
+TIERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("data", "Data", ("symbol:", "recorder")),
+    ("prediction", "Prediction", ("signal",)),
+    ("risk", "Risk", ("risk",)),
+    ("review", "Review", ("review",)),
+    ("portfolio", "Portfolio", ("portfolio",)),
+    ("execution", "Execution", ("execution",)),
+)
+
+
+def account_view(account: AccountSnapshot) -> dict[str, Any]:
+    """Return the account with money as decimal strings."""
+    return {
+        "equity": str(account.equity_quote),
+        "cash": str(account.cash_quote),
+        "peak_equity": str(account.peak_equity_quote),
+        "day_start_equity": str(account.day_start_equity_quote),
+        "realised_pnl": str(account.realised_pnl_quote),
+        "unrealised_pnl": str(account.unrealised_pnl_quote),
+        "fees": str(account.fees_quote),
+        "drawdown": account.drawdown,
+        "daily_loss": account.daily_loss,
+        "closed_trades": account.closed_trades,
+        "winning_trades": account.winning_trades,
+        "entries_today": account.entries_today,
+        "consecutive_losses": account.consecutive_losses,
+        "positions": [position_view(p) for p in account.positions],
+    }
+
+
+def position_view(position: PositionView) -> dict[str, Any]:
+    """Return one position; P&L percent is of the entry value."""
+    cost = abs(position.quantity_base) * position.average_price
+    return {
+        "symbol": position.symbol,
+        "side": "LONG" if position.quantity_base > 0 else "SHORT",
+        "quantity": str(abs(position.quantity_base)),
+        "average_price": str(position.average_price),
+        "mark_price": str(position.mark_price),
+        "notional": str(position.notional_quote),
+        "unrealised_pnl": str(position.unrealised_pnl_quote),
+        "unrealised_pnl_pct": float(position.unrealised_pnl_quote / cost) if cost else 0.0,
+        "stop_price": position.stop_price,
+        "target_price": position.target_price,
+        "expires_at": position.expires_at,
+        "opened_at": position.opened_at,
+        "leverage": position.leverage,
+        "decision_id": position.decision_id,
+    }
+
+
+def tier_views(status: Mapping[str, Mapping[str, Any]], restarts: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Return one row per tier. A tier nobody has heard from is `unknown`, never assumed healthy."""
+    latency = status.get("signal", {}).get("latency_ms", {})
+    rows = []
+    for tier, title, prefixes in TIERS:
+        members = {n: s for n, s in status.items() if n.startswith(prefixes)}
+        rows.append(
+            {
+                "id": tier,
+                "name": title,
+                "status": _tier_status(members),
+                "members": len(members),
+                "restarts": sum(restarts.get(n, 0) for n in members),
+                "errors": sum(int(s.get("faults", 0)) for s in members.values()),
+                "latency_ms": latency.get(tier, {}),
+            }
+        )
+    return rows
+
+
+def _tier_status(members: Mapping[str, Mapping[str, Any]]) -> str:
+    if not members:
+        return "unknown"
+    healthy = sum(bool(s.get("healthy")) for s in members.values())
+    if healthy == 0:
+        return "offline"
+    stale = any(symbol.get("is_stale") for s in members.values() for symbol in s.get("symbols", []))
+    return "healthy" if healthy == len(members) and not stale else "degraded"

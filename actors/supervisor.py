@@ -1,0 +1,326 @@
+"""Supervisor: the one writer of the engine's state, the health loop, the kill switch, and the snapshot everybody shows.
+
+A component that does not answer is reported as such until its next answer; Ray restarts it, the ping makes it load its state.
+Killed itself: the stored state is loaded again; trading goes on meanwhile, since no tier waits for the Supervisor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from actors.base import DeskSpec, HeliosActor
+from actors.metrics import AccountMetrics
+from actors.remote import call
+from actors.snapshot import account_view, tier_views
+from helios.domain.enums import EngineState, TradingMode
+from helios.domain.events import EngineEvent
+from helios.domain.orders import AccountSnapshot
+from helios.errors import HeliosError, RejectedError
+from helios.pipeline.engine_state import allows_entries, next_mode, next_state, resumed_state
+from helios.risk.limits import TradingState, trading_state
+from helios.store.engine_store import EngineStore
+from helios.store.pool import open_pool
+
+HEALTH_INTERVAL_S = 0.5
+PING_TIMEOUT_S = 3.0
+EQUITY_INTERVAL_S = 1.0
+KILL_SWITCH = ".kill_switch"
+
+
+class Supervisor(HeliosActor):
+    """Own the engine state.
+
+    Parameters
+    ----------
+    spec : DeskSpec
+    components : sequence of str
+        Names of the actors to watch.
+    peers : callable
+        Returns a named actor's handle.
+    about : mapping
+        What does not change during the run (venue, model card, currency ...), shown in the snapshot.
+    """
+
+    name = "supervisor"
+
+    def __init__(
+        self, spec: DeskSpec, components: Sequence[str], peers: Callable[[str], Any], about: Mapping[str, Any]
+    ) -> None:
+        super().__init__(spec)
+        self._components = tuple(components)
+        self._peers = peers
+        self._about = dict(about)
+        self.state = EngineState.STOPPED
+        self.mode = TradingMode.PAPER
+        self._store: EngineStore | None = None
+        self._account: AccountSnapshot | None = None
+        self._status: dict[str, dict[str, Any]] = {}
+        self._pids: dict[str, int] = {}
+        self._restarts: dict[str, int] = {}
+        self._equity: deque[tuple[int, float]] = deque(maxlen=600)
+        self._orders: list[dict[str, Any]] = []
+        self._turn = asyncio.Lock()
+        self._metrics: AccountMetrics | None = None
+        self._emergency_left: list[str] = []
+        self._beat = time.time()
+
+    async def on_start(self) -> None:
+        pool = await open_pool(self.spec.dsn, max_size=2)
+        self._store = EngineStore(pool)
+        stored = await self._store.load_state()
+        if stored is not None:
+            self.state, self.mode = EngineState(stored.state), TradingMode(stored.mode)
+        self._metrics = AccountMetrics()
+        self.spawn(self._health(), "health")
+        self.spawn(self._watch_kill_switch(), "kill-switch")
+
+    # ---- commands ------------------------------------------------------------------------------------------------------
+
+    async def begin(self) -> str:
+        """Start trading, or stay paused or halted if that is how the last run ended."""
+        await self.ready()
+        wanted = resumed_state(self.state)
+        async with self._turn:
+            self.state = EngineState.STOPPED
+            await self._go(EngineState.STARTING, "start")
+            await self._go(wanted, "start")
+        return self.state.value
+
+    async def pause(self) -> str:
+        """Open nothing new; exits go on."""
+        return await self._command(EngineState.PAUSED, "pause")
+
+    async def resume(self) -> str:
+        """Trade again after a pause or while reducing."""
+        await self.ready()
+        if self.state is EngineState.EMERGENCY_STOP:
+            raise RejectedError("the emergency stop must be cleared first (helios emergency-stop --clear)")
+        if (Path(self.spec.state_dir) / KILL_SWITCH).exists():
+            raise RejectedError("the kill switch file is still there")
+        return await self._command(EngineState.RUNNING, "resume")
+
+    async def emergency_stop(self, reason: str) -> dict[str, Any]:
+        """Cancel, flatten, verify flat; stay halted until cleared. Returns what is still open."""
+        await self.ready()
+        async with self._turn:
+            await self._go(EngineState.EMERGENCY_STOP, reason)
+            self._emergency_left = await self._flatten(reason)
+        return {"state": self.state.value, "still_open": self._emergency_left}
+
+    async def clear(self) -> str:
+        """Acknowledge an emergency stop: the engine is then paused, not trading."""
+        await self.ready()
+        if self.state is not EngineState.EMERGENCY_STOP:
+            raise RejectedError(f"nothing to clear: the engine is {self.state.value}")
+        return await self._command(EngineState.PAUSED, "emergency stop cleared")
+
+    async def set_mode(self, mode: str, confirmation: str = "") -> str:
+        """Switch between PAPER and LIVE."""
+        await self.ready()
+        try:
+            wanted = TradingMode(mode.upper())
+        except ValueError:
+            raise RejectedError(f"unknown mode {mode!r}: paper or live") from None
+        async with self._turn:
+            self.mode = next_mode(wanted, confirmation, self._live_blockers())
+            await self._persist("mode", f"mode {self.mode.value}")
+        return self.mode.value
+
+    async def finish(self) -> None:
+        """Record a clean stop; a pause or an emergency stop is remembered for the next start."""
+        await self.ready()
+        async with self._turn:
+            remembered = self.state if self.state in (EngineState.PAUSED, EngineState.EMERGENCY_STOP) else None
+            await self._go(EngineState.STOPPED, "stop")
+            if remembered is not None:
+                self.state = remembered
+                await self._persist("state", "remembered for the next start")
+
+    async def _command(self, wanted: EngineState, reason: str) -> str:
+        await self.ready()
+        async with self._turn:
+            await self._go(wanted, reason)
+        return self.state.value
+
+    async def _go(self, wanted: EngineState, reason: str) -> None:
+        before = self.state
+        self.state = next_state(before, wanted)
+        try:
+            await call(
+                self._peers("execution").set_trading.remote(allows_entries(self.state)), PING_TIMEOUT_S, "execution"
+            )
+        except HeliosError as error:
+            self.log.warning("execution not told yet: %s", error)
+        await self._persist("state", f"{before.value} -> {self.state.value}: {reason}")
+
+    async def _persist(self, kind: str, message: str) -> None:
+        assert self._store is not None
+        self.log.info("%s", message)
+        severity = "CRITICAL" if self.state is EngineState.EMERGENCY_STOP else "INFO"
+        try:
+            await self._store.save_state(self.state.value, self.mode.value)
+            code = "EMERGENCY_STOP_ACTIVATED" if self.state is EngineState.EMERGENCY_STOP else kind.upper()
+            await self._store.add_event(EngineEvent(code, severity, self.name, message, self.market_time_ns, {}))
+        except HeliosError as error:
+            self.faults += 1
+            self.log.warning("state not stored: %s", error)
+
+    async def _flatten(self, reason: str) -> list[str]:
+        markets = {}
+        for name in self._components:
+            if name.startswith("symbol:"):
+                try:
+                    answers = await call(self._peers(name).markets.remote(), PING_TIMEOUT_S, name)
+                except HeliosError as error:
+                    self.log.warning("no market: %s", error)
+                    continue
+                markets |= {m.symbol: m for m in answers if m.last > 0}
+        try:
+            return list(await call(self._peers("execution").flatten.remote(markets, reason), 10.0, "execution"))
+        except HeliosError as error:
+            self.log.error("flatten failed: %s", error)
+            return ["unknown"]
+
+    def _live_blockers(self) -> list[str]:
+        return ["no live broker is configured in this version: paper trading only"]
+
+    # ---- health --------------------------------------------------------------------------------------------------------
+
+    async def _health(self) -> None:
+        last_equity = 0.0
+        while True:
+            await asyncio.gather(*(self._ping(name) for name in self._components))
+            await self._mark_account()
+            if time.time() - last_equity >= EQUITY_INTERVAL_S and self._account is not None:
+                last_equity = time.time()
+                await self._keep_equity(self._account)
+            await self._enforce()
+            self._beat = time.time()
+            await asyncio.sleep(HEALTH_INTERVAL_S)
+
+    async def _ping(self, name: str) -> None:
+        try:
+            status = await call(self._peers(name).status.remote(), PING_TIMEOUT_S, name)
+        except HeliosError as error:
+            previous = self._status.get(name, {})
+            self._status[name] = previous | {"name": name, "healthy": False, "error": str(error)}
+            return
+        if name in self._pids and self._pids[name] != status["pid"]:
+            self._restarts[name] = self._restarts.get(name, 0) + 1
+            self.log.warning("restarted", extra={"restarted": name})
+            if name == "execution":
+                await self._peers(name).set_trading.remote(allows_entries(self.state))
+        self._pids[name] = status["pid"]
+        self._status[name] = status
+
+    async def _mark_account(self) -> None:
+        try:
+            self._account = await call(self._peers("execution").account.remote([]), PING_TIMEOUT_S, "execution")
+        except HeliosError as error:
+            self.log.warning("account not known: %s", error)
+            return
+        if self._metrics is not None:
+            self._metrics.observe(self._account, self.state.value, self._restarts)
+
+    async def _keep_equity(self, account: AccountSnapshot) -> None:
+        point = (account.ts_event // 1_000_000, float(account.equity_quote))
+        if not self._equity or point[0] > self._equity[-1][0]:
+            self._equity.append(point)
+            self._peers("recorder").record_equity.remote(account)
+        assert self._store is not None
+        try:
+            self._orders = await self._store.orders(20)
+        except HeliosError as error:
+            self.log.warning("orders not read: %s", error)
+
+    async def _enforce(self) -> None:
+        """Let the account's own figures restrict trading: halted by drawdown, reducing by daily loss or losing streak."""
+        if self._account is None or self.state not in (EngineState.RUNNING, EngineState.REDUCING):
+            return
+        wanted = trading_state(self._account, self.config.limits)
+        if wanted is TradingState.HALTED:
+            await self.emergency_stop(f"drawdown {self._account.drawdown:.1%}")
+        elif wanted is TradingState.REDUCING and self.state is EngineState.RUNNING:
+            await self._command(EngineState.REDUCING, "daily loss or losing streak")
+        elif wanted is TradingState.ACTIVE and self.state is EngineState.REDUCING:
+            await self._command(EngineState.RUNNING, "limits are kept again")
+
+    async def _watch_kill_switch(self) -> None:
+        path = Path(self.spec.state_dir) / KILL_SWITCH
+        while True:
+            if path.exists() and self.state not in (EngineState.EMERGENCY_STOP, EngineState.STOPPED):
+                await self.emergency_stop("kill switch file")
+            await asyncio.sleep(0.25)
+
+    # ---- what everybody shows ------------------------------------------------------------------------------------------
+
+    @property
+    def market_time_ns(self) -> int:
+        """Newest market time any component has reported."""
+        times = [s.get("feed", {}).get("market_time_ns", 0) for s in self._status.values()]
+        times.append(self._status.get("signal", {}).get("bar_time", 0))
+        return max(times, default=0)
+
+    async def snapshot(self) -> dict[str, Any]:
+        """Return everything the API and the dashboard show, as plain JSON."""
+        await self.ready()
+        signal = self._status.get("signal", {})
+        symbols = [s for status in self._status.values() for s in status.get("symbols", [])]
+        return {
+            **self._about,
+            "run_id": self.spec.run_id,
+            "state": self.state.value,
+            "mode": self.mode.value,
+            "market_time_ns": self.market_time_ns,
+            "heartbeat": self._beat,
+            "uptime_s": round(time.time() - self.born, 1),
+            "symbols": sorted(symbols, key=lambda s: s["symbol"]),
+            "predictions": signal.get("predictions", []),
+            "decisions": signal.get("decisions", []),
+            "outcomes": signal.get("outcomes", {}),
+            "counters": self._counters(),
+            "latency_ms": signal.get("latency_ms", {}),
+            "first_prediction_at": signal.get("first_prediction_at"),
+            "replay": signal.get("replay"),
+            "errors": signal.get("errors", []),
+            "orders": self._orders,
+            "tiers": tier_views(self._status, self._restarts),
+            "components": self._component_views(),
+            "equity_history": list(self._equity),
+            "emergency_still_open": self._emergency_left,
+            **(account_view(self._account) if self._account is not None else {}),
+        }
+
+    def _counters(self) -> dict[str, int]:
+        recorder, execution = self._status.get("recorder", {}), self._status.get("execution", {})
+        signal = self._status.get("signal", {})
+        return {
+            "candles": recorder.get("candles", 0),
+            **signal.get("counters", {}),
+            "orders": execution.get("orders", 0),
+            "fills": execution.get("fills", 0),
+            "denied": execution.get("denied", 0),
+            "exits": execution.get("exits", 0),
+            "restarts": sum(self._restarts.values()),
+            "errors": signal.get("error_count", 0),
+        }
+
+    def _component_views(self) -> list[dict[str, Any]]:
+        now = time.time()
+        return [
+            {
+                "name": name,
+                "pid": status.get("pid"),
+                "healthy": bool(status.get("healthy")),
+                "uptime_s": round(now - status["born"], 1) if "born" in status else None,
+                "restarts": self._restarts.get(name, 0),
+                "error": status.get("error", ""),
+            }
+            for name, status in ((n, self._status.get(n, {"healthy": False})) for n in self._components)
+        ] + [{"name": self.name, "pid": os.getpid(), "healthy": True, "uptime_s": round(now - self.born, 1), "restarts": 0}]

@@ -1,0 +1,200 @@
+"""SymbolActor: one owner for a symbol's stream, book, candles, features and exits.
+
+Late or doubled trades: counted and dropped by the candle builder. Feed silent or cut: the symbol is stale (no entries) until the
+missing minutes are fetched. Book out of sequence: emptied and asked for again. Execution away: a triggered exit is offered again
+until it is taken; it is idempotent by position. Killed: a new incarnation reloads bars from the store and the rest from the venue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from actors.base import DeskSpec, HeliosActor
+from actors.feed import LiveFeed
+from actors.remote import call
+from helios.domain.enums import Timeframe
+from helios.domain.events import Mark
+from helios.domain.market import Instrument, MarketSnapshot
+from helios.domain.orders import ExitPlan, ExitTriggered
+from helios.errors import HeliosError, RetryableError
+from helios.pipeline.symbol import SymbolHistory, SymbolState, SymbolStep
+from helios.venues.base import ReplaySource
+from helios.venues.factory import make_venue
+from helios.venues.replay.open import open_replay
+
+MARK_INTERVAL_S = 0.25
+EXIT_RETRY_S = 0.2
+
+
+class SymbolActor(HeliosActor):
+    """Own one or more symbols.
+
+    Parameters
+    ----------
+    spec : DeskSpec
+    instruments : sequence of Instrument
+        The symbols owned here.
+    peers : callable
+        Returns the named actor's handle ("signal", "execution", "recorder").
+    """
+
+    def __init__(self, spec: DeskSpec, instruments: Sequence[Instrument], peers: Callable[[str], Any]) -> None:
+        self.name = "symbol:" + ",".join(i.symbol for i in instruments)
+        super().__init__(spec)
+        self.instruments = tuple(instruments)
+        self._peers = peers
+        timeframe = Timeframe(spec.config.desk.decision_timeframe)
+        self.states = {i.symbol: SymbolState(i, timeframe) for i in instruments}
+        self._feed: LiveFeed | None = None
+        self._sources: dict[str, ReplaySource] = {}
+        self._marked: dict[str, float] = {}
+        self._unsent: list[Any] = []
+        self.exits_sent = 0
+
+    async def on_start(self) -> None:
+        if self.spec.replay_path is not None:
+            self._sources = open_replay(self.spec.replay_path, list(self.states))
+            return
+        self._feed = LiveFeed(self.spec, self.states, make_venue(self.config.venue), self._publish)
+        await self._rearm()
+        self.spawn(self._feed.run(), "feed")
+        self.spawn(self._feed.tick(), "timer")
+        self.spawn(self._marks(), "marks")
+        self.spawn(self._guard_exits(), "exits")
+
+    # ---- lockstep replay -----------------------------------------------------------------------------------------------
+
+    async def advance(self, until_ns: int, plans: Sequence[ExitPlan]) -> list[SymbolStep]:
+        """Watch `plans`, take the recorded events known by `until_ns`, return one step per symbol."""
+        await self.ready()
+        steps = []
+        for symbol, state in self.states.items():
+            state.arm([p for p in plans if p.symbol == symbol])
+            state.on_events(self._sources[symbol].read_until(until_ns), until_ns)
+            steps.append(state.drain())
+        await self._record(steps, wait=True)
+        return [_without_bars(step) for step in steps]
+
+    async def histories(self, symbols: Sequence[str]) -> list[SymbolHistory]:
+        """Return what tiers 3 and 5 are seeded with."""
+        await self.ready()
+        return [self.states[s].history() for s in symbols]
+
+    # ---- live ----------------------------------------------------------------------------------------------------------
+
+    async def arm(self, plans: Sequence[ExitPlan]) -> None:
+        """Watch exactly these positions from now on."""
+        await self.ready()
+        for symbol, state in self.states.items():
+            state.arm([p for p in plans if p.symbol == symbol])
+
+    async def markets(self) -> list[MarketSnapshot]:
+        """Return the present market of each symbol."""
+        await self.ready()
+        return [state.market() for state in self.states.values()]
+
+    async def _publish(self, state: SymbolState) -> None:
+        """Send what a batch of events brought: exits first, then windows, then records."""
+        step = state.drain()
+        for trigger in step.exits:
+            self.spawn_exit(trigger)
+        windows = [w for w in step.windows if w.is_warm]
+        if windows:
+            self._peers("signal").submit.remote(windows)
+        if step.bars:
+            await self._record([step], wait=False)
+
+    def spawn_exit(self, trigger: ExitTriggered) -> None:
+        """Hand a triggered exit to execution without waiting for anybody else."""
+        task = asyncio.get_running_loop().create_task(self._exit(trigger))
+        task.add_done_callback(self._on_task_done)
+
+    async def _exit(self, trigger: ExitTriggered) -> None:
+        self.log.info("exit", extra={"symbol": trigger.symbol, "reason": trigger.reason, "price": trigger.trigger_price})
+        while True:
+            try:
+                await call(self._peers("execution").exits.remote([trigger]), 5.0, "execution")
+            except RetryableError as error:
+                self.log.warning("exit not taken yet: %s", error, extra={"symbol": trigger.symbol})
+                await asyncio.sleep(EXIT_RETRY_S)
+            else:
+                self.exits_sent += 1
+                await self._rearm()
+                return
+
+    async def _rearm(self) -> None:
+        try:
+            plans = await call(self._peers("execution").exit_plans.remote(), 5.0, "execution")
+        except HeliosError as error:
+            self.log.warning("exit plans not known yet: %s", error)
+            return
+        for symbol, state in self.states.items():
+            state.arm([p for p in plans if p.symbol == symbol])
+
+    async def _guard_exits(self) -> None:
+        """Ask execution now and then what must be watched, so that a lost message cannot leave a position unguarded."""
+        while True:
+            await asyncio.sleep(2.0)
+            await self._rearm()
+
+    async def _marks(self) -> None:
+        """Send the newest prices, conflated, and never more than one message under way."""
+        while True:
+            await asyncio.sleep(MARK_INTERVAL_S)
+            marks = [
+                Mark(s, state.last_price, state.last_event_ns)
+                for s, state in self.states.items()
+                if state.last_price > 0 and state.last_price != self._marked.get(s)
+            ]
+            if marks:
+                await self._quietly(lambda m=marks: call(self._peers("execution").mark.remote(m), 2.0, "execution"))
+                self._marked |= {m.symbol: m.price for m in marks}
+
+    async def _record(self, steps: Sequence[SymbolStep], wait: bool) -> None:
+        bars = [bar for step in steps for bar in step.bars]
+        rows = [
+            (step.symbol, w.bar_time, w.values[:, -1, :].copy()) for step in steps for w in step.windows
+        ]
+        if bars or rows:
+            reference = self._peers("recorder").add.remote(bars, rows)
+            if wait:
+                await self._quietly(lambda: call(reference, 10.0, "recorder"))
+
+    async def _quietly(self, action: Callable[[], Awaitable[Any]]) -> None:
+        try:
+            await action()
+        except RetryableError as error:
+            self.faults += 1
+            self.log.warning("%s", error)
+
+    async def on_stop(self) -> None:
+        if self._feed is not None:
+            await self._feed.aclose()
+
+    def details(self) -> dict[str, Any]:
+        now = time.time()
+        return {
+            "symbols": [
+                {
+                    "symbol": symbol,
+                    "last_price": state.last_price if state.last_price == state.last_price else None,
+                    "spread_bps": state.book.spread_bps() if state.book.is_synced else None,
+                    "is_warm": state.features.is_warm,
+                    "is_stale": state.is_stale,
+                    "book_desyncs": state.book_desyncs,
+                    "late_trades": state.builder.late_trades,
+                    "duplicate_trades": state.builder.duplicate_trades,
+                    "last_event_ns": state.last_event_ns,
+                }
+                for symbol, state in self.states.items()
+            ],
+            "feed": self._feed.details(now) if self._feed is not None else {"replay": True},
+        }
+
+
+def _without_bars(step: SymbolStep) -> SymbolStep:
+    """Bars are recorded here; the conductor needs only what is decided upon."""
+    return SymbolStep(step.symbol, (), step.windows, step.marks, step.exits)

@@ -1,0 +1,93 @@
+"""Where plain classes become Ray actors, and who knows whom. The only caller of ray.remote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from actors.base import NAMESPACE, DeskSpec, HeliosActor
+from actors.execution import ExecutionActor
+from actors.portfolio import PortfolioActor
+from actors.recorder import RecorderActor
+from actors.review import ReviewActor
+from actors.risk import RiskActor
+from actors.signal import SignalActor
+from actors.supervisor import Supervisor
+from actors.symbol import SymbolActor
+from helios.domain.market import Instrument
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Handles of a running desk; dropping them ends its actors."""
+
+    handles: Mapping[str, Any]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.handles[name]
+
+
+class Peers:
+    """Finds named actors; a handle stays good across restarts of its actor."""
+
+    def __init__(self) -> None:
+        self._handles: dict[str, Any] = {}
+
+    def __call__(self, name: str) -> Any:
+        if name not in self._handles:
+            self._handles[name] = ray.get_actor(name, namespace=NAMESPACE)
+        return self._handles[name]
+
+    def __reduce__(self) -> tuple[type[Peers], tuple[()]]:
+        return (Peers, ())
+
+
+def start_desk(spec: DeskSpec, instruments: Mapping[str, Instrument], about: Mapping[str, Any]) -> Desk:
+    """Create every actor of the desk and wait until each has loaded its state.
+
+    Execution and recorder come first (the others ask them at start), then the tiers, then the symbols, then the Supervisor.
+    """
+    peers = Peers()
+    owners = symbol_groups(spec)
+    handles: dict[str, Any] = {}
+    handles["recorder"] = _actor(RecorderActor, "recorder", 64).remote(spec)
+    # No method of the execution actor is retried by Ray: an order must never be sent by a rerun.
+    handles["execution"] = _actor(ExecutionActor, "execution", 256).remote(spec, instruments)
+    handles["risk"] = _actor(RiskActor, "risk", 4).remote(spec, instruments)
+    handles["review"] = _actor(ReviewActor, "review", 16).remote(spec)
+    handles["portfolio"] = _actor(PortfolioActor, "portfolio", 4).remote(spec, instruments)
+    handles["signal"] = _actor(SignalActor, "signal", 256).remote(spec, owners, peers)
+    for symbols, name in owners:
+        owned = [instruments[s] for s in symbols]
+        handles[name] = _actor(SymbolActor, name, 64).remote(spec, owned, peers)
+    handles["supervisor"] = _actor(Supervisor, "supervisor", 64).remote(spec, sorted(handles), peers, about)
+    ray.get([handles[n].status.remote() for n in ("recorder", "execution")], timeout=120)
+    ray.get([h.status.remote() for h in handles.values()], timeout=120)
+    return Desk(handles)
+
+
+def symbol_groups(spec: DeskSpec) -> tuple[tuple[tuple[str, ...], str], ...]:
+    """Return (symbols, actor name) per symbol actor."""
+    size = spec.config.desk.symbols_per_actor
+    groups = [spec.symbols[i : i + size] for i in range(0, len(spec.symbols), size)]
+    return tuple((tuple(g), "symbol:" + ",".join(g)) for g in groups)
+
+
+def stop_desk(desk: Desk, names: Sequence[str] | None = None, timeout_s: float = 4.0) -> None:
+    """Let actors flush and close, all at once; whoever does not answer in time is ended anyway."""
+    chosen = [desk.handles[n] for n in (names or list(desk.handles))]
+    ray.wait([h.stop.remote() for h in chosen], num_returns=len(chosen), timeout=timeout_s)
+
+
+def _actor(cls: type[HeliosActor], name: str, max_concurrency: int) -> Any:
+    return ray.remote(cls).options(
+        name=name,
+        namespace=NAMESPACE,
+        num_cpus=0,
+        max_restarts=-1,
+        max_task_retries=0,
+        max_concurrency=max_concurrency,
+    )

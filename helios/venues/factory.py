@@ -1,0 +1,33 @@
+"""Which venue a name means."""
+
+from __future__ import annotations
+
+from helios.config import VenueConfig
+from helios.errors import ConfigError
+from helios.venues.base import MarketVenue
+from helios.venues.valr.transport import ValrVenue
+
+VALR_REST = "https://api.valr.com"
+VALR_WS = "wss://api.valr.com/ws/trade"
+
+
+def make_venue(config: VenueConfig) -> MarketVenue:
+    """Return the client of the configured venue; the sandbox speaks VALR's protocol at its own address.
+
+    Raises
+    ------
+    ConfigError
+        If the venue is unknown or the sandbox's address is missing.
+    """
+    if config.name not in ("valr", "sandbox"):
+        raise ConfigError(f"unknown venue {config.name!r}: sandbox or valr")
+    if config.name == "sandbox" and not config.rest_url:
+        raise ConfigError("the sandbox's address is not set (venue.rest_url, venue.ws_url)")
+    return ValrVenue(
+        rest_url=config.rest_url or VALR_REST,
+        ws_url=config.ws_url or VALR_WS,
+        speed=config.speed if config.name == "sandbox" else 1.0,
+        rest_timeout_s=config.rest_timeout_s,
+        requests_per_s=config.rest_requests_per_s,
+        silence_timeout_s=config.silence_timeout_s,
+    )
