@@ -142,6 +142,12 @@ class Supervisor(HeliosActor):
                 self.state = remembered
                 await self._persist("state", "remembered for the next start")
 
+    async def refresh(self) -> None:
+        """Ask everybody now, so that the next snapshot holds the last figures."""
+        await self.ready()
+        await asyncio.gather(*(self._ping(name) for name in self._components))
+        await self._mark_account()
+
     async def _command(self, wanted: EngineState, reason: str) -> str:
         await self.ready()
         async with self._turn:

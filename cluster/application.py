@@ -1,0 +1,248 @@
+"""The main job: everything a desk needs, started in order, stopped in reverse, whatever happens in between."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from cluster.database import database, prepare_schema, schema_of
+from cluster.options import (
+    ReplayPlan,
+    UpOptions,
+    check_port,
+    choose_symbols,
+    new_run_id,
+    plan_replay,
+    reference_symbol,
+)
+from cluster.sandbox import sandbox_exchange
+from cluster.summary import summarise
+from helios import __version__
+from helios.cli.rundir import RunDir, RunInfo
+from helios.config import HeliosConfig
+from helios.domain.market import Instrument
+from helios.errors import HeliosError
+from helios.learn.cards import model_card
+
+DEFAULT_SYMBOLS = ("BTC/ZAR", "ETH/ZAR", "SOL/ZAR", "XRP/ZAR", "AVAX/ZAR", "LINK/ZAR")
+STATUS_INTERVAL_S = 10.0
+
+
+def run(options: UpOptions) -> dict[str, Any]:
+    """Run a desk until its duration, the end of its replay, or a signal; return the summary.
+
+    Raises
+    ------
+    HeliosError
+        With one clear line, before or during the run; everything started is stopped.
+    """
+    stop = threading.Event()
+    with ExitStack() as stack:
+        stack.enter_context(_signals(stop))
+        return _run(options, stack, stop)
+
+
+def _run(options: UpOptions, stack: ExitStack, stop: threading.Event) -> dict[str, Any]:
+    say = _Narrator(options.as_json)
+    config = options.config
+    plan = plan_replay(options.replay, config.desk.symbols) if options.replay is not None else None
+    card = model_card(config.model)
+    port = check_port(config.api.host, config.api.port)
+    rundir = RunDir(Path(config.store.state_dir).resolve())
+    rundir.prepare()
+    rundir.lock()
+    stack.callback(rundir.unlock)
+    (rundir.path / "logs").mkdir(exist_ok=True)
+    say("starting PostgreSQL")
+    kind, dsn = stack.enter_context(database(rundir.path))
+    schema = schema_of(config, plan is not None)
+    dsn = prepare_schema(dsn, schema, fresh=plan is not None)
+    config, instruments = _markets(config, plan, stack, rundir, say)
+    symbols = choose_symbols(config.desk.symbols, instruments, DEFAULT_SYMBOLS)
+    chosen = {s: instruments[s] for s in symbols}
+    # Ray, torch and the actors are imported only now: mistakes in options are told within a second.
+    from actors.base import DeskSpec
+
+    spec = DeskSpec(
+        config=config.model_copy(update={"api": config.api.model_copy(update={"port": port})}),
+        dsn=dsn,
+        run_id=new_run_id(),
+        symbols=symbols,
+        reference_symbol=reference_symbol(symbols, chosen),
+        replay_path=str(options.replay.resolve()) if options.replay is not None else None,
+        state_dir=str(rundir.path),
+    )
+    about = _about(spec.config, chosen, card, options, plan)
+    desk, info = _start(spec, chosen, about, options, rundir, stack, say, (kind, schema))
+    return _watch(desk, spec, options, plan, stop, say, info)
+
+
+def _markets(
+    config: HeliosConfig, plan: ReplayPlan | None, stack: ExitStack, rundir: RunDir, say: _Narrator
+) -> tuple[HeliosConfig, dict[str, Instrument]]:
+    """Return the configuration with the venue's addresses, and what the venue offers."""
+    if plan is not None:
+        return config, plan.instruments
+    if config.venue.name == "sandbox":
+        say("starting the sandbox exchange")
+        answer = stack.enter_context(sandbox_exchange(config, rundir.path))
+        urls = {"rest_url": str(answer["rest_url"]), "ws_url": str(answer["ws_url"])}
+        config = config.model_copy(update={"venue": config.venue.model_copy(update=urls)})
+    return config, asyncio.run(_instruments(config))
+
+
+async def _instruments(config: HeliosConfig) -> dict[str, Instrument]:
+    from helios.venues.factory import make_venue
+
+    venue = make_venue(config.venue)
+    try:
+        return {i.symbol: i for i in await venue.instruments()}
+    finally:
+        await venue.aclose()
+
+
+def _about(
+    config: HeliosConfig,
+    instruments: Mapping[str, Instrument],
+    card: Mapping[str, Any],
+    options: UpOptions,
+    plan: ReplayPlan | None,
+) -> dict[str, Any]:
+    """What does not change during the run."""
+    return {
+        "version": __version__,
+        "venue": "replay" if plan is not None else config.venue.name,
+        "is_synthetic": plan is None and config.venue.name == "sandbox",
+        "speed": options.speed if plan is not None else config.venue.speed,
+        "currency": next(iter(instruments.values())).quote,
+        "decision_timeframe": config.desk.decision_timeframe,
+        "config_digest": config.digest(),
+        "model": dict(card),
+        "disclaimer": "Research software. Paper trading. Nothing here is financial advice.",
+    }
+
+
+def _start(
+    spec: Any,
+    instruments: Mapping[str, Instrument],
+    about: Mapping[str, Any],
+    options: UpOptions,
+    rundir: RunDir,
+    stack: ExitStack,
+    say: _Narrator,
+    store: tuple[str, str],
+) -> tuple[Any, RunInfo]:
+    say("starting Ray")
+    from cluster import ray_runtime
+
+    dashboard = stack.enter_context(ray_runtime.ray_session(options.address))
+    with ThreadPoolExecutor(2) as pool:
+        say(f"starting the predictor (model {spec.config.model.version}) and {len(spec.symbols)} symbols")
+        served = pool.submit(ray_runtime.serve_predictor, spec.config, stack)
+        desk = ray_runtime.start_desk(spec, instruments, about)
+        served.result()
+    stack.callback(ray_runtime.stop_desk, desk)
+    url = ray_runtime.serve_gateway(spec, rundir.token(), say)
+    info = RunInfo(
+        pid=os.getpid(),
+        api_url=url,
+        database=store[0],
+        schema=store[1],
+        run_id=spec.run_id,
+        venue=str(about["venue"]),
+        currency=str(about["currency"]),
+        started_at=say.started_at,
+        ray_dashboard=dashboard,
+    )
+    rundir.write(info)
+    say(f"dashboard  {url}/#token={rundir.token()}")
+    if dashboard:
+        say(f"Ray        {dashboard}")
+    return desk, info
+
+
+def _watch(
+    desk: Any,
+    spec: Any,
+    options: UpOptions,
+    plan: ReplayPlan | None,
+    stop: threading.Event,
+    say: _Narrator,
+    info: RunInfo,
+) -> dict[str, Any]:
+    from cluster.ray_runtime import Control
+
+    control = Control(desk)
+    state = control.begin()
+    running_since = time.monotonic()
+    say(f"{state}: {', '.join(spec.symbols)}   (Ctrl-C stops)")
+    replay = control.replay(plan.start_ns, plan.end_ns, options.speed) if plan is not None else None
+    last_told = time.monotonic()
+    while not stop.wait(0.25):
+        if options.duration_s is not None and time.monotonic() - running_since >= options.duration_s:
+            break
+        if replay is not None and control.is_done(replay):
+            break
+        if time.monotonic() - last_told >= STATUS_INTERVAL_S:
+            last_told = time.monotonic()
+            say.status(control.snapshot())
+    if replay is not None:
+        control.end_replay(replay)
+    control.flush()
+    snapshot = control.snapshot()
+    control.finish()
+    say("stopping")
+    return summarise(snapshot, info, time.monotonic() - running_since)
+
+
+@contextmanager
+def _signals(stop: threading.Event) -> Iterator[None]:
+    """SIGINT and SIGTERM ask for a clean stop; a second one during start-up unwinds at once."""
+
+    def handle(number: int, _frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Narrator:
+    """Progress on stderr; stdout belongs to the summary."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.started_at = time.time()
+        self._started = time.monotonic()
+        self._as_json = as_json
+
+    def __call__(self, text: str) -> None:
+        print(f"[{time.monotonic() - self._started:6.1f} s] {text}", file=sys.stderr, flush=True)
+
+    def status(self, snapshot: Mapping[str, Any]) -> None:
+        counters = snapshot.get("counters", {})
+        self(
+            f"{snapshot['state']}  equity {snapshot.get('equity', '?')} {snapshot['currency']}"
+            f"  candles {counters.get('candles', 0)}  predictions {counters.get('predictions', 0)}"
+            f"  decisions {counters.get('decisions', 0)}  orders {counters.get('orders', 0)}"
+            f"  fills {counters.get('fills', 0)}  open {len(snapshot.get('positions', []))}"
+        )
+
+
+def tell_error(error: HeliosError) -> int:
+    """Print one clear line and return the exit code."""
+    print(f"helios: {error}", file=sys.stderr)
+    return 1

@@ -1,0 +1,134 @@
+"""Ray and Serve for one desk: start, hand over, stop. Imported late, because it takes seconds."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+from ray import serve
+
+from actors.base import NAMESPACE, DeskSpec
+from actors.wiring import Desk
+from actors.wiring import start_desk as _start_desk
+from actors.wiring import stop_desk as _stop_desk
+from helios.config import HeliosConfig
+from helios.domain.market import Instrument
+from helios.errors import HeliosError, ModelUnavailableError, RetryableError
+from serve.gateway import GatewaySpec, gateway_app
+from serve.predictor import predictor_app
+
+CALL_TIMEOUT_S = 10.0
+
+
+@contextmanager
+def ray_session(address: str | None) -> Iterator[str]:
+    """Start a local Ray, or join the cluster at `address`; yield the address of Ray's dashboard."""
+    options: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        options |= {"include_dashboard": True, "object_store_memory": 200_000_000}
+    else:
+        options |= {"address": address}
+    try:
+        context = ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise RetryableError(f"Ray did not start: {str(error).splitlines()[0]}") from None
+    url = context.address_info.get("webui_url") or ""
+    try:
+        yield f"http://{url}" if url else ""
+    finally:
+        ray.shutdown()
+
+
+def serve_predictor(config: HeliosConfig, stack: ExitStack) -> None:
+    """Run the predictor and wait until its model is loaded.
+
+    Raises
+    ------
+    ModelUnavailableError
+        If the model cannot be loaded.
+    """
+    http = {"host": config.api.host, "port": config.api.port}
+    serve.start(proxy_location="HeadOnly", http_options=http)
+    stack.callback(_stop_serve)
+    try:
+        serve.run(predictor_app(config.model), name="predictor", route_prefix=None)
+    except RuntimeError as error:
+        raise ModelUnavailableError(f"the predictor did not start: {str(error).splitlines()[-1]}") from None
+
+
+def serve_gateway(spec: DeskSpec, token: str, say: Callable[[str], None]) -> str:
+    """Run the HTTP API and the dashboard; return their address."""
+    say("starting the API")
+    gateway = GatewaySpec(
+        token=token, dsn=spec.dsn, push_interval_ms=spec.config.api.push_interval_ms, namespace=NAMESPACE
+    )
+    serve.run(gateway_app(gateway), name="gateway", route_prefix="/")
+    return f"http://{spec.config.api.host}:{spec.config.api.port}"
+
+
+def start_desk(spec: DeskSpec, instruments: Mapping[str, Instrument], about: Mapping[str, Any]) -> Desk:
+    """Create the actors."""
+    return _start_desk(spec, instruments, about)
+
+
+def stop_desk(desk: Desk) -> None:
+    """Let actors flush and close."""
+    with suppress(ray.exceptions.RayError):
+        _stop_desk(desk)
+
+
+def _stop_serve() -> None:
+    with suppress(ray.exceptions.RayError, RuntimeError):
+        serve.shutdown()
+
+
+class Control:
+    """What the starting process says to the Supervisor and the conductor."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def begin(self) -> str:
+        return str(self._ask(self._desk["supervisor"].begin.remote()))
+
+    def snapshot(self) -> dict[str, Any]:
+        return dict(self._ask(self._desk["supervisor"].snapshot.remote()))
+
+    def finish(self) -> None:
+        with suppress(HeliosError):
+            self._ask(self._desk["supervisor"].finish.remote())
+
+    def flush(self) -> None:
+        """Write what waits and let the Supervisor see the last figures."""
+        with suppress(HeliosError):
+            self._ask(self._desk["recorder"].flush.remote())
+        with suppress(HeliosError):
+            self._ask(self._desk["supervisor"].refresh.remote())
+
+    def replay(self, start_ns: int, end_ns: int, speed: float | None) -> ray.ObjectRef:
+        return self._desk["signal"].replay.remote(start_ns, end_ns, speed)
+
+    def is_done(self, reference: ray.ObjectRef) -> bool:
+        return bool(ray.wait([reference], timeout=0)[0])
+
+    def end_replay(self, reference: ray.ObjectRef) -> None:
+        """End the replay after the bar under way; its own error, if it had one, is raised here."""
+        self._desk["signal"].stop_replay.remote()
+        self._ask(reference, 30.0)
+
+    def _ask(self, reference: ray.ObjectRef, timeout_s: float = CALL_TIMEOUT_S) -> Any:
+        try:
+            return ray.get(reference, timeout=timeout_s)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, HeliosError):
+                raise error.cause from None
+            raise
+        except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
+            raise RetryableError(f"a component did not answer: {type(error).__name__}") from None

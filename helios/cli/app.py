@@ -1,0 +1,49 @@
+"""The commands that need no Ray: control over the API, questions to the database, checks, files."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import typer
+
+from helios import __version__
+from helios.errors import HeliosError
+
+app = typer.Typer(
+    name="helios",
+    help="Autonomous multi-asset trading on Ray. Paper by default; nothing here is financial advice.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True)) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> int:
+    """Run the command line; every known error becomes one clear line and exit code 1."""
+    import helios.cli.control
+    import helios.cli.data
+    import helios.cli.doctor
+    import helios.cli.queries  # noqa: F401  each module adds its commands to `app`
+
+    try:
+        app(standalone_mode=False)
+    except HeliosError as error:
+        print(f"helios: {error}", file=sys.stderr)
+        return 1
+    except click.ClickException as error:
+        print(f"helios: {error.format_message()}", file=sys.stderr)
+        return 2
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        print("helios: interrupted", file=sys.stderr)
+        return 130
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    return 0
