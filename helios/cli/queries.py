@@ -1,0 +1,154 @@
+"""Questions to the ledger and the traces; they work whether or not the desk runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
+
+import asyncpg
+import typer
+
+from helios.cli.app import app
+from helios.cli.control import AsJson, StateDir, run_dir
+from helios.config import HeliosConfig, database_url, load_config
+from helios.errors import ConfigError
+from helios.store.embedded import EmbeddedPostgres
+from helios.store.engine_store import EngineStore
+from helios.store.pool import open_pool
+from helios.store.traces import PostgresTraces
+
+T = TypeVar("T")
+Limit = Annotated[int, typer.Option(help="At most this many rows.")]
+
+
+@asynccontextmanager
+async def _database(state_dir: str | None) -> AsyncIterator[asyncpg.Pool]:
+    """Yield a pool on the data of the running or the last desk; an embedded server is started for the question if need be."""
+    directory = run_dir(state_dir)
+    info = directory.read()
+    if info is None:
+        raise ConfigError(f"no desk has run in {directory.path}; start one with: helios up")
+    given = database_url()
+    server = None
+    if info.database == "url":
+        if given is None:
+            raise ConfigError("this desk's data are in the database of DATABASE_URL, which is not set")
+        dsn = given
+    else:
+        server = EmbeddedPostgres(directory.path / "postgres")
+        was_running = server.is_running
+        dsn = server.start()
+    try:
+        pool = await open_pool(f"{dsn}{'&' if '?' in dsn else '?'}search_path={info.schema}", max_size=2)
+        try:
+            yield pool
+        finally:
+            await pool.close()
+    finally:
+        if server is not None and not was_running:
+            server.stop()
+
+
+def _answer(state_dir: str | None, question: Callable[[asyncpg.Pool], Awaitable[T]]) -> T:
+    async def run() -> T:
+        async with _database(state_dir) as pool:
+            return await question(pool)
+
+    return asyncio.run(run())
+
+
+@app.command()
+def orders(limit: Limit = 20, state_dir: StateDir = None, as_json: AsJson = False) -> None:
+    """The newest orders of the ledger."""
+    rows = _answer(state_dir, lambda pool: EngineStore(pool).orders(limit))
+    _table(rows, ("client_order_id", "symbol", "side", "quantity_base", "status", "filled_base", "average_price"), as_json)
+
+
+@app.command()
+def positions(state_dir: StateDir = None, as_json: AsJson = False) -> None:
+    """Open positions as of the last account snapshot."""
+    rows = _answer(state_dir, lambda pool: EngineStore(pool).positions())
+    columns = ("symbol", "quantity_base", "average_price", "mark_price", "unrealised_pnl_quote", "stop_price", "target_price")
+    _table(rows, columns, as_json)
+
+
+@app.command()
+def decisions(
+    limit: Limit = 20,
+    symbol: Annotated[str | None, typer.Option(help="Only this symbol.")] = None,
+    state_dir: StateDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """The newest decisions, one per symbol and closed bar."""
+    rows = _answer(state_dir, lambda pool: PostgresTraces(pool).decisions(limit, symbol))
+    _table(rows, ("decision_id", "bar_time", "symbol", "outcome", "tier", "detail"), as_json)
+
+
+@app.command()
+def explain(
+    decision: Annotated[str, typer.Argument(help="A decision id, or its first digits.")],
+    state_dir: StateDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """What every tier said about one decision, and why it ended as it did."""
+    found = _answer(state_dir, lambda pool: PostgresTraces(pool).explain(decision))
+    if as_json:
+        print(json.dumps(found, default=str))
+        return
+    print(f"decision {found['decision_id']}  {found['symbol']}  bar closed {found['bar_time']}")
+    for tier, step in found["steps"].items():
+        print(f"\n{tier}")
+        for name, value in step.items():
+            print(f"  {name:<22} {_words(value)}")
+    print(f"\nended in {found['tier']} as {found['outcome']}: {found['detail']}")
+
+
+config_app = typer.Typer(help="The configuration in force.")
+app.add_typer(config_app, name="config")
+
+
+@config_app.command("show")
+def config_show(as_json: AsJson = False) -> None:
+    """Print every value; secrets are not among them."""
+    loaded = load_config()
+    print(loaded.model_dump_json() if as_json else _toml(loaded))
+
+
+@config_app.command("check")
+def config_check() -> None:
+    """Validate file and environment."""
+    print(f"ok, digest {load_config().digest()}")
+
+
+def _toml(config: HeliosConfig) -> str:
+    lines = []
+    for section, values in config.model_dump(mode="json").items():
+        lines.append(f"[{section}]")
+        lines += [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _table(rows: list[dict[str, Any]], columns: tuple[str, ...], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(rows, default=str))
+        return
+    if not rows:
+        print("none")
+        return
+    cells = [columns, *(tuple(_words(row.get(c, "")) for c in columns) for row in rows)]
+    widths = [min(60, max(len(line[i]) for line in cells)) for i in range(len(columns))]
+    for line in cells:
+        print("  ".join(cell[:60].ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _words(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, list | dict):
+        return json.dumps(value, default=str)
+    return str(value)
