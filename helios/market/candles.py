@@ -221,6 +221,6 @@ class CandleBuilder:
 def _check_minute(bar: Bar) -> None:
     if bar.timeframe is not Timeframe.M1 or bar.open_time % _MINUTE_NS:
         raise DataError(f"{bar.symbol}: {bar.timeframe.value} bar at {bar.open_time} is no aligned minute")
-    is_ordered = 0.0 < bar.low <= min(bar.open, bar.close) and max(bar.open, bar.close) <= bar.high < math.inf
+    is_ordered = 0.0 < bar.low <= bar.open <= bar.high < math.inf and bar.low <= bar.close <= bar.high
     if not (is_ordered and 0.0 <= bar.volume < math.inf):
         raise DataError(f"{bar.symbol}: minute {bar.open_time} has prices or a volume that contradict each other")

@@ -66,9 +66,7 @@ def test_book_follows_every_diff_with_a_correct_checksum(diffs: list[tuple[list[
 
 @settings(max_examples=80, deadline=None)
 @given(steps, st.integers(1, 40), st.booleans())
-def test_lost_level_change_is_noticed_at_once(
-    diffs: list[tuple[list[Change], list[Change]]], ticks: int, is_bid: bool
-) -> None:
+def test_lost_level_change_is_noticed_at_once(diffs: list[tuple[list[Change], list[Change]]], ticks: int, is_bid: bool) -> None:
     venue, book = Venue(), OrderBook("X")
     book.apply(venue.change([(3, 1)], [(3, 1)], is_snapshot=True))
     for bids, asks in diffs:
