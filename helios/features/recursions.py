@@ -7,8 +7,11 @@ from typing import Final
 
 from helios.domain.market import NAN
 
-RSI_ZERO: Final = 1e-14
-"""TA-Lib's TA_EPSILON: below it gains plus losses count as no movement at all."""
+RSI_ZERO: Final = 1e-300
+"""Below it gains plus losses count as no movement at all: far below any price step, just above where doubles lose digits.
+
+Averages of a price that stands still fade by 13/14 a bar, so it takes thousands of such bars to get here.
+"""
 
 
 class Ema:

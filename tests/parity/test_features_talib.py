@@ -65,11 +65,19 @@ def test_volatility_equals_talibs_deviation_of_returns() -> None:
     np.testing.assert_allclose(ours, expected, rtol=1e-9)
 
 
-def test_unmoved_price_has_talibs_rsi_of_zero() -> None:
-    rows = random_bars(700, seed=4)
-    rows[100:, :4] = rows[99, 3]  # long enough for Wilder's averages to fade below TA-Lib's epsilon
+def test_price_that_never_moved_has_talibs_rsi_of_zero() -> None:
+    rows = random_bars(100)
+    rows[:, :4] = 0.1
     assert_equal_to_talib(features_of(rows), rows[:, 3].copy())
     assert features_of(rows)[-1, FEATURE_NAMES.index("rsi_7")] == 0.0
+
+
+@pytest.mark.parametrize("price", [1e-8, 1.0, 1e6])
+def test_price_that_stopped_moving_keeps_talibs_rsi_at_any_price_level(price: float) -> None:
+    rows = random_bars(700, seed=4)
+    rows[100:, :4] = rows[99, 3]
+    rows[:, :4] *= price
+    assert_equal_to_talib(features_of(rows), rows[:, 3].copy())
 
 
 @pytest.mark.realdata
