@@ -27,6 +27,7 @@ from helios.venues.valr.session import backoff_delays
 log = logging.getLogger(__name__)
 
 BUCKETS_PER_REQUEST = 300
+MAX_REFILLS = 10
 MINUTE_S = 60.0
 TOO_MANY_REQUESTS = 429
 
@@ -138,9 +139,10 @@ class ValrRest:
                 found[candle.open_time] = candle
 
     async def _fill(self, found: dict[int, VenueCandle], pair: str, symbol: str, timeframe: Timeframe, stop_ns: int) -> None:
-        # A page may come back short while the venue is still writing its newest buckets: ask once more for each hole.
+        # A page may come back short while the venue is still writing its newest buckets: ask once more for each hole,
+        # the newest few if there are many (a venue that ignores includeEmpty would have thousands).
         holes = _holes(sorted(found), timeframe.ns, stop_ns)
-        for start_ns, hole_stop_ns in holes:
+        for start_ns, hole_stop_ns in holes[-MAX_REFILLS:]:
             for page_ns in range(start_ns, hole_stop_ns, BUCKETS_PER_REQUEST * timeframe.ns):
                 await self._page(found, pair, symbol, timeframe, page_ns, hole_stop_ns)
         left = sum((stop - start) // timeframe.ns for start, stop in _holes(sorted(found), timeframe.ns, stop_ns))
