@@ -120,12 +120,25 @@ async def test_a_quiet_market_is_kept_alive_by_pings(server: ValrServer) -> None
     assert server.connections == 1
 
 
-async def test_an_ageing_socket_is_replaced(server: ValrServer) -> None:
-    async with streaming(server, "BTC/ZAR", max_age_s=0.3) as (_, events):
-        await until(events, is_status("CONNECTED"))
-        seen = await until(events, is_status("DISCONNECTED"))
-        await until(events, is_status("CONNECTED"))
-    assert "before the venue cuts it" in seen[-1].detail
+async def test_an_ageing_socket_is_replaced_without_losing_or_repeating_a_trade(server: ValrServer) -> None:
+    async with streaming(server, "BTC/ZAR", max_age_s=0.4) as (_, events):
+        await until(events, is_book("BTC/ZAR", 100))
+        pushing = asyncio.create_task(push_trades(server, 100))
+        seen = await until(events, lambda event: isinstance(event, Trade) and event.trade_id == "t-99")
+        await pushing
+        assert [event.trade_id for event in seen if isinstance(event, Trade)] == [f"t-{n}" for n in range(100)]
+        assert not [event for event in seen if isinstance(event, FeedStatus)]
+        assert server.connections >= 2
+        await eventually(lambda: len(server.sockets) <= 2)
+    await eventually(lambda: not server.sockets)
+
+
+async def push_trades(server: ValrServer, count: int) -> None:
+    for number in range(count):
+        frame = trade_frame("BTCZAR")
+        frame["data"]["id"] = f"t-{number}"
+        await server.push(frame)
+        await asyncio.sleep(0.018)
 
 
 async def test_request_book_brings_a_snapshot_of_that_symbol_only(server: ValrServer) -> None:

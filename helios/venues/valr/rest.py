@@ -154,8 +154,10 @@ class ValrRest:
         failures = limited = 0
         while True:
             response, reason = await self._attempt(path, params)
-            if response is not None and response.status_code == TOO_MANY_REQUESTS and limited < self._max_retries:
+            if response is not None and response.status_code == TOO_MANY_REQUESTS:
                 limited += 1
+                if limited > self._max_retries:
+                    raise TransportError(f"GET {path}: rate limited {limited} times")
                 self._pause(response.headers.get("retry-after", ""))
             elif response is not None and response.is_success:
                 return response.content

@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
@@ -30,6 +30,7 @@ CLOCK_SAMPLES = 3
 STABLE_S = 10.0  # a connection that lived so long starts the back-off anew
 MAX_FRAME_BYTES = 8 * 1024 * 1024  # the first frame of a book is the whole book
 MIN_POLL_S = 0.05
+OVERLAP_NS = NS_PER_S
 CLOSE_TIMEOUT_S = 0.5
 LINK_ERRORS = (WebSocketException, OSError, TransportError)  # OSError includes TimeoutError
 
@@ -38,6 +39,7 @@ LINK_ERRORS = (WebSocketException, OSError, TransportError)  # OSError includes 
 class _Link:
     socket: ClientConnection
     session: TradeSession
+    seen: set[tuple[str, str]] = field(default_factory=set)  # what its predecessor yielded while both ran
 
 
 class ValrVenue:
@@ -62,7 +64,7 @@ class ValrVenue:
     events : sequence of str
         Socket events to subscribe; add `NEW_TRADE_BUCKET` for pushed candles.
     ping_interval_s, max_age_s, connect_timeout_s : float
-        Keep-alive, age of a socket at which it is replaced, and limit for opening one.
+        Keep-alive, age of a socket at which it is replaced (without an outage), and limit for opening one.
     name : str, default="valr"
         Venue name of the instruments.
     """
@@ -180,39 +182,58 @@ class ValrVenue:
         await self._client.aclose()
 
     async def _connection(self, symbols: Sequence[str]) -> AsyncGenerator[FeedEvent]:
-        # One socket from opening to loss; ends only by an exception or by being closed.
+        # From opening a socket to its loss; ends only by an exception or by being closed. A socket that grows old is
+        # replaced without an outage: its successor is opened, both are left to run side by side for a moment, the old
+        # one is read to the end of it, and what the successor then repeats is dropped.
         pairs = {await self._pair(symbol): symbol for symbol in symbols}
-        link = _Link(await self._open(), self._session(pairs))
-        self._links.add(link)
+        links = [await self._open(pairs)]
+        handover_ns, announced = 0, False
         try:
-            for frame in link.session.connected(time.monotonic_ns()):
-                await link.socket.send(frame)
-            announced = False
             while True:
-                received = await _next_frame(link)
-                events = link.session.receive(received, time.monotonic_ns(), time.time_ns())
-                if link.session.is_acknowledged and not announced:
+                now_ns = time.monotonic_ns()
+                if len(links) > 1 and now_ns >= handover_ns:
+                    await self._close(links.pop(0))
+                elif len(links) == 1 and links[0].session.must_reconnect(now_ns):
+                    links.append(await self._open(pairs))
+                    handover_ns = time.monotonic_ns() + OVERLAP_NS
+                received = await _next_frame(links[0], handover_ns if len(links) > 1 else None)
+                if received is None:
+                    continue
+                events = _feed_events(links[0], received)
+                if not announced and links[0].session.is_acknowledged:
                     announced = True
                     yield FeedStatus("CONNECTED", f"{len(pairs)} pairs", time.time_ns())
                 for event in events:
-                    if isinstance(event, Trade | BookUpdate | VenueCandle):
+                    if not _is_repeated(event, links):
                         yield event
-                    elif isinstance(event, ServerError):
-                        yield FeedStatus("ERROR", event.message, time.time_ns())
         finally:
-            self._links.discard(link)
-            self._ended_protocol_errors += link.session.protocol_errors
-            await link.socket.close()
+            for link in links:
+                await self._close(link)
 
-    async def _open(self) -> ClientConnection:
+    async def _open(self, pairs: dict[str, str]) -> _Link:
         await asyncio.sleep(self._budget.reserve(time.monotonic_ns()))
-        return await connect(
+        socket = await connect(
             self._ws_url,
             open_timeout=self._connect_timeout_s,
             close_timeout=CLOSE_TIMEOUT_S,
             ping_interval=None,  # the session has the venue's own PING
             max_size=MAX_FRAME_BYTES,
         )
+        link = _Link(socket, self._session(pairs))
+        self._links.add(link)
+        try:
+            for frame in link.session.connected(time.monotonic_ns()):
+                await socket.send(frame)
+        except (asyncio.CancelledError, ConnectionClosed):
+            await self._close(link)
+            raise
+        return link
+
+    async def _close(self, link: _Link) -> None:
+        if link in self._links:
+            self._links.discard(link)
+            self._ended_protocol_errors += link.session.protocol_errors
+        await link.socket.close()
 
     def _session(self, pairs: dict[str, str]) -> TradeSession:
         return TradeSession(
@@ -238,19 +259,43 @@ class ValrVenue:
         return after_s - before_s, (before_s + after_s) / 2, market_ns
 
 
-async def _next_frame(link: _Link) -> str | bytes:
-    # Wait for a frame, sending what falls due meanwhile. The deadline is asked only after a wait that brought nothing, so
-    # frames that queued up while our consumer was busy count as signs of life.
+async def _next_frame(link: _Link, until_ns: int | None) -> str | bytes | None:
+    # Wait for a frame, sending what falls due meanwhile; None once the session wants replacing or `until_ns` has passed.
+    # Death is asked only after a wait that brought nothing, so frames that queued up while our consumer was busy count as
+    # signs of life.
     while True:
         now_ns = time.monotonic_ns()
-        if link.session.must_reconnect(now_ns):
-            raise TransportError("socket replaced before the venue cuts it")
         for frame in link.session.due(now_ns):
             await link.socket.send(frame)
-        wait_s = (link.session.next_wake(now_ns) - now_ns) / NS_PER_S
+        wake_ns = link.session.next_wake(now_ns)
+        wait_s = (wake_ns if until_ns is None else min(wake_ns, until_ns)) / NS_PER_S - now_ns / NS_PER_S
         try:
             async with asyncio.timeout(max(MIN_POLL_S, wait_s)):
                 return await link.socket.recv()
         except TimeoutError:
-            if link.session.is_dead(time.monotonic_ns()):
+            now_ns = time.monotonic_ns()
+            if link.session.is_dead(now_ns):
                 raise TransportError("the venue fell silent") from None
+            if now_ns >= until_ns if until_ns is not None else link.session.must_reconnect(now_ns):
+                return None
+
+
+def _feed_events(link: _Link, received: str | bytes) -> list[FeedEvent]:
+    events: list[FeedEvent] = []
+    for event in link.session.receive(received, time.monotonic_ns(), time.time_ns()):
+        if isinstance(event, Trade | BookUpdate | VenueCandle):
+            events.append(event)
+        elif isinstance(event, ServerError):
+            events.append(FeedStatus("ERROR", event.message, time.time_ns()))
+    return events
+
+
+def _is_repeated(event: FeedEvent, links: Sequence[_Link]) -> bool:
+    # Books repeat harmlessly: the successor starts with a snapshot. Trades and candles must come once.
+    if not isinstance(event, Trade | VenueCandle):
+        return False
+    name = event.trade_id if isinstance(event, Trade) else f"{event.timeframe.value}:{event.open_time}"
+    key = (event.symbol, name)
+    if len(links) > 1:
+        links[-1].seen.add(key)
+    return key in links[0].seen
