@@ -219,5 +219,16 @@ async def test_closing_the_venue_ends_its_streams(server: ValrServer) -> None:
         assert await rest == []
 
 
+async def test_closing_the_venue_while_it_connects_leaves_no_socket(server: ValrServer) -> None:
+    venue = ValrVenue(server.rest_url, server.ws_url)
+    await venue.instruments()
+    pending = asyncio.ensure_future(_drain(venue.stream(["BTC/ZAR"])))
+    await asyncio.sleep(0)
+    await venue.aclose()
+    async with asyncio.timeout(LIMIT_S):
+        assert await pending == []
+    await eventually(lambda: not server.sockets)
+
+
 async def _drain(events: AsyncIterator[FeedEvent]) -> list[FeedEvent]:
     return [event async for event in events]

@@ -6,6 +6,7 @@ whenever `next_wake()` has passed, and drops the socket when `is_dead()` or `mus
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -15,6 +16,8 @@ from helios.venues.valr.codec import decode_frame, ping_frame, subscribe_frame
 from helios.venues.valr.events import Pong, ServerError, Subscribed, Unsubscribed, ValrEvent
 from helios.venues.valr.fields import NS_PER_S
 from helios.venues.valr.limits import TokenBucket
+
+log = logging.getLogger(__name__)
 
 BOOK_EVENT = "OB_L1_DIFF"
 TRADE_EVENT = "NEW_TRADE"
@@ -104,8 +107,8 @@ class TradeSession:
         self._unanswered_ping_ns = None
         try:
             events = decode_frame(frame, self._to_symbol, ts_init)
-        except ProtocolError:
-            self.protocol_errors += 1
+        except ProtocolError as error:
+            self._refuse(error)
             return []
         for event in events:
             self._observe(event)
@@ -170,6 +173,11 @@ class TradeSession:
             # The second term keeps probes apart when the clock jumps over several deadlines at once.
             due_ns = min(due_ns, max(self._last_frame_ns, self._last_ping_ns) + self._probe_ns)
         return due_ns
+
+    def _refuse(self, error: ProtocolError) -> None:
+        self.protocol_errors += 1
+        if self.protocol_errors & (self.protocol_errors - 1) == 0:  # the 1st, 2nd, 4th, 8th: a flood stays readable
+            log.warning("malformed frame dropped (%d so far): %s", self.protocol_errors, error)
 
     def _observe(self, event: ValrEvent) -> None:
         self._answered = self._answered or isinstance(event, Subscribed | BookUpdate | Trade | VenueCandle)

@@ -222,9 +222,11 @@ class ValrVenue:
         link = _Link(socket, self._session(pairs))
         self._links.add(link)
         try:
+            if self._closed.is_set():
+                raise TransportError("the venue was closed meanwhile")
             for frame in link.session.connected(time.monotonic_ns()):
                 await socket.send(frame)
-        except (asyncio.CancelledError, ConnectionClosed):
+        except (asyncio.CancelledError, ConnectionClosed, TransportError):
             await self._close(link)
             raise
         return link
