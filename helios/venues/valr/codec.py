@@ -1,0 +1,269 @@
+"""Frames of VALR's trade socket: text in, events out, and the few frames a client sends. Pure.
+
+References
+----------
+.. [1] VALR WebSocket API documentation, docs.valr.com, read 2026-11. Where the wire is known to differ from the
+   documentation (nesting, PascalCase books, optional ids) the wire holds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from helios.domain.enums import Timeframe
+from helios.domain.market import NAN, BookUpdate, Level, Trade, VenueCandle
+from helios.errors import ProtocolError
+from helios.venues.valr.events import (
+    Authenticated,
+    Ignored,
+    MarketSummary,
+    MarkPrice,
+    Pong,
+    ServerError,
+    Subscribed,
+    Unsubscribed,
+    ValrEvent,
+)
+from helios.venues.valr.fields import (
+    Json,
+    as_list,
+    as_object,
+    decimal_text,
+    int_field,
+    list_field,
+    millis_field,
+    object_field,
+    parse_json,
+    positive_field,
+    side_field,
+    text_field,
+    time_field,
+    timeframe_field,
+    volume_field,
+)
+
+MAX_CRC = 2**32 - 1
+_DEPTH_SNAPSHOT = re.compile(r"OB_L1_D[0-9]+_SNAPSHOT")
+
+
+def decode_frame(text: str | bytes, to_symbol: Mapping[str, str], now_ns: int) -> list[ValrEvent]:
+    """Decode one frame.
+
+    Parameters
+    ----------
+    text : str or bytes
+        The frame as received.
+    to_symbol : mapping of str to str
+        VALR pair to Helios symbol. Frames of other pairs come out as `Ignored`.
+    now_ns : int
+        Local time of arrival, ns UTC; becomes `ts_init`.
+
+    Returns
+    -------
+    events : list of ValrEvent
+        Never empty.
+
+    Raises
+    ------
+    ProtocolError
+        For anything outside the protocol: not JSON, a missing field, a wrong type, a bad decimal, a price or traded
+        quantity that is not positive. No other error can come out.
+    """
+    frame = as_object(parse_json(text), "frame")
+    kind = text_field(frame, "type")
+    control = _CONTROLS.get(kind)
+    if control is not None:
+        return [control(frame)]
+    decode = _book_decoder(kind) or _MARKET.get(kind)
+    if decode is None:
+        return [Ignored(kind)]
+    symbol = to_symbol.get(_pair(frame))
+    return [Ignored(kind) if symbol is None else decode(frame, symbol, now_ns)]
+
+
+def subscribe_frame(subscriptions: Mapping[str, Sequence[str]]) -> str:
+    """Encode a SUBSCRIBE. The list of an event replaces the one before it; an empty list ends the event.
+
+    Parameters
+    ----------
+    subscriptions : mapping of str to sequence of str
+        Event name to VALR pairs.
+    """
+    wanted = [{"event": event, "pairs": list(pairs)} for event, pairs in subscriptions.items()]
+    return orjson.dumps({"type": "SUBSCRIBE", "subscriptions": wanted}).decode()
+
+
+def ping_frame() -> str:
+    """Encode the application's keep-alive; the venue closes sockets that say nothing for a minute."""
+    return '{"type":"PING"}'
+
+
+def decode_candle(data: Json, symbol: str) -> VenueCandle | None:
+    """Decode a bucket of the socket or of REST; None if its length is not one of our timeframes.
+
+    Raises
+    ------
+    ProtocolError
+        If a field is bad or the prices contradict each other.
+    """
+    timeframe = timeframe_field(data, "bucketPeriodInSeconds")
+    return None if timeframe is None else _candle(data, symbol, timeframe)
+
+
+def _candle(data: Json, symbol: str, timeframe: Timeframe) -> VenueCandle:
+    opening, high, low, close = (positive_field(data, name) for name in ("open", "high", "low", "close"))
+    if not low <= min(opening, close) <= max(opening, close) <= high:
+        raise ProtocolError(f"impossible candle: open {opening} high {high} low {low} close {close}")
+    return VenueCandle(
+        symbol=symbol,
+        timeframe=timeframe,
+        open_time=time_field(data, "startTime"),
+        open=opening,
+        high=high,
+        low=low,
+        close=close,
+        volume_base=volume_field(data, "volume"),
+        volume_quote=_optional_volume(data, "quoteVolume"),
+    )
+
+
+def _pair(frame: Json) -> str:
+    # Order-book level frames say `ps`; older samples of the others say `currencyPair`, some only inside `data`.
+    data = frame.get("data")
+    inner = data if isinstance(data, dict) else {}
+    return text_field({**inner, **frame}, "ps", "currencyPairSymbol", "currencyPair")
+
+
+def _trade(frame: Json, symbol: str, now_ns: int) -> ValrEvent:
+    data = object_field(frame, "data")
+    price, quantity, side = positive_field(data, "price"), positive_field(data, "quantity"), side_field(data, "takerSide")
+    traded_at = time_field(data, "tradedAt")
+    # An old sample has no id; a print then is named by its contents, so that a repeat is still recognised.
+    trade_id = data.get("id") or f"{traded_at}:{data['price']}:{data['quantity']}:{side.name}"
+    if not isinstance(trade_id, str):
+        raise ProtocolError("trade id is not text")
+    return Trade(symbol, trade_id, price, quantity, side, traded_at, now_ns)
+
+
+def _levels(rows: list[Any]) -> tuple[Level, ...]:
+    return tuple(_level(row) for row in rows)
+
+
+def _level(row: Any) -> Level:
+    pair = as_list(row, "level")
+    if len(pair) != 2:
+        raise ProtocolError("a level is not a price and a quantity")
+    return _checked_level(pair[0], pair[1])
+
+
+def _checked_level(price: Any, quantity: Any) -> Level:
+    level = decimal_text(price, "level price"), decimal_text(quantity, "level quantity")
+    if not 0 < float(level[0]) < float("inf") or not 0 <= float(level[1]) < float("inf"):
+        raise ProtocolError(f"impossible level: {level}")
+    return level
+
+
+def _book(is_snapshot: bool, is_sequenced: bool) -> Callable[[Json, str, int], ValrEvent]:
+    def decode(frame: Json, symbol: str, now_ns: int) -> ValrEvent:
+        data = object_field(frame, "d")
+        return BookUpdate(
+            symbol=symbol,
+            is_snapshot=is_snapshot,
+            bids=_levels(list_field(data, "b")),
+            asks=_levels(list_field(data, "a")),
+            sequence=int_field(data, "sq") if is_sequenced else None,
+            checksum=int_field(data, "cs", MAX_CRC) if is_sequenced else None,
+            ts_event=millis_field(data, "lc"),
+            ts_init=now_ns,
+        )
+
+    return decode
+
+
+_SNAPSHOT, _DIFF, _DEPTH = _book(True, True), _book(False, True), _book(True, False)
+
+
+def _book_decoder(kind: str) -> Callable[[Json, str, int], ValrEvent] | None:
+    if kind == "OB_L1_DIFF":
+        return _DIFF
+    if kind == "OB_L1_SNAPSHOT":
+        return _SNAPSHOT
+    return _DEPTH if _DEPTH_SNAPSHOT.fullmatch(kind) else None
+
+
+def _aggregated(frame: Json, symbol: str, now_ns: int) -> ValrEvent:
+    # The whole top of the book every time. Its SequenceNumber does not count updates, so it cannot show a gap.
+    data = object_field(frame, "data")
+    sides = [[as_object(row, "level") for row in list_field(data, name)] for name in ("Bids", "Asks")]
+    bids, asks = (tuple(_checked_level(row.get("price"), row.get("quantity")) for row in rows) for rows in sides)
+    return BookUpdate(symbol, True, bids, asks, None, None, time_field(data, "LastChange"), now_ns)
+
+
+def _bucket(frame: Json, symbol: str, now_ns: int) -> ValrEvent:
+    return decode_candle(object_field(frame, "data"), symbol) or Ignored("NEW_TRADE_BUCKET")
+
+
+def _quote(data: Json, name: str) -> float:
+    if data.get(name) is None:
+        return NAN
+    return volume_field(data, name) or NAN  # illiquid pairs quote "0" for a side nobody offers
+
+
+def _optional_volume(data: Json, name: str) -> float:
+    return NAN if data.get(name) is None else volume_field(data, name)
+
+
+def _summary(frame: Json, symbol: str, now_ns: int) -> ValrEvent:
+    data = object_field(frame, "data")
+    return MarketSummary(
+        symbol=symbol,
+        bid=_quote(data, "bidPrice"),
+        ask=_quote(data, "askPrice"),
+        last=_quote(data, "lastTradedPrice"),
+        mark=_quote(data, "markPrice"),
+        previous_close=_quote(data, "previousClosePrice"),
+        high_24h=_quote(data, "highPrice"),
+        low_24h=_quote(data, "lowPrice"),
+        volume_base_24h=_optional_volume(data, "baseVolume"),
+        volume_quote_24h=_optional_volume(data, "quoteVolume"),
+        ts_event=time_field(data, "created"),
+        ts_init=now_ns,
+    )
+
+
+def _mark(frame: Json, symbol: str, now_ns: int) -> ValrEvent:
+    return MarkPrice(symbol, positive_field(object_field(frame, "data"), "price"), now_ns)
+
+
+def _channel(frame: Json) -> tuple[str, str]:
+    event, _, pair = text_field(frame, "message").partition(":")
+    if not event:
+        raise ProtocolError("acknowledgement without an event")
+    return event, pair
+
+
+def _optional_message(frame: Json) -> str:
+    message = frame.get("message", "")
+    if not isinstance(message, str):
+        raise ProtocolError("message is not text")
+    return message
+
+
+_CONTROLS: dict[str, Callable[[Json], ValrEvent]] = {
+    "SUBSCRIBED": lambda frame: Subscribed(*_channel(frame)),
+    "UNSUBSCRIBED": lambda frame: Unsubscribed(*_channel(frame)),
+    "PONG": lambda frame: Pong(_optional_message(frame)),
+    "AUTHENTICATED": lambda frame: Authenticated(),
+    "ERROR": lambda frame: ServerError(_optional_message(frame)),
+}
+_MARKET: dict[str, Callable[[Json, str, int], ValrEvent]] = {
+    "NEW_TRADE": _trade,
+    "NEW_TRADE_BUCKET": _bucket,
+    "MARKET_SUMMARY_UPDATE": _summary,
+    "AGGREGATED_ORDERBOOK_UPDATE": _aggregated,
+    "MARK_PRICE_UPDATE": _mark,
+}

@@ -1,0 +1,80 @@
+"""What a frame of VALR's trade socket can mean, beside the domain's own Trade, BookUpdate and VenueCandle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from helios.domain.market import BookUpdate, Trade, VenueCandle
+
+
+@dataclass(frozen=True, slots=True)
+class MarketSummary:
+    """Prices and 24-hour statistics. A price the venue gives as "0" (no such quote or trade) is NaN."""
+
+    symbol: str
+    bid: float
+    ask: float
+    last: float
+    mark: float
+    previous_close: float
+    high_24h: float
+    low_24h: float
+    volume_base_24h: float
+    volume_quote_24h: float
+    ts_event: int
+    ts_init: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MarkPrice:
+    """The venue's mark price; the frame carries no time of its own."""
+
+    symbol: str
+    price: float
+    ts_init: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    """The venue accepted one event for one of its pairs."""
+
+    event: str
+    pair: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribed:
+    """The venue ended one event for one of its pairs."""
+
+    event: str
+    pair: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """Answer to a PING; the message is "NO_SUBSCRIPTIONS" on a socket that listens to nothing."""
+
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated:
+    """The venue accepted the key of this socket."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerError:
+    """The venue refused a message; the socket stays open."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """A well-formed frame that means nothing to us: an unknown type, pair or candle length."""
+
+    type: str
+
+
+Control = Subscribed | Unsubscribed | Pong | Authenticated | ServerError | Ignored
+ValrEvent = Trade | BookUpdate | VenueCandle | MarketSummary | MarkPrice | Control

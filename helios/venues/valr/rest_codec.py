@@ -1,0 +1,136 @@
+"""Bodies of VALR's public REST calls: text in, values out. Pure.
+
+References
+----------
+.. [1] VALR REST API documentation, "Public APIs", docs.valr.com, read 2026-11.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+
+from helios.domain.enums import MarketKind
+from helios.domain.market import Instrument, VenueCandle
+from helios.errors import ProtocolError, VenueError
+from helios.venues.valr.codec import decode_candle
+from helios.venues.valr.fields import (
+    Json,
+    as_list,
+    as_object,
+    decimal_field,
+    parse_json,
+    text_field,
+    time_field,
+)
+
+MAX_PLACES = 30
+MAX_MESSAGE = 200
+
+
+def decode_pairs(body: str | bytes, venue: str = "valr") -> list[Instrument]:
+    """Decode `/v1/public/pairs`: active spot pairs and perpetuals, in ccxt's unified symbols.
+
+    Fees are not part of this answer and stay at the defaults of `Instrument`.
+
+    Raises
+    ------
+    ProtocolError
+        If an active row lacks a field or has a bad one.
+    """
+    rows = [as_object(row, "pair") for row in as_list(parse_json(body), "pairs")]
+    active = [row for row in rows if row.get("active") is True]
+    return [_DECODERS[kind](row, venue) for row in active if (kind := text_field(row, "currencyPairType")) in _DECODERS]
+
+
+def decode_buckets(body: str | bytes, symbol: str) -> list[VenueCandle]:
+    """Decode `/v1/public/{pair}/buckets`, newest first on the wire, into candles oldest first.
+
+    Raises
+    ------
+    ProtocolError
+        If a bucket is malformed or the answer holds one of an unknown length.
+    """
+    rows = as_list(parse_json(body), "buckets")
+    candles = [candle for row in rows if (candle := decode_candle(as_object(row, "bucket"), symbol)) is not None]
+    if len(candles) != len(rows):
+        raise ProtocolError("bucket of a length that was not asked for")
+    return sorted(candles, key=lambda candle: candle.open_time)
+
+
+def decode_time(body: str | bytes) -> int:
+    """Decode `/v1/public/time` to ns UTC, from the field with nine digits (the other counts seconds)."""
+    return time_field(as_object(parse_json(body), "time"), "time")
+
+
+def decode_status(body: str | bytes) -> str:
+    """Decode `/v1/public/status`: "online" or "read-only"."""
+    return text_field(as_object(parse_json(body), "status"), "status")
+
+
+def decode_error(status: int, body: str | bytes) -> VenueError:
+    """Turn the body of a failed call into an error; the venue's front end sometimes answers with a page of HTML."""
+    try:
+        data = as_object(parse_json(body), "error")
+    except ProtocolError:
+        return VenueError(status, None, _plain(body))
+    code, message = data.get("code"), data.get("message")
+    words = [message] if isinstance(message, str) else []
+    words += _validation_messages(data)
+    known_code = code if isinstance(code, int) and not isinstance(code, bool) else None
+    return VenueError(status, known_code, "; ".join(words)[:MAX_MESSAGE] or _plain(body))
+
+
+def _plain(body: str | bytes) -> str:
+    text = body.decode(errors="replace") if isinstance(body, bytes) else body
+    return " ".join(text.split())[:MAX_MESSAGE]
+
+
+def _validation_messages(data: Json) -> list[str]:
+    outer = data.get("validationErrors")
+    errors = outer.get("errors") if isinstance(outer, dict) else None
+    rows = errors if isinstance(errors, list) else []
+    return [row["message"] for row in rows if isinstance(row, dict) and isinstance(row.get("message"), str)]
+
+
+def _spot(row: Json, venue: str) -> Instrument:
+    return _instrument(row, venue, text_field(row, "shortName"), MarketKind.SPOT, Decimal(1))
+
+
+def _perpetual(row: Json, venue: str) -> Instrument:
+    base, quote = text_field(row, "baseCurrency"), text_field(row, "quoteCurrency")
+    fraction = decimal_field(row, "initialMarginFraction") if "initialMarginFraction" in row else Decimal(1)
+    if not 0 < fraction <= 1:
+        raise ProtocolError(f"initialMarginFraction out of range: {fraction}")
+    return _instrument(row, venue, f"{base}/{quote}:{quote}", MarketKind.PERP, 1 / fraction)
+
+
+def _instrument(row: Json, venue: str, symbol: str, kind: MarketKind, max_leverage: Decimal) -> Instrument:
+    tick_size = decimal_field(row, "tickSize")
+    if tick_size == 0:
+        raise ProtocolError("tickSize is zero")
+    return Instrument(
+        symbol=symbol,
+        base=text_field(row, "baseCurrency"),
+        quote=text_field(row, "quoteCurrency"),
+        venue=venue,
+        venue_symbol=text_field(row, "symbol"),
+        kind=kind,
+        tick_size=tick_size,
+        lot_size_base=Decimal(1).scaleb(-_places(row)),
+        min_quantity_base=decimal_field(row, "minBaseAmount"),
+        max_quantity_base=decimal_field(row, "maxBaseAmount"),
+        min_notional_quote=decimal_field(row, "minQuoteAmount"),
+        max_notional_quote=decimal_field(row, "maxQuoteAmount"),
+        max_leverage=max_leverage,
+    )
+
+
+def _places(row: Json) -> int:
+    places = decimal_field(row, "baseDecimalPlaces")
+    if places != places.to_integral_value() or places > MAX_PLACES:
+        raise ProtocolError(f"baseDecimalPlaces out of range: {places}")
+    return int(places)
+
+
+_DECODERS: dict[str, Callable[[Json, str], Instrument]] = {"SPOT": _spot, "FUTURE": _perpetual}

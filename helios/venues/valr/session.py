@@ -1,0 +1,226 @@
+"""The life of one trade socket, sans-I/O: frames in, events and frames out, time always an argument.
+
+All `now_ns` are nanoseconds of one monotonic wall clock. A driver sends `connected()`, feeds `receive()`, sends `due()`
+whenever `next_wake()` has passed, and drops the socket when `is_dead()` or `must_reconnect()`.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Iterator, Mapping, Sequence
+
+from helios.domain.market import BookUpdate, Trade, VenueCandle
+from helios.errors import ProtocolError
+from helios.venues.valr.codec import decode_frame, ping_frame, subscribe_frame
+from helios.venues.valr.events import Pong, ServerError, Subscribed, Unsubscribed, ValrEvent
+from helios.venues.valr.fields import NS_PER_S
+from helios.venues.valr.limits import TokenBucket
+
+log = logging.getLogger(__name__)
+
+BOOK_EVENT = "OB_L1_DIFF"
+TRADE_EVENT = "NEW_TRADE"
+CANDLE_EVENT = "NEW_TRADE_BUCKET"
+BOOK_PATIENCE_NS = 5 * NS_PER_S
+
+
+class TradeSession:
+    """What is subscribed on one socket and whether the socket is alive. One object per connection.
+
+    Parameters
+    ----------
+    pairs : mapping of str to str
+        VALR pair to Helios symbol: everything the socket listens to.
+    events : sequence of str
+        VALR event names, each subscribed for all pairs.
+    ping_interval_s : float, default=20.0
+        Keep-alive; the venue asks for one in 30 s.
+    pong_timeout_s : float, default=10.0
+        Longest wait for any frame after a PING.
+    silence_timeout_s : float, default=5.0
+        Longest time to notice a dead link. Half of it without a frame triggers a PING, the other half waits for the
+        answer: a quiet market is not taken for a dead one.
+    ack_timeout_s : float, default=5.0
+        Longest wait for the first acknowledgement after connecting.
+    max_age_s : float, default=840.0
+        Age at which to reconnect of our own will: VALR cuts unauthenticated sockets at 15 minutes.
+    """
+
+    def __init__(
+        self,
+        pairs: Mapping[str, str],
+        events: Sequence[str] = (BOOK_EVENT, TRADE_EVENT),
+        *,
+        ping_interval_s: float = 20.0,
+        pong_timeout_s: float = 10.0,
+        silence_timeout_s: float = 5.0,
+        ack_timeout_s: float = 5.0,
+        max_age_s: float = 840.0,
+    ) -> None:
+        self._to_symbol = dict(pairs)
+        self._events = tuple(events)
+        self._ping_interval_ns = _ns(ping_interval_s)
+        self._probe_ns = _ns(silence_timeout_s / 2)
+        self._answer_ns = _ns(min(pong_timeout_s, silence_timeout_s / 2))
+        self._ack_timeout_ns = _ns(ack_timeout_s)
+        self._max_age_ns = _ns(max_age_s)
+        self._connected_ns = 0
+        self._last_frame_ns = 0
+        self._last_ping_ns = 0
+        self._unanswered_ping_ns: int | None = None
+        self._answered = False
+        self._lost = False
+        self._book_asked_ns: dict[str, int] = {}
+        self.acknowledged: set[tuple[str, str]] = set()
+        self.protocol_errors = 0
+        self.server_errors = 0
+
+    @property
+    def is_acknowledged(self) -> bool:
+        """Whether the venue has answered the subscription, by an acknowledgement or by data (either may come first)."""
+        return self._answered
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every event is acknowledged for every pair."""
+        return self.acknowledged >= {(event, pair) for event in self._events for pair in self._to_symbol}
+
+    def connected(self, now_ns: int) -> list[str]:
+        """Start counting from `now_ns`. After calling this you must send the returned frames."""
+        self._connected_ns = self._last_frame_ns = self._last_ping_ns = now_ns
+        return [subscribe_frame({event: list(self._to_symbol) for event in self._events})]
+
+    def receive(self, frame: str | bytes, now_ns: int, ts_init: int = 0) -> list[ValrEvent]:
+        """Decode a frame. A malformed one is counted in `protocol_errors` and yields nothing.
+
+        Parameters
+        ----------
+        frame : str or bytes
+            As received.
+        now_ns : int
+            Monotonic time of arrival.
+        ts_init : int, default=0
+            UTC time of arrival, stamped on the events.
+        """
+        self._last_frame_ns = now_ns
+        self._unanswered_ping_ns = None
+        try:
+            events = decode_frame(frame, self._to_symbol, ts_init)
+        except ProtocolError as error:
+            self._refuse(error)
+            return []
+        for event in events:
+            self._observe(event)
+        return events
+
+    def due(self, now_ns: int) -> list[str]:
+        """Return the frames to send by now: a PING if it is time for one. After calling this you must send them."""
+        if now_ns < self._ping_due_ns():
+            return []
+        self._last_ping_ns = self._unanswered_ping_ns = now_ns
+        return [ping_frame()]
+
+    def is_dead(self, now_ns: int) -> bool:
+        """Return whether the link must be given up: a PING or the subscription stays unanswered, or subscriptions were lost.
+
+        Ask only after taking every frame that has already arrived.
+        """
+        ping_ns = self._unanswered_ping_ns
+        if self._lost or (ping_ns is not None and now_ns - ping_ns >= self._answer_ns):
+            return True
+        return not self._answered and now_ns - self._connected_ns >= self._ack_timeout_ns
+
+    def must_reconnect(self, now_ns: int) -> bool:
+        """Return whether the socket is old enough to be replaced before the venue cuts it."""
+        return now_ns - self._connected_ns >= self._max_age_ns
+
+    def next_wake(self, now_ns: int) -> int:
+        """Return the next time at which `due`, `is_dead` or `must_reconnect` may change without a frame, at least `now_ns`."""
+        times = [self._ping_due_ns(), self._connected_ns + self._max_age_ns]
+        if self._unanswered_ping_ns is not None:
+            times.append(self._unanswered_ping_ns + self._answer_ns)
+        if not self._answered:
+            times.append(self._connected_ns + self._ack_timeout_ns)
+        return max(now_ns, min(times))
+
+    def resubscribe(self, now_ns: int, pair: str | None = None) -> list[str]:
+        """Return the frames that bring a fresh book snapshot of `pair`, or of all pairs.
+
+        A SUBSCRIBE replaces the list of its event, so the pair is left out once and put back: the venue then starts it
+        anew. Nothing is returned while a snapshot asked for in the last 5 s is still on its way.
+
+        Parameters
+        ----------
+        now_ns : int
+            Monotonic time.
+        pair : str or None
+            VALR pair; None for all.
+        """
+        if BOOK_EVENT not in self._events:
+            return []
+        wanted = [p for p in self._to_symbol if pair is None or p == pair]
+        dropped = {p for p in wanted if now_ns - self._book_asked_ns.get(p, now_ns - BOOK_PATIENCE_NS) >= BOOK_PATIENCE_NS}
+        if not dropped:
+            return []
+        self._book_asked_ns.update(dict.fromkeys(dropped, now_ns))
+        kept = [p for p in self._to_symbol if p not in dropped]
+        return [subscribe_frame({BOOK_EVENT: kept}), subscribe_frame({BOOK_EVENT: list(self._to_symbol)})]
+
+    def _ping_due_ns(self) -> int:
+        due_ns = self._last_ping_ns + self._ping_interval_ns
+        if self._unanswered_ping_ns is None:
+            # The second term keeps probes apart when the clock jumps over several deadlines at once.
+            due_ns = min(due_ns, max(self._last_frame_ns, self._last_ping_ns) + self._probe_ns)
+        return due_ns
+
+    def _refuse(self, error: ProtocolError) -> None:
+        self.protocol_errors += 1
+        if self.protocol_errors & (self.protocol_errors - 1) == 0:  # the 1st, 2nd, 4th, 8th: a flood stays readable
+            log.warning("malformed frame dropped (%d so far): %s", self.protocol_errors, error)
+
+    def _observe(self, event: ValrEvent) -> None:
+        self._answered = self._answered or isinstance(event, Subscribed | BookUpdate | Trade | VenueCandle)
+        match event:
+            case Subscribed(event=name, pair=pair):
+                self.acknowledged.add((name, pair))
+            case Unsubscribed(event=name, pair=pair):
+                self.acknowledged.discard((name, pair))
+            case Pong(message="NO_SUBSCRIPTIONS"):
+                self._lost = self._answered
+            case ServerError():
+                self.server_errors += 1
+            case BookUpdate(is_snapshot=True, symbol=symbol):
+                self._book_asked_ns = {p: ns for p, ns in self._book_asked_ns.items() if self._to_symbol[p] != symbol}
+
+
+class ConnectBudget:
+    """At most `max_per_minute` connections in any minute (VALR allows 60 per address). Pure token bucket.
+
+    A sixth of the allowance may be used at once, the rest comes back evenly.
+    """
+
+    def __init__(self, max_per_minute: int = 60) -> None:
+        burst = max(1.0, max_per_minute / 6)
+        self._bucket = TokenBucket(max(max_per_minute - burst, max_per_minute / 2) / 60.0, burst)
+
+    def reserve(self, now_ns: int) -> float:
+        """Take one connection and return the seconds to wait before making it."""
+        return self._bucket.reserve(now_ns / NS_PER_S)
+
+
+def backoff_delays(rng: random.Random, base_s: float = 0.5, cap_s: float = 10.0) -> Iterator[float]:
+    """Yield reconnect delays in seconds: exponential with full jitter, uniform in [0, min(cap, base x 2^n)].
+
+    References
+    ----------
+    .. [1] M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+    """
+    limit_s = base_s
+    while True:
+        yield rng.uniform(0.0, min(cap_s, limit_s))
+        limit_s = min(cap_s, limit_s * 2.0)
+
+
+def _ns(seconds: float) -> int:
+    return int(seconds * NS_PER_S)

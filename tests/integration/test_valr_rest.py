@@ -1,0 +1,205 @@
+"""The REST client against a scripted venue on this machine, and its waits against a clock set by hand."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from itertools import pairwise
+
+import httpx
+import pytest
+
+from helios.domain.enums import Timeframe
+from helios.errors import ProtocolError, TransportError, VenueError
+from helios.venues.valr.rest import ValrRest
+from helios.venues.valr.transport import ValrVenue
+from tests.support.valr_server import ValrServer
+
+S = 1_000_000_000
+HTML = "<html><title>502</title>Bad\nGateway</html>"
+
+
+class FakeTime:
+    """A clock that only sleeping moves."""
+
+    def __init__(self, wall_s: float = 1_790_000_030.0) -> None:
+        self.now_s = wall_s
+        self.slept: list[float] = []
+
+    def read(self) -> float:
+        return self.now_s
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now_s += seconds
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ValrServer]:
+    async with ValrServer() as running:
+        yield running
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient() as opened:
+        yield opened
+
+
+@pytest.fixture
+def clock() -> FakeTime:
+    return FakeTime()
+
+
+@pytest.fixture
+def rest(server: ValrServer, client: httpx.AsyncClient, clock: FakeTime) -> ValrRest:
+    return ValrRest(server.rest_url, client, 1000, clock.sleep, clock.read, wall=clock.read, rng=random.Random(3))
+
+
+def buckets(server: ValrServer) -> list[str]:
+    return [path for path in server.requests if "/buckets" in path]
+
+
+async def test_a_thousand_candles_come_in_four_pages_without_gap_oldest_first(server: ValrServer, rest: ValrRest) -> None:
+    end_ns = server.now_s * S
+    start_ns = (server.now_s // 60 - 1000) * 60 * S
+    candles = await rest.candles("BTCZAR", "BTC/ZAR", Timeframe.M1, start_ns, end_ns)
+    assert len(candles) == 1000
+    assert candles[0].open_time == start_ns
+    assert {after.open_time - before.open_time for before, after in pairwise(candles)} == {60 * S}
+    assert candles[-1].open_time + 60 * S <= end_ns
+    assert len(buckets(server)) == 4
+    minute = candles[17].open_time // (60 * S)
+    assert candles[17].open == 1_000_000 + minute % 1000
+
+
+async def test_the_unfinished_bucket_is_left_out(server: ValrServer, rest: ValrRest) -> None:
+    opening_ns = server.now_s // 300 * 300 * S  # this bucket is still running
+    candles = await rest.candles("BTCZAR", "BTC/ZAR", Timeframe.M5, opening_ns - 600 * S, opening_ns + 900 * S)
+    assert [candle.open_time for candle in candles] == [opening_ns - 600 * S, opening_ns - 300 * S]
+
+
+async def test_a_range_off_the_grid_starts_at_the_next_bucket(server: ValrServer, rest: ValrRest) -> None:
+    candles = await rest.candles("BTCZAR", "BTC/ZAR", Timeframe.M1, 60 * S + 1, 240 * S, now_ns=server.now_s * S)
+    assert [candle.open_time // S for candle in candles] == [120, 180]
+
+
+async def test_an_empty_range_asks_nothing(server: ValrServer, rest: ValrRest) -> None:
+    now_ns = server.now_s * S
+    assert await rest.candles("BTCZAR", "BTC/ZAR", Timeframe.M1, now_ns, now_ns + 60 * S, now_ns=now_ns) == []
+    assert server.requests == []
+
+
+async def test_a_young_pair_starts_with_its_first_bucket(rest: ValrRest, server: ValrServer) -> None:
+    server.first_bucket_s = 30_000
+    candles = await rest.candles("BTCZAR", "BTC/ZAR", Timeframe.M1, 0, 31_200 * S, now_ns=server.now_s * S)
+    assert [candles[0].open_time // S, len(candles)] == [30_000, 20]
+
+
+async def test_a_hole_is_asked_for_once_more(server: ValrServer, client: httpx.AsyncClient, clock: FakeTime) -> None:
+    server.skipped_buckets = {120, 180}
+    healing = httpx.AsyncClient(event_hooks={"response": [_heal(server)]})
+    async with healing:
+        rest = ValrRest(server.rest_url, healing, 1000, clock.sleep, clock.read, wall=clock.read)
+        candles = await rest.candles("BTCZAR", "BTC/ZAR", Timeframe.M1, 0, 360 * S, now_ns=server.now_s * S)
+    assert [candle.open_time // S for candle in candles] == [0, 60, 120, 180, 240, 300]
+    assert "startTime=120&endTime=239" in buckets(server)[1]
+
+
+def _heal(server: ValrServer):
+    async def hook(_: httpx.Response) -> None:
+        server.skipped_buckets = set()
+
+    return hook
+
+
+async def test_a_hole_that_stays_is_left_open_not_filled(server: ValrServer, rest: ValrRest) -> None:
+    server.skipped_buckets = {120}
+    candles = await rest.candles("BTCZAR", "BTC/ZAR", Timeframe.M1, 0, 300 * S, now_ns=server.now_s * S)
+    assert [candle.open_time // S for candle in candles] == [0, 60, 180, 240]
+
+
+async def test_429_waits_for_the_next_minute_and_goes_on_without_gap(
+    server: ValrServer, rest: ValrRest, clock: FakeTime
+) -> None:
+    server.answer_next([(429, {"x-valr-ratelimited": "true"}, "")])
+    candles = await rest.candles("BTCZAR", "BTC/ZAR", Timeframe.M1, 0, 600 * S, now_ns=server.now_s * S)
+    assert len(candles) == 10
+    assert clock.slept == [60.0 - 1_790_000_030.0 % 60.0]
+    assert rest.rate_limited == 1
+
+
+@pytest.mark.parametrize(("header", "waited_s"), [("7", 7.0), ("3600", 60.0)])
+async def test_429_obeys_retry_after_up_to_a_minute(
+    server: ValrServer, rest: ValrRest, clock: FakeTime, header: str, waited_s: float
+) -> None:
+    server.answer_next([(429, {"Retry-After": header}, "")])
+    assert await rest.status() == "online"
+    assert clock.slept == [waited_s]
+
+
+async def test_429_for_ever_is_given_up_for_later(server: ValrServer, rest: ValrRest, clock: FakeTime) -> None:
+    server.answer_next([(429, {}, "")] * 5)
+    with pytest.raises(TransportError, match="rate limited 5 times"):
+        await rest.status()
+    assert len(clock.slept) == 4
+
+
+async def test_html_502_is_retried_with_back_off(server: ValrServer, rest: ValrRest, clock: FakeTime) -> None:
+    server.answer_next([(502, {}, HTML)] * 2)
+    assert await rest.status() == "online"
+    assert len(clock.slept) == 2
+    assert clock.slept[0] <= 0.5
+    assert clock.slept[1] <= 1.0
+
+
+async def test_html_502_that_stays_is_a_transport_error(server: ValrServer, rest: ValrRest) -> None:
+    server.answer_next([(502, {}, HTML)] * 5)
+    with pytest.raises(TransportError, match=r"failed 5 times.*Bad Gateway"):
+        await rest.status()
+    assert len(server.requests) == 5
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "words"),
+    [('{"code":-21,"message":"Unsupported Currency Pair"}', -21, "Unsupported"), ("<html>malformed</html>", None, "malformed")],
+)
+async def test_a_refusal_is_not_retried(server: ValrServer, rest: ValrRest, body: str, code: int | None, words: str) -> None:
+    server.answer_next([(400, {}, body)])
+    with pytest.raises(VenueError, match=words) as caught:
+        await rest.pairs()
+    assert (caught.value.status, caught.value.code, len(server.requests)) == (400, code, 1)
+
+
+async def test_a_dead_address_is_a_transport_error(client: httpx.AsyncClient, clock: FakeTime) -> None:
+    rest = ValrRest("http://127.0.0.1:9", client, 1000, clock.sleep, clock.read, wall=clock.read, max_retries=1)
+    with pytest.raises(TransportError, match="failed 2 times"):
+        await rest.server_time_ns()
+
+
+async def test_html_with_status_200_is_a_protocol_error(server: ValrServer, rest: ValrRest) -> None:
+    server.answer_next([(200, {}, HTML)])
+    with pytest.raises(ProtocolError):
+        await rest.status()
+
+
+async def test_the_limiter_spaces_requests_after_its_burst(server: ValrServer, client: httpx.AsyncClient) -> None:
+    clock = FakeTime()
+    rest = ValrRest(server.rest_url, client, 2.0, clock.sleep, clock.read, wall=clock.read)
+    for _ in range(4):
+        await rest.status()
+    assert clock.slept == [0.5, 0.5, 0.5]
+
+
+async def test_venue_lists_instruments_sets_its_clock_and_translates_symbols(server: ValrServer) -> None:
+    venue = ValrVenue(server.rest_url, server.ws_url, speed=60.0)
+    try:
+        candles = await venue.candles("ETH/ZAR", Timeframe.H1, 0, 7200 * S)
+        clock = await venue.clock()
+        assert [instrument.symbol for instrument in await venue.instruments()] == ["BTC/ZAR", "ETH/ZAR"]
+    finally:
+        await venue.aclose()
+    assert [candle.symbol for candle in candles] == ["ETH/ZAR", "ETH/ZAR"]
+    assert "/v1/public/ETHZAR/buckets" in buckets(server)[0]
+    assert clock.speed == 60.0
+    assert 0 <= clock.now_ns() - server.now_s * S < 60 * S  # one wall second is a market minute

@@ -1,0 +1,234 @@
+"""The VALR driver against a scripted venue on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from helios.domain.market import BookUpdate, Trade
+from helios.errors import ConfigError
+from helios.venues.base import FeedEvent, FeedStatus
+from helios.venues.valr.transport import ValrVenue
+from tests.support.valr_server import ValrServer, book_frame, trade_frame
+
+LIMIT_S = 3.0
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ValrServer]:
+    async with ValrServer() as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def streaming(server: ValrServer, *symbols: str, silence_timeout_s: float = 5.0, **options: float):
+    venue = ValrVenue(server.rest_url, server.ws_url, silence_timeout_s=silence_timeout_s, rng=random.Random(1), **options)
+    try:
+        async with contextlib.aclosing(venue.stream(symbols)) as events:
+            yield venue, events
+    finally:
+        await venue.aclose()
+
+
+async def until(events: AsyncIterator[FeedEvent], found: Callable[[FeedEvent], bool]) -> list[FeedEvent]:
+    seen: list[FeedEvent] = []
+    async with asyncio.timeout(LIMIT_S):
+        async for event in events:
+            seen.append(event)
+            if found(event):
+                return seen
+    raise AssertionError("the stream ended")
+
+
+async def eventually(is_true: Callable[[], bool]) -> None:
+    for _ in range(int(LIMIT_S * 100)):
+        if is_true():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come true")
+
+
+def is_status(status: str) -> Callable[[FeedEvent], bool]:
+    return lambda event: isinstance(event, FeedStatus) and event.status == status
+
+
+def is_book(symbol: str, sequence: int) -> Callable[[FeedEvent], bool]:
+    return lambda event: isinstance(event, BookUpdate) and (event.symbol, event.sequence) == (symbol, sequence)
+
+
+async def test_stream_connects_subscribes_all_and_then_yields_snapshot_diffs_and_trades(server: ValrServer) -> None:
+    async with streaming(server, "BTC/ZAR", "ETH/ZAR") as (venue, events):
+        first = await until(events, is_book("ETH/ZAR", 100))
+        assert is_status("CONNECTED")(first[0])
+        assert [event.symbol for event in first if isinstance(event, BookUpdate) and event.is_snapshot] == [
+            "BTC/ZAR",
+            "ETH/ZAR",
+        ]
+        await server.push(book_frame("BTCZAR", False, 101))
+        await server.push(trade_frame("ETHZAR"))
+        before_ns = time.time_ns()
+        diff, trade = await until(events, lambda event: isinstance(event, Trade))
+    assert isinstance(diff, BookUpdate)
+    assert (diff.is_snapshot, diff.sequence, diff.asks) == (False, 101, (("1000010", "0.5"),))
+    assert isinstance(trade, Trade)
+    assert (trade.symbol, trade.price, trade.ts_event) == ("ETH/ZAR", 1000005.0, 1789997630123000000)
+    assert 0 <= trade.ts_init - before_ns < 1_000_000_000
+    assert server.subscribes() == [{"OB_L1_DIFF": ["BTCZAR", "ETHZAR"], "NEW_TRADE": ["BTCZAR", "ETHZAR"]}]
+    assert not venue.is_connected
+
+
+async def test_a_cut_reconnects_and_subscribes_everything_again_within_three_seconds(server: ValrServer) -> None:
+    async with streaming(server, "BTC/ZAR", "ETH/ZAR") as (_, events):
+        await until(events, is_book("ETH/ZAR", 100))
+        started_s = time.monotonic()
+        server.cut()
+        seen = await until(events, is_book("ETH/ZAR", 100))
+    assert time.monotonic() - started_s < 3.0
+    assert [event.status for event in seen if isinstance(event, FeedStatus)] == ["DISCONNECTED", "CONNECTED"]
+    assert server.connections == 2
+    first, second = server.subscribes()
+    assert first == second
+
+
+async def test_a_silent_venue_is_given_up_and_connected_again(server: ValrServer) -> None:
+    async with streaming(server, "BTC/ZAR", silence_timeout_s=0.4) as (_, events):
+        await until(events, is_book("BTC/ZAR", 100))
+        server.mute()
+        started_s = time.monotonic()
+        lost = await until(events, is_status("DISCONNECTED"))
+        waited_s = time.monotonic() - started_s
+        server.mute(False)
+        await until(events, is_book("BTC/ZAR", 100))
+    assert "silent" in lost[-1].detail
+    assert 0.3 < waited_s < 1.5
+
+
+async def test_a_quiet_market_is_kept_alive_by_pings(server: ValrServer) -> None:
+    async with streaming(server, "BTC/ZAR", silence_timeout_s=0.4) as (_, events):
+        await until(events, is_book("BTC/ZAR", 100))
+        pending = asyncio.ensure_future(anext(events))
+        await asyncio.sleep(1.2)
+        assert not pending.done()
+        assert [frame["type"] for frame in server.received].count("PING") >= 3
+        await server.push(trade_frame("BTCZAR"))
+        assert isinstance(await pending, Trade)
+    assert server.connections == 1
+
+
+async def test_an_ageing_socket_is_replaced_without_losing_or_repeating_a_trade(server: ValrServer) -> None:
+    async with streaming(server, "BTC/ZAR", max_age_s=0.4) as (_, events):
+        await until(events, is_book("BTC/ZAR", 100))
+        pushing = asyncio.create_task(push_trades(server, 100))
+        seen = await until(events, lambda event: isinstance(event, Trade) and event.trade_id == "t-99")
+        await pushing
+        assert [event.trade_id for event in seen if isinstance(event, Trade)] == [f"t-{n}" for n in range(100)]
+        assert not [event for event in seen if isinstance(event, FeedStatus)]
+        assert server.connections >= 2
+        await eventually(lambda: len(server.sockets) <= 2)
+    await eventually(lambda: not server.sockets)
+
+
+async def push_trades(server: ValrServer, count: int) -> None:
+    for number in range(count):
+        frame = trade_frame("BTCZAR")
+        frame["data"]["id"] = f"t-{number}"
+        await server.push(frame)
+        await asyncio.sleep(0.018)
+
+
+async def test_request_book_brings_a_snapshot_of_that_symbol_only(server: ValrServer) -> None:
+    async with streaming(server, "BTC/ZAR", "ETH/ZAR") as (venue, events):
+        await until(events, is_book("ETH/ZAR", 100))
+        await venue.request_book("BTC/ZAR")
+        await venue.request_book("BTC/ZAR")  # already on its way
+        await until(events, is_book("BTC/ZAR", 100))
+        await server.push(trade_frame("BTCZAR"))
+        (trade,) = await until(events, lambda event: isinstance(event, Trade))
+    assert trade.symbol == "BTC/ZAR"
+    assert server.subscribes()[1:] == [{"OB_L1_DIFF": ["ETHZAR"]}, {"OB_L1_DIFF": ["BTCZAR", "ETHZAR"]}]
+
+
+async def test_malformed_frames_are_counted_and_the_stream_goes_on(server: ValrServer) -> None:
+    async with streaming(server, "BTC/ZAR") as (venue, events):
+        await until(events, is_book("BTC/ZAR", 100))
+        for bad in (trade_frame("BTCZAR", price="-100.50"), trade_frame("BTCZAR", quantity="0"), trade_frame(""), "nonsense"):
+            await server.push(bad)
+        await server.push(trade_frame("BTCZAR", price="7"))
+        seen = await until(events, lambda event: isinstance(event, Trade))
+        assert [event.price for event in seen] == [7.0]
+        assert venue.protocol_errors == 4
+        server.cut()
+        await until(events, is_status("DISCONNECTED"))
+        assert venue.protocol_errors == 4
+
+
+async def test_a_venue_error_frame_becomes_an_error_status(server: ValrServer) -> None:
+    async with streaming(server, "BTC/ZAR") as (_, events):
+        await until(events, is_book("BTC/ZAR", 100))
+        await server.push({"type": "ERROR", "message": "Invalid message - Invalid JSON"})
+        assert (await until(events, is_status("ERROR")))[-1].detail == "Invalid message - Invalid JSON"
+
+
+async def test_an_unknown_symbol_is_refused_before_connecting(server: ValrServer) -> None:
+    async with streaming(server, "DOGE/ZAR") as (_, events):
+        with pytest.raises(ConfigError, match="DOGE/ZAR"):
+            await anext(events)
+    assert server.connections == 0
+
+
+async def test_a_venue_that_is_down_shows_as_disconnected_until_it_is_up(server: ValrServer) -> None:
+    async with streaming(server, "BTC/ZAR") as (venue, events):
+        await venue.instruments()
+        venue._ws_url = "ws://127.0.0.1:9/ws/trade"  # the discard port: nobody listens
+        await until(events, is_status("DISCONNECTED"))
+        venue._ws_url = server.ws_url
+        await until(events, is_status("CONNECTED"))
+
+
+async def test_cancelling_a_consumer_closes_its_socket(server: ValrServer) -> None:
+    venue, before = ValrVenue(server.rest_url, server.ws_url), asyncio.all_tasks()
+
+    async def consume() -> None:
+        async with contextlib.aclosing(venue.stream(["BTC/ZAR"])) as events:
+            async for _ in events:
+                pass
+
+    task = asyncio.create_task(consume())
+    await eventually(lambda: venue.is_connected)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await eventually(lambda: not server.sockets)
+    assert not venue.is_connected
+    await venue.aclose()
+    await eventually(lambda: asyncio.all_tasks() == before)
+
+
+async def test_closing_the_venue_ends_its_streams(server: ValrServer) -> None:
+    venue = ValrVenue(server.rest_url, server.ws_url)
+    events = venue.stream(["BTC/ZAR"])
+    await until(events, is_book("BTC/ZAR", 100))
+    rest = asyncio.ensure_future(_drain(events))
+    await venue.aclose()
+    async with asyncio.timeout(LIMIT_S):
+        assert await rest == []
+
+
+async def test_closing_the_venue_while_it_connects_leaves_no_socket(server: ValrServer) -> None:
+    venue = ValrVenue(server.rest_url, server.ws_url)
+    await venue.instruments()
+    pending = asyncio.ensure_future(_drain(venue.stream(["BTC/ZAR"])))
+    await asyncio.sleep(0)
+    await venue.aclose()
+    async with asyncio.timeout(LIMIT_S):
+        assert await pending == []
+    await eventually(lambda: not server.sockets)
+
+
+async def _drain(events: AsyncIterator[FeedEvent]) -> list[FeedEvent]:
+    return [event async for event in events]
