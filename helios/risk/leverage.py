@@ -18,9 +18,7 @@ BASE_CONFIDENCE = 0.70
 DRAWDOWN_STEPS = (0.10, 0.20)
 
 
-def leverage_for(
-    confidence: float, regime: VolatilityRegime, drawdown: float, venue_max: Decimal, config: RiskConfig
-) -> float:
+def leverage_for(confidence: float, regime: VolatilityRegime, drawdown: float, venue_max: Decimal, config: RiskConfig) -> float:
     """Return leverage in [1, min(`max_leverage`, venue's maximum)], to one decimal.
 
     1 + 2 x max(0, confidence - 0.70), less 0 / 0.3 / 0.5 / 1.0 by regime, less 0.5 above 10 % drawdown and 0.5 more above

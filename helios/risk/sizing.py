@@ -110,9 +110,7 @@ def payoff_ratio(stop_pct: float, target_pct: float, round_trip_cost_pct: float 
     return (target_pct - round_trip_cost_pct) / (stop_pct + round_trip_cost_pct)
 
 
-def volatility_factor(
-    daily_volatility: float, reference: float, rule: Literal["damped", "inverse"] = "damped"
-) -> float:
+def volatility_factor(daily_volatility: float, reference: float, rule: Literal["damped", "inverse"] = "damped") -> float:
     """Return what a size is multiplied by at this volatility.
 
     `damped` is 1 / (1 + volatility / reference), the rule of the desk; `inverse` is min(1, reference / volatility), which
