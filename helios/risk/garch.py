@@ -49,11 +49,6 @@ class VarianceParameters:
         square = variance if math.isnan(return_pct) else return_pct * return_pct
         return self.omega + self.alpha * square + self.beta * variance
 
-    def after_gap(self, variance: float, n_bars: int) -> float:
-        """Return the variance `n_bars` bars on when none of their returns is known."""
-        decay = self.persistence**n_bars
-        return variance * decay + self.omega * _geometric(self.persistence, n_bars)
-
 
 def fit_garch(returns_pct: FloatArray) -> VarianceParameters:
     """Fit a zero-mean GARCH(1,1) with Student t errors by maximum likelihood.

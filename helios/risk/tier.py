@@ -216,7 +216,7 @@ def _entry_plan(
     forecast: VolatilityForecast,
     config: RiskConfig,
 ) -> TradePlan:
-    notes = size.notes
+    notes, kept = size.notes, notional / size.notional_quote
     if notional < size.notional_quote:
         notes = (*notes, f"order limit holds it at {notional:.2f} instead of {size.notional_quote:.2f}")
     return TradePlan(
@@ -230,10 +230,10 @@ def _entry_plan(
         reference_price=_reference_price(context),
         stop_loss_pct=size.stop_pct,
         take_profit_pct=size.target_pct,
-        loss_at_stop_quote=size.loss_at_stop_quote * notional / size.notional_quote,
+        loss_at_stop_quote=size.loss_at_stop_quote * kept,
         horizon_ns=horizon_ns(config),
         kelly_full=size.kelly_full,
-        kelly_fraction=size.fraction,
+        kelly_fraction=size.fraction * float(kept),
         payoff_ratio=size.payoff_ratio,
         daily_volatility=forecast.daily_volatility,
         regime=forecast.regime,

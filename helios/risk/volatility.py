@@ -161,6 +161,7 @@ class VolatilityModel:
             self._close, self._close_time = close, bar_time
         earlier, self._bar_time = self._bar_time, bar_time
         if self._n_returns < MIN_RETURNS:
+            self._forecast = None
             return
         if self._is_fit_due(earlier):
             self._estimate()
