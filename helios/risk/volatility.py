@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import deque
+from itertools import pairwise
 
 import numpy as np
 
@@ -85,12 +86,12 @@ class VolatilityModel:
             Close time of the last one, ns UTC.
         """
         window = np.asarray(closes, dtype=np.float64)[-(self._config.garch_max_returns + 1) :]
-        known = np.flatnonzero(np.isfinite(window) & (window > 0.0))
-        self._reset(float(window[known[-1]]) if known.size else math.nan, end_time)
-        if known.size:
-            self._close_time = end_time - (window.size - 1 - int(known[-1])) * self._bar_ns
-        self._returns.extend(_returns_pct(window, known).tolist())
-        self._n_returns = max(known.size - 1, 0)
+        known: list[int] = np.flatnonzero(np.isfinite(window) & (window > 0.0)).tolist()
+        self._reset(float(window[known[-1]]) if known else math.nan, end_time)
+        if known:
+            self._close_time = end_time - (window.size - 1 - known[-1]) * self._bar_ns
+        self._returns.extend(_returns_pct(window, known))
+        self._n_returns = max(len(known) - 1, 0)
         self._hour.extend(window[-self._hour_bars - 1 :].tolist())
         if self._n_returns >= MIN_RETURNS:
             volatilities = self._daily(self._estimate())
@@ -177,7 +178,7 @@ class VolatilityModel:
         if math.isnan(close) or math.isnan(self._close):
             return math.nan
         bars = max(1, (bar_time - self._close_time) // self._bar_ns)
-        return 100.0 * math.log(close / self._close) / math.sqrt(bars)
+        return _spanning_return_pct(self._close, close, bars)
 
     def _push(self, return_pct: float, close: float) -> None:
         if len(self._returns) == self._returns.maxlen and not math.isnan(self._returns[0]):
@@ -250,10 +251,15 @@ def _schedule_shift(symbol: str, refit_ns: int, bar_ns: int) -> int:
     return int.from_bytes(hashlib.sha256(symbol.encode()).digest()[:8]) % slots * bar_ns
 
 
-def _returns_pct(closes: FloatArray, known: np.ndarray[tuple[int], np.dtype[np.intp]]) -> FloatArray:
-    # shape (n_bars - 1,): NaN where a close is missing, r / sqrt(k) where the return spans k bars
-    returns = np.full(max(closes.size - 1, 0), np.nan)
-    if known.size > 1:
-        gaps = np.diff(known)
-        returns[known[1:] - 1] = 100.0 * np.diff(np.log(closes[known])) / np.sqrt(gaps)
+def _spanning_return_pct(start: float, end: float, n_bars: int) -> float:
+    # math.log in both ways in, seed and update: numpy's may differ in the last bit, and the optimiser would magnify that
+    return 100.0 * math.log(end / start) / math.sqrt(n_bars)
+
+
+def _returns_pct(closes: FloatArray, known: list[int]) -> list[float]:
+    # one per bar after the first: NaN where a close is missing, r / sqrt(k) where the return spans k bars
+    returns = [math.nan] * max(closes.size - 1, 0)
+    values = closes.tolist()
+    for before, now in pairwise(known):
+        returns[now - 1] = _spanning_return_pct(values[before], values[now], now - before)
     return returns
