@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from decimal import Decimal
 
 from helios.config import RiskConfig
@@ -10,6 +11,13 @@ from helios.domain.orders import ExitRule
 from helios.errors import RejectedError
 
 NS_PER_H = 3_600_000_000_000
+MIN_DAILY_VOLATILITY = 1e-6
+"""Below this a stop would lie inside a tick: such a market (a pegged or dead one) has no distance to give."""
+
+
+def is_tradable(daily_volatility: float) -> bool:
+    """Whether a stop distance can be taken from this volatility; NaN and infinity give none."""
+    return MIN_DAILY_VOLATILITY <= daily_volatility < math.inf
 
 
 def exit_levels(daily_volatility: float, config: RiskConfig) -> tuple[float, float]:
@@ -20,9 +28,9 @@ def exit_levels(daily_volatility: float, config: RiskConfig) -> tuple[float, flo
     Raises
     ------
     RejectedError
-        If the volatility is not above 0: a position without a stop distance must not be opened.
+        If the volatility is not at least 1e-6: a position without a stop distance must not be opened.
     """
-    if not daily_volatility > 0.0:
+    if not is_tradable(daily_volatility):
         raise RejectedError(f"no stop distance from a daily volatility of {daily_volatility}")
     # ten decimals: 2 x 0.03 is 6 %, not 6 % and a binary crumb
     stop = round(config.stop_daily_volatilities * daily_volatility, 10)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from decimal import ROUND_DOWN, Decimal
 from typing import Literal
@@ -10,7 +9,7 @@ from typing import Literal
 from helios.config import RiskConfig
 from helios.domain.enums import VolatilityRegime
 from helios.errors import RejectedError
-from helios.risk.exits import exit_levels
+from helios.risk.exits import exit_levels, is_tradable
 
 DRAWDOWN_STEP = 0.10
 """Drawdown above which the size is halved."""
@@ -70,7 +69,10 @@ class SizeDecision:
 
 @dataclass(frozen=True, slots=True)
 class SizeRefusal:
-    """Why there is no size: LOW_CONFIDENCE, NO_EDGE, NO_VOLATILITY, STOP_TOO_WIDE, NO_EQUITY or ALREADY_HELD."""
+    """Why there is no size.
+
+    LOW_CONFIDENCE, INVALID_CONFIDENCE, NO_EDGE, NO_VOLATILITY, STOP_TOO_WIDE, NO_EQUITY, ALREADY_HELD or MIN_NOTIONAL.
+    """
 
     code: str
     detail: str
@@ -169,6 +171,8 @@ def size_position(
         return SizeRefusal("ALREADY_HELD", f"{held:.2%} of equity is held, the target is {target:.2%}")
     stop_pct, target_pct = exit_levels(daily_volatility, config)
     notional = _money(fraction, equity)
+    if notional == 0:
+        return SizeRefusal("MIN_NOTIONAL", f"{fraction:.3g} of {equity} rounds to nothing")
     decision = SizeDecision(
         confidence=confidence,
         payoff_ratio=payoff_ratio,
@@ -198,8 +202,8 @@ def _refuse(p: float, b: float, daily_volatility: float, equity: Decimal, config
     if not p >= config.min_confidence:
         return SizeRefusal("LOW_CONFIDENCE", f"confidence {p:.3f} is below {config.min_confidence:.3f}")
     if p > 1.0:
-        raise RejectedError(f"confidence {p} is above 1")
-    if not daily_volatility > 0.0 or math.isinf(daily_volatility):
+        return SizeRefusal("INVALID_CONFIDENCE", f"confidence {p} is no probability")
+    if not is_tradable(daily_volatility):
         return SizeRefusal("NO_VOLATILITY", f"daily volatility {daily_volatility} gives no stop distance")
     if not equity > 0:
         return SizeRefusal("NO_EQUITY", f"equity is {equity}")
@@ -223,6 +227,8 @@ def _with_notes(size: SizeDecision, drawdown: float, daily_volatility: float, co
         f"times {config.kelly_multiplier:g} is {size.kelly_scaled:.4f}",
         f"daily volatility {daily_volatility:.4f} leaves {size.volatility_scaled:.4f}",
     ]
+    if size.regime in (VolatilityRegime.HIGH, VolatilityRegime.EXTREME):
+        notes.append(f"ALERT: volatility regime {size.regime.value}")
     if drawdown > DRAWDOWN_STEP:
         notes.append(f"drawdown {drawdown:.2%} halves it to {size.drawdown_scaled:.4f}")
     if size.leverage > 1.0:

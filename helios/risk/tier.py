@@ -20,7 +20,7 @@ from helios.domain.market import Instrument
 from helios.domain.orders import AccountSnapshot, PositionView
 from helios.errors import InsufficientHistoryError
 from helios.pipeline.ports import RiskRequest, RiskResponse, SymbolContext
-from helios.risk.exits import exit_levels, horizon_ns
+from helios.risk.exits import exit_levels, horizon_ns, is_tradable
 from helios.risk.leverage import instrument_leverage
 from helios.risk.limits import TradingState, drawdown_of, trading_state
 from helios.risk.sizing import SizeDecision, SizeRefusal, payoff_ratio, size_position
@@ -181,8 +181,8 @@ class RiskDesk:
         held: Decimal,
     ) -> SizeDecision | SizeRefusal:
         volatility, drawdown = forecast.daily_volatility, float(drawdown_of(account))
-        if not volatility > 0.0:
-            return SizeRefusal("NO_VOLATILITY", f"the price of {instrument.symbol} has not moved: no stop distance")
+        if not is_tradable(volatility):
+            return SizeRefusal("NO_VOLATILITY", f"the price of {instrument.symbol} hardly moves: no stop distance")
         stop, target = exit_levels(volatility, self._config)
         return size_position(
             confidence,

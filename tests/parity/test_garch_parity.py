@@ -68,7 +68,7 @@ def test_model_forecast_equals_arch_end_to_end() -> None:
 
 
 def test_simulated_parameters_are_recovered() -> None:
-    ours = fit_garch(simulated(20_000, 11))
+    ours = fit_garch(simulated(43_200, 11))  # thirty days of minutes
     assert ours.alpha == pytest.approx(0.06, abs=0.015)
     assert ours.beta == pytest.approx(0.92, abs=0.02)
     assert ours.nu == pytest.approx(6.0, abs=0.8)

@@ -15,8 +15,16 @@ CONFIG = RiskConfig()
 MEDIUM = VolatilityRegime.MEDIUM
 
 
-def size(confidence: float = 0.72, b: float = 2.0, volatility: float = 0.03, regime: VolatilityRegime = MEDIUM,
-         drawdown: float = 0.0, held: str = "0", equity: str = "100000", leverage: float = 1.0) -> SizeDecision | SizeRefusal:  # fmt: skip
+def size(
+    confidence: float = 0.72,
+    b: float = 2.0,
+    volatility: float = 0.03,
+    regime: VolatilityRegime = MEDIUM,
+    drawdown: float = 0.0,
+    held: str = "0",
+    equity: str = "100000",
+    leverage: float = 1.0,
+) -> SizeDecision | SizeRefusal:
     return size_position(confidence, b, volatility, regime, drawdown, Decimal(held), Decimal(equity), CONFIG, leverage=leverage)
 
 
@@ -86,6 +94,11 @@ def test_higher_volatility_gives_a_smaller_size() -> None:
     assert decided(volatility=0.08).fraction < decided(volatility=0.02).fraction
 
 
+def test_high_volatility_is_an_alert_in_the_notes() -> None:
+    assert not any("ALERT" in note for note in decided(volatility=0.02, regime=VolatilityRegime.LOW).notes)
+    assert any("ALERT" in note for note in decided(volatility=0.08, regime=VolatilityRegime.EXTREME).notes)
+
+
 def test_what_is_held_counts() -> None:
     assert decided(held="4000").notional_quote == Decimal(1800)
     assert refused(held="5800") == "ALREADY_HELD"
@@ -107,6 +120,10 @@ def test_leverage_scales_exposure_but_not_past_the_cap() -> None:
         ({"b": math.nan}, "NO_EDGE"),
         ({"volatility": 0.0}, "NO_VOLATILITY"),
         ({"volatility": math.nan}, "NO_VOLATILITY"),
+        ({"volatility": math.inf}, "NO_VOLATILITY"),
+        ({"volatility": 1e-12}, "NO_VOLATILITY"),
+        ({"confidence": 1.01}, "INVALID_CONFIDENCE"),
+        ({"equity": "0.00000001"}, "MIN_NOTIONAL"),
         ({"volatility": 0.5}, "STOP_TOO_WIDE"),
         ({"equity": "0"}, "NO_EQUITY"),
     ],
