@@ -1,0 +1,55 @@
+"""How a position will be left, decided before it is opened."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+
+from helios.config import RiskConfig
+from helios.domain.enums import Side
+from helios.domain.orders import ExitRule
+from helios.errors import RejectedError
+
+NS_PER_H = 3_600_000_000_000
+MIN_DAILY_VOLATILITY = 1e-6
+"""Below this a stop would lie inside a tick: such a market (a pegged or dead one) has no distance to give."""
+
+
+def is_tradable(daily_volatility: float) -> bool:
+    """Whether a stop distance can be taken from this volatility; NaN and infinity give none."""
+    return MIN_DAILY_VOLATILITY <= daily_volatility < math.inf
+
+
+def exit_levels(daily_volatility: float, config: RiskConfig) -> tuple[float, float]:
+    """Return stop and target distance as fractions of the entry price.
+
+    The stop is `stop_daily_volatilities` daily volatilities away (2 by default), the target `reward_to_risk` times that.
+
+    Raises
+    ------
+    RejectedError
+        If the volatility is not at least 1e-6: a position without a stop distance must not be opened.
+    """
+    if not is_tradable(daily_volatility):
+        raise RejectedError(f"no stop distance from a daily volatility of {daily_volatility}")
+    # ten decimals: 2 x 0.03 is 6 %, not 6 % and a binary crumb
+    stop = round(config.stop_daily_volatilities * daily_volatility, 10)
+    return stop, round(config.reward_to_risk * stop, 10)
+
+
+def exit_rule(daily_volatility: float, config: RiskConfig) -> ExitRule:
+    """Return stop, target, trailing stop and time-out for a position opened at this volatility."""
+    stop, target = exit_levels(daily_volatility, config)
+    return ExitRule(stop, target, config.trailing_activate_pct, config.trailing_pct, horizon_ns(config))
+
+
+def horizon_ns(config: RiskConfig) -> int:
+    """Return how long a position may stay open, ns."""
+    return int(config.timeout_h * NS_PER_H)
+
+
+def exit_prices(side: Side, entry: Decimal, stop_pct: float, target_pct: float) -> tuple[Decimal, Decimal]:
+    """Return stop and target price; for a short the stop lies above and the target below the entry."""
+    sign = Decimal(side.value)
+    stop, target = (Decimal(f"{pct:.10f}") for pct in (stop_pct, target_pct))
+    return entry * (1 - sign * stop), entry * (1 + sign * target)

@@ -1,0 +1,78 @@
+"""Where a forecast lies among the symbol's own past forecasts."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Iterable
+
+from helios.domain.enums import VolatilityRegime
+
+REGIME_QUANTILES = (0.25, 0.75, 0.95)
+FIXED_THRESHOLDS = (0.02, 0.04, 0.06)
+"""Daily volatilities that stand in for the percentiles while too few forecasts are known."""
+MIN_REFERENCE = 100
+
+
+def classify(daily_volatility: float, thresholds: tuple[float, float, float]) -> VolatilityRegime:
+    """Return LOW below the first threshold, MEDIUM below the second, HIGH below the third, else EXTREME."""
+    for threshold, regime in zip(thresholds, VolatilityRegime, strict=False):
+        if daily_volatility < threshold:
+            return regime
+    return VolatilityRegime.EXTREME
+
+
+class ForecastHistory:
+    """The last `capacity` forecasts, kept sorted beside their order so that a quantile costs no sort.
+
+    Parameters
+    ----------
+    capacity : int
+        How many are remembered: 30 days of bars.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._in_order: deque[float] = deque()
+        self._sorted: list[float] = []
+        self._sum = 0.0
+
+    def __len__(self) -> int:
+        return len(self._sorted)
+
+    def reset(self, values: Iterable[float]) -> None:
+        """Forget everything and remember the newest of `values` (oldest first)."""
+        self._in_order = deque(list(values)[-self._capacity :])
+        self._sorted = sorted(self._in_order)
+        self._sum = math.fsum(self._sorted)
+
+    def append(self, value: float) -> None:
+        """Remember one more; the oldest leaves when full."""
+        self._in_order.append(value)
+        insort(self._sorted, value)
+        self._sum += value
+        if len(self._sorted) > self._capacity:
+            oldest = self._in_order.popleft()
+            del self._sorted[bisect_left(self._sorted, oldest)]
+            self._sum -= oldest
+
+    def mean(self) -> float:
+        """Mean of the remembered forecasts; NaN without any."""
+        return self._sum / len(self._sorted) if self._sorted else math.nan
+
+    def quantile(self, q: float) -> float:
+        """Return the q-quantile with linear interpolation (numpy's default); NaN without any forecast."""
+        if not self._sorted:
+            return math.nan
+        position = q * (len(self._sorted) - 1)
+        low = math.floor(position)
+        high = min(low + 1, len(self._sorted) - 1)
+        return self._sorted[low] + (position - low) * (self._sorted[high] - self._sorted[low])
+
+    def regime(self, daily_volatility: float) -> VolatilityRegime:
+        """Classify by the 25 / 75 / 95 percentiles, or by the fixed table below 100 forecasts."""
+        if len(self) < MIN_REFERENCE:
+            return classify(daily_volatility, FIXED_THRESHOLDS)
+        low, medium, high = (self.quantile(q) for q in REGIME_QUANTILES)
+        return classify(daily_volatility, (low, medium, high))

@@ -1,0 +1,275 @@
+"""Tier 3: one plan or one refusal for every prediction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from decimal import Decimal
+
+from helios.config import LimitConfig, RiskConfig
+from helios.domain.decisions import (
+    FloatArray,
+    NoTrade,
+    Prediction,
+    TradePlan,
+    VolatilityForecast,
+    decision_id,
+)
+from helios.domain.enums import Action, Side, TradingMode, VolatilityRegime
+from helios.domain.market import Instrument
+from helios.domain.orders import AccountSnapshot, PositionView
+from helios.errors import InsufficientHistoryError
+from helios.pipeline.ports import RiskRequest, RiskResponse, SymbolContext
+from helios.risk.exits import exit_levels, horizon_ns, is_tradable
+from helios.risk.leverage import instrument_leverage
+from helios.risk.limits import TradingState, drawdown_of, trading_state
+from helios.risk.sizing import SizeDecision, SizeRefusal, payoff_ratio, size_position
+from helios.risk.volatility import VolatilityModel
+
+_SIDES = {Action.BUY: Side.BUY, Action.SELL: Side.SELL}
+_STATE_CODES = {TradingState.HALTED: "TRADING_HALTED", TradingState.REDUCING: "REDUCING"}
+
+
+class RiskDesk:
+    """Volatility of every symbol, and what may be risked on each prediction.
+
+    Deterministic: the answer depends on the seeds, the bars given since, the request and the configuration.
+
+    Parameters
+    ----------
+    config, limits
+        Tier 3's settings and the limits (position cap, notional bounds, loss limits, volatility breaker).
+    instruments : mapping
+        By symbol.
+    bars_per_day : int, default=288
+        Of the decision timeframe.
+    mode : TradingMode
+        LIVE tolerates fewer losses in a row.
+    """
+
+    def __init__(
+        self,
+        config: RiskConfig,
+        limits: LimitConfig,
+        instruments: Mapping[str, Instrument],
+        bars_per_day: int = 288,
+        mode: TradingMode = TradingMode.PAPER,
+    ) -> None:
+        self._config = config
+        self._limits = limits
+        self._instruments = instruments
+        self._bars_per_day = bars_per_day
+        self._mode = mode
+        self._models: dict[str, VolatilityModel] = {}
+
+    @property
+    def fallbacks(self) -> dict[str, int]:
+        """Per symbol, how many fits ended in an EWMA although there was history enough. To be alerted on."""
+        return {symbol: model.fallbacks for symbol, model in sorted(self._models.items())}
+
+    def seed(self, symbol: str, closes_5m: FloatArray, end_time: int) -> None:
+        """Start a symbol's volatility from history; see `VolatilityModel.seed`."""
+        self._model(symbol).seed(closes_5m, end_time)
+
+    def set_mode(self, mode: TradingMode) -> None:
+        """Follow the engine's trading mode."""
+        self._mode = mode
+
+    def volatility_ratio(self, symbol: str) -> float:
+        """Return present volatility over its 30-day mean, for the breaker; NaN where unknown."""
+        model = self._models.get(symbol)
+        return model.volatility_ratio() if model is not None else math.nan
+
+    def plan(self, request: RiskRequest) -> RiskResponse:
+        """Take in the bar of every symbol, then answer every prediction in order.
+
+        Calling it again with the same bar filters nothing twice and gives the same answer for the same account.
+        """
+        forecasts = self._forecasts(request)
+        plans = tuple(self._decide(prediction, request, forecasts) for prediction in request.predictions)
+        return RiskResponse(plans, forecasts)
+
+    def _model(self, symbol: str) -> VolatilityModel:
+        if symbol not in self._models:
+            self._models[symbol] = VolatilityModel(self._config, self._bars_per_day, symbol)
+        return self._models[symbol]
+
+    def _forecasts(self, request: RiskRequest) -> dict[str, VolatilityForecast]:
+        forecasts = {}
+        for symbol, context in request.contexts.items():
+            try:
+                forecasts[symbol] = self._model(symbol).update(context.close, context.bar_time)
+            except InsufficientHistoryError:
+                continue
+        return forecasts
+
+    def _decide(
+        self, prediction: Prediction, request: RiskRequest, forecasts: Mapping[str, VolatilityForecast]
+    ) -> TradePlan | NoTrade:
+        symbol, confidence, floor = prediction.symbol, prediction.confidence, self._config.min_confidence
+        side = _SIDES.get(prediction.action)
+        if side is None:
+            return _no_trade(prediction, "HOLD", f"the model says HOLD with confidence {confidence:.3f}")
+        if not confidence >= floor:
+            return _no_trade(prediction, "LOW_CONFIDENCE", f"confidence {confidence:.3f} is below {floor:.3f}")
+        context, instrument = request.contexts.get(symbol), self._instruments.get(symbol)
+        if context is None or instrument is None:
+            missing = "no market data" if context is None else "no instrument"
+            return _no_trade(prediction, "UNKNOWN_SYMBOL", f"there is {missing} for {symbol} at this bar")
+        position = request.account.position(symbol)
+        if position is not None and position.quantity_base * side.value < 0:
+            return _closing_plan(prediction, side, position, context, forecasts.get(symbol), self._config)
+        refusal = self._barred(prediction, side, instrument, request.account, forecasts.get(symbol))
+        if refusal is not None:
+            return refusal
+        return self._entry(prediction, side, instrument, context, request.account, forecasts[symbol])
+
+    def _barred(
+        self,
+        prediction: Prediction,
+        side: Side,
+        instrument: Instrument,
+        account: AccountSnapshot,
+        forecast: VolatilityForecast | None,
+    ) -> NoTrade | None:
+        # what forbids an entry before its size is of any interest
+        state = trading_state(account, self._limits, self._mode)
+        if state is not TradingState.ACTIVE:
+            detail = (
+                f"no entries: drawdown {float(drawdown_of(account)):.2%}, daily loss {account.daily_loss:.2%}, "
+                f"{account.consecutive_losses} losses in a row"
+            )
+            return _no_trade(prediction, _STATE_CODES[state], detail)
+        if side is Side.SELL and not instrument.can_short:
+            return _no_trade(prediction, "SHORT_NOT_ALLOWED", f"{instrument.symbol} is spot and nothing is held to sell")
+        if forecast is None:
+            return _no_trade(prediction, "INSUFFICIENT_HISTORY", f"too few returns of {instrument.symbol} for a forecast")
+        ratio = self.volatility_ratio(instrument.symbol)
+        if ratio > self._limits.max_volatility_ratio:
+            bound = self._limits.max_volatility_ratio
+            return _no_trade(prediction, "VOLATILITY_BREAKER", f"volatility is {ratio:.2f} times its mean, above {bound:g}")
+        return None
+
+    def _entry(
+        self,
+        prediction: Prediction,
+        side: Side,
+        instrument: Instrument,
+        context: SymbolContext,
+        account: AccountSnapshot,
+        forecast: VolatilityForecast,
+    ) -> TradePlan | NoTrade:
+        position = account.position(prediction.symbol)
+        held = position.notional_quote if position is not None else Decimal(0)
+        size = self._size(prediction.confidence, instrument, account, forecast, held)
+        if isinstance(size, SizeRefusal):
+            return _no_trade(prediction, size.code, size.detail)
+        notional = min(size.notional_quote, self._limits.max_notional_quote, instrument.max_notional_quote)
+        smallest = max(self._limits.min_notional_quote, instrument.min_notional_quote)
+        if notional < smallest:
+            code = "ALREADY_HELD" if held > 0 else "MIN_NOTIONAL"
+            detail = f"room for {notional:.2f} with {held:.2f} held, at least {smallest} is needed"
+            return _no_trade(prediction, code, detail)
+        return _entry_plan(prediction, side, size, notional, context, forecast, self._config)
+
+    def _size(
+        self,
+        confidence: float,
+        instrument: Instrument,
+        account: AccountSnapshot,
+        forecast: VolatilityForecast,
+        held: Decimal,
+    ) -> SizeDecision | SizeRefusal:
+        volatility, drawdown = forecast.daily_volatility, float(drawdown_of(account))
+        if not is_tradable(volatility):
+            return SizeRefusal("NO_VOLATILITY", f"the price of {instrument.symbol} hardly moves: no stop distance")
+        stop, target = exit_levels(volatility, self._config)
+        return size_position(
+            confidence,
+            payoff_ratio(stop, target, self._config.round_trip_cost_pct),
+            volatility,
+            forecast.regime,
+            drawdown,
+            held,
+            account.equity_quote,
+            self._config,
+            leverage=instrument_leverage(confidence, forecast.regime, drawdown, instrument, self._config),
+            max_position=self._limits.max_position,
+        )
+
+
+def _no_trade(prediction: Prediction, code: str, detail: str) -> NoTrade:
+    return NoTrade(decision_id(prediction.symbol, prediction.bar_time), prediction.symbol, "risk", code, detail)
+
+
+def _reference_price(context: SymbolContext) -> Decimal:
+    last = context.market.last
+    return last if last.is_finite() and last > 0 else Decimal(str(context.close))
+
+
+def _entry_plan(
+    prediction: Prediction,
+    side: Side,
+    size: SizeDecision,
+    notional: Decimal,
+    context: SymbolContext,
+    forecast: VolatilityForecast,
+    config: RiskConfig,
+) -> TradePlan:
+    notes, kept = size.notes, notional / size.notional_quote
+    if notional < size.notional_quote:
+        notes = (*notes, f"order limit holds it at {notional:.2f} instead of {size.notional_quote:.2f}")
+    return TradePlan(
+        decision_id=decision_id(prediction.symbol, prediction.bar_time),
+        symbol=prediction.symbol,
+        bar_time=prediction.bar_time,
+        side=side,
+        confidence=prediction.confidence,
+        notional_quote=notional,
+        leverage=size.leverage,
+        reference_price=_reference_price(context),
+        stop_loss_pct=size.stop_pct,
+        take_profit_pct=size.target_pct,
+        loss_at_stop_quote=size.loss_at_stop_quote * kept,
+        horizon_ns=horizon_ns(config),
+        kelly_full=size.kelly_full,
+        kelly_fraction=size.fraction * float(kept),
+        payoff_ratio=size.payoff_ratio,
+        daily_volatility=forecast.daily_volatility,
+        regime=forecast.regime,
+        notes=notes,
+    )
+
+
+def _closing_plan(
+    prediction: Prediction,
+    side: Side,
+    position: PositionView,
+    context: SymbolContext,
+    forecast: VolatilityForecast | None,
+    config: RiskConfig,
+) -> TradePlan:
+    # a closing needs no forecast: without one the volatility is NaN and the regime the most cautious
+    price = _reference_price(context)
+    word = "long" if side is Side.SELL else "short"
+    return TradePlan(
+        decision_id=decision_id(prediction.symbol, prediction.bar_time),
+        symbol=prediction.symbol,
+        bar_time=prediction.bar_time,
+        side=side,
+        confidence=prediction.confidence,
+        notional_quote=abs(position.quantity_base) * price,
+        leverage=position.leverage,
+        reference_price=price,
+        stop_loss_pct=0.0,
+        take_profit_pct=0.0,
+        loss_at_stop_quote=Decimal(0),
+        horizon_ns=horizon_ns(config),
+        kelly_full=0.0,
+        kelly_fraction=0.0,
+        payoff_ratio=0.0,
+        daily_volatility=forecast.daily_volatility if forecast is not None else math.nan,
+        regime=forecast.regime if forecast is not None else VolatilityRegime.EXTREME,
+        reduce_only=True,
+        notes=(f"SIGNAL against the {word} of {abs(position.quantity_base)}: close all of it",),
+    )

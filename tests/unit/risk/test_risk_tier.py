@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+from helios.config import LimitConfig, RiskConfig
+from helios.domain.decisions import NoTrade, TradePlan, decision_id
+from helios.domain.enums import Action, MarketKind, Side, TradingMode, VolatilityRegime
+from helios.domain.orders import AccountSnapshot
+from helios.risk.tier import RiskDesk
+from tests.unit.risk.builders import BAR_NS, T0, account, instrument, position, prediction, prices, request
+
+CONFIG = RiskConfig(garch_max_returns=600)
+SPOT = instrument()
+PERP = instrument("ETH/USDT:USDT", MarketKind.PERP, max_leverage=Decimal(5))
+CLOSES = prices(601)
+NEXT = T0 + BAR_NS
+
+
+def desk(config: RiskConfig = CONFIG, limits: LimitConfig | None = None, **options: object) -> RiskDesk:
+    risk = RiskDesk(config, limits or LimitConfig(), {i.symbol: i for i in (SPOT, PERP)}, **options)  # type: ignore[arg-type]
+    for symbol in (SPOT.symbol, PERP.symbol):
+        risk.seed(symbol, CLOSES, T0)
+    return risk
+
+
+def answer(
+    action: Action = Action.BUY, confidence: float = 0.72, symbol: str = SPOT.symbol,
+    holder: AccountSnapshot | None = None, risk: RiskDesk | None = None,
+) -> TradePlan | NoTrade:  # fmt: skip
+    asked = request(prediction(action, confidence, symbol, NEXT), close=float(CLOSES[-1]), at=NEXT, holder=holder)
+    return (risk or desk()).plan(asked).plans[0]
+
+
+def planned(**arguments: object) -> TradePlan:
+    plan = answer(**arguments)  # type: ignore[arg-type]
+    assert isinstance(plan, TradePlan), plan
+    return plan
+
+
+def refused(**arguments: object) -> str:
+    no = answer(**arguments)  # type: ignore[arg-type]
+    assert isinstance(no, NoTrade), no
+    assert no.tier == "risk"
+    assert no.detail
+    return no.code
+
+
+def test_an_entry_carries_the_numbers_of_its_forecast() -> None:
+    plan = planned()
+    sigma = plan.daily_volatility
+    b = (4 * sigma - 0.003) / (2 * sigma + 0.003)
+    assert plan.payoff_ratio == pytest.approx(b)
+    assert plan.kelly_full == pytest.approx(0.72 - 0.28 / b)
+    fraction = 0.25 * plan.kelly_full / (1 + sigma / 0.02)
+    assert float(plan.notional_quote) == pytest.approx(100_000 * fraction, rel=1e-6)
+    assert plan.stop_loss_pct == pytest.approx(2 * sigma)
+    assert float(plan.loss_at_stop_quote) == pytest.approx(float(plan.notional_quote) * 2 * sigma)
+    assert (plan.decision_id, plan.side, plan.leverage) == (decision_id(SPOT.symbol, NEXT), Side.BUY, 1.0)
+    assert plan.reference_price == Decimal(str(round(float(CLOSES[-1]), 6)))
+    assert plan.horizon_ns == 24 * 3600 * 10**9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ({"action": Action.HOLD}, "HOLD"),
+        ({"confidence": 0.54}, "LOW_CONFIDENCE"),
+        ({"confidence": math.nan}, "LOW_CONFIDENCE"),
+        ({"action": Action.SELL}, "SHORT_NOT_ALLOWED"),
+        ({"symbol": "SOL/USDT"}, "UNKNOWN_SYMBOL"),
+        ({"holder": account(drawdown=0.15)}, "TRADING_HALTED"),
+        ({"holder": account(daily_loss=0.05)}, "REDUCING"),
+        ({"holder": account(consecutive_losses=5)}, "REDUCING"),
+        ({"holder": account("0")}, "NO_EQUITY"),
+        ({"holder": account("100")}, "MIN_NOTIONAL"),
+        ({"holder": account("100000", position(SPOT.symbol, "15000"))}, "ALREADY_HELD"),
+    ],
+)
+def test_each_refusal(arguments: dict[str, object], code: str) -> None:
+    assert refused(**arguments) == code
+
+
+def test_costs_above_the_target_leave_no_edge() -> None:
+    assert refused(risk=desk(RiskConfig(garch_max_returns=600, round_trip_cost_pct=0.5))) == "NO_EDGE"
+
+
+def test_an_unseeded_symbol_has_too_little_history() -> None:
+    assert refused(risk=RiskDesk(CONFIG, LimitConfig(), {SPOT.symbol: SPOT})) == "INSUFFICIENT_HISTORY"
+
+
+def test_a_price_that_never_moved_gives_no_stop() -> None:
+    risk = RiskDesk(CONFIG, LimitConfig(), {SPOT.symbol: SPOT})
+    risk.seed(SPOT.symbol, np.full(200, CLOSES[-1]), T0)
+    assert refused(risk=risk) == "NO_VOLATILITY"
+
+
+def test_a_perpetual_may_be_sold_with_leverage() -> None:
+    plan = planned(action=Action.SELL, confidence=0.95, symbol=PERP.symbol)
+    assert plan.side is Side.SELL
+    assert plan.leverage == {VolatilityRegime.LOW: 1.5, VolatilityRegime.MEDIUM: 1.2}.get(plan.regime, 1.0)
+
+
+@pytest.mark.parametrize("trouble", [{}, {"drawdown": 0.4}, {"consecutive_losses": 9}])
+def test_an_opposite_signal_closes_all_of_it_even_when_halted(trouble: dict[str, object]) -> None:
+    holder = account("100000", position(SPOT.symbol, "12.5", "100"), **trouble)
+    plan = planned(action=Action.SELL, holder=holder)
+    assert (plan.side, plan.reduce_only) == (Side.SELL, True)
+    assert plan.notional_quote / plan.reference_price == Decimal("12.5")
+    assert "SIGNAL" in plan.notes[0]
+
+
+def test_a_doubtful_opposite_signal_closes_nothing() -> None:
+    holder = account("100000", position(SPOT.symbol, "12.5", "100"))
+    assert refused(action=Action.SELL, confidence=0.54, holder=holder) == "LOW_CONFIDENCE"
+
+
+def test_a_short_is_closed_by_a_buy_without_any_forecast() -> None:
+    risk = RiskDesk(CONFIG, LimitConfig(), {PERP.symbol: PERP})
+    plan = planned(symbol=PERP.symbol, holder=account("100000", position(PERP.symbol, "-3", "100")), risk=risk)
+    assert (plan.side, plan.reduce_only, plan.regime) == (Side.BUY, True, VolatilityRegime.EXTREME)
+    assert math.isnan(plan.daily_volatility)
+
+
+def test_what_is_held_leaves_less_room() -> None:
+    free = planned()
+    holder = account("100000", position(SPOT.symbol, "1000"))
+    assert planned(holder=holder).notional_quote == free.notional_quote - 1000
+
+
+def test_an_order_limit_shrinks_the_plan_and_its_loss() -> None:
+    free, held = planned(), planned(risk=desk(limits=LimitConfig(max_notional_quote=Decimal(500))))
+    assert held.notional_quote == 500
+    assert float(held.loss_at_stop_quote) == pytest.approx(500 * free.stop_loss_pct)
+    assert "order limit" in held.notes[-1]
+
+
+def test_same_bar_twice_gives_the_same_answer() -> None:
+    risk = desk()
+    asked = request(prediction(at=NEXT), close=float(CLOSES[-1]) * 1.01, at=NEXT)
+    assert risk.plan(asked) == risk.plan(asked)
+
+
+def test_two_desks_answer_alike_and_every_context_gets_a_forecast() -> None:
+    asked = request(prediction(at=NEXT), close=float(CLOSES[-1]), at=NEXT, also=(PERP.symbol, "NEW/USDT"))
+    first, second = desk().plan(asked), desk().plan(asked)
+    assert first == second
+    assert set(first.forecasts) == {SPOT.symbol, PERP.symbol}
+    assert {f.ts_event for f in first.forecasts.values()} == {NEXT}
+
+
+def test_a_volatility_breaker_stops_entries_and_tells_the_ratio() -> None:
+    risk = desk()
+    for i in range(24):
+        close = float(CLOSES[-1]) * math.exp(0.03 * (-1) ** i)
+        response = risk.plan(request(prediction(at=T0 + (i + 1) * BAR_NS), close=close, at=T0 + (i + 1) * BAR_NS))
+    assert risk.volatility_ratio(SPOT.symbol) > 3
+    assert getattr(response.plans[0], "code", "") == "VOLATILITY_BREAKER"
+    assert math.isnan(risk.volatility_ratio("NEW/USDT"))
+
+
+def test_live_tolerates_fewer_losses_in_a_row() -> None:
+    holder = account(consecutive_losses=3)
+    assert isinstance(answer(holder=holder), TradePlan)
+    risk = desk()
+    risk.set_mode(TradingMode.LIVE)
+    assert refused(holder=holder, risk=risk) == "REDUCING"
+
+
+def test_fallbacks_are_reported_by_symbol() -> None:
+    risk = desk()
+    risk.seed(SPOT.symbol, np.full(601, 7.0), T0)
+    assert risk.fallbacks == {SPOT.symbol: 1, PERP.symbol: 0}
