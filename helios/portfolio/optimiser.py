@@ -18,7 +18,7 @@ from helios.errors import SolverError
 from helios.portfolio.covariance import repair_psd
 
 cp: Any = cvxpy  # its names are re-exported implicitly, which strict type checking refuses
-_TOLERANCE = {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10, "max_threads": 1}
+CLARABEL_SETTINGS = {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10, "max_threads": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +219,7 @@ def _solved(problem: Any, variable: Any) -> FloatArray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # cvxpy warns of inaccuracy; the status below is the check
         try:
-            problem.solve(solver=cp.CLARABEL, warm_start=False, **_TOLERANCE)
+            problem.solve(solver=cp.CLARABEL, warm_start=False, **CLARABEL_SETTINGS)
         except cp.error.SolverError as error:
             raise SolverError(f"the solver gave up: {error}") from error
     if problem.status != cp.OPTIMAL or variable.value is None:
