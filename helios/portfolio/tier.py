@@ -1,0 +1,222 @@
+"""Tier 5: approved plans become order intents that fit the whole portfolio."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_FLOOR, Decimal
+
+from helios.config import PortfolioConfig, RiskConfig
+from helios.domain.decisions import FloatArray, NoTrade, TradePlan, Verdict
+from helios.domain.enums import VerdictKind
+from helios.domain.market import Instrument
+from helios.domain.orders import AccountSnapshot, ExitRule, OrderIntent, client_order_id
+from helios.errors import InvariantError, SolverError
+from helios.pipeline.ports import AllocationRequest, AllocationResponse, SymbolContext
+from helios.portfolio.history import HOUR_NS, PriceHistory
+from helios.portfolio.targets import TargetPlanner
+
+TIER = "portfolio"
+CASH_CUSHION = Decimal("0.05")
+SMALLEST_CHANGE = 1e-6
+"""A weight change below this share of equity is the solver's noise, not a wish to trade."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What one plan may take: its size after review, cut to the optimiser's room, in quote currency."""
+
+    plan: TradePlan
+    instrument: Instrument
+    notional: Decimal
+    change: float
+
+
+class PortfolioDesk:
+    """Allocate the plans of one bar. Holds price history and compiled problems, nothing about money.
+
+    Parameters
+    ----------
+    config : PortfolioConfig
+    risk : RiskConfig
+        Trailing stop, time-out, costs and leverage limit.
+    instruments : mapping
+        By symbol: steps, minimums and whether it can be sold short.
+    sectors : callable or None
+        Sector of a symbol; None puts every base asset in a sector of its own.
+    """
+
+    def __init__(
+        self,
+        config: PortfolioConfig,
+        risk: RiskConfig,
+        instruments: Mapping[str, Instrument],
+        sectors: Callable[[str], str] | None = None,
+    ) -> None:
+        self._config = config
+        self._risk = risk
+        self._instruments = instruments
+        self._history = PriceHistory(config.covariance_days)
+        self._planner = TargetPlanner(config, risk, instruments, sectors or self._base)
+
+    def seed(self, symbol: str, close_times: Sequence[int], closes: FloatArray, turnover_30d: float) -> None:
+        """Take over past hourly or daily closes (close times in ns UTC) and the 30-day turnover in quote currency."""
+        self._history.seed(symbol, close_times, [float(c) for c in closes], turnover_30d)
+
+    def observe(self, contexts: Mapping[str, SymbolContext]) -> None:
+        """Remember the closes on the hour and the turnover of one bar; repeating a bar changes nothing."""
+        self._history.observe(contexts.values())
+
+    def allocate(self, request: AllocationRequest) -> AllocationResponse:
+        """Return one intent or refusal per plan, in order.
+
+        Entries get min(plan size x multiplier, the optimiser's weight change x equity), then the cash left after a 5 % cushion,
+        the most confident first. Reduce-only plans bypass all this and close the whole holding.
+
+        Raises
+        ------
+        InvariantError
+            If verdicts and plans do not belong together.
+        """
+        self.observe(request.contexts)
+        self._check(request)
+        entries = sorted((p for p in request.plans if not p.reduce_only), key=lambda p: p.symbol)
+        multiplier = {v.decision_id: v.multiplier for v in request.verdicts}
+        results: dict[str, OrderIntent | NoTrade] = {
+            p.decision_id: self._exit(p, request) for p in request.plans if p.reduce_only
+        }
+        weights: Mapping[str, float] = _held_weights(request)
+        status = "NOTHING_TO_DO"
+        if entries:
+            weights, status = self._enter(entries, multiplier, request, results)
+        rounded = {s: round(w, 10) for s, w in sorted(weights.items())}
+        return AllocationResponse(tuple(results[p.decision_id] for p in request.plans), rounded, status)
+
+    def _check(self, request: AllocationRequest) -> None:
+        pairs = list(zip(request.plans, request.verdicts, strict=False))
+        same = len(request.plans) == len(request.verdicts) and all(p.decision_id == v.decision_id for p, v in pairs)
+        if not same or len({p.symbol for p in request.plans}) != len(request.plans):
+            raise InvariantError("plans and verdicts do not belong together, or a symbol has two plans")
+        if any(not _is_permitted(v) for v in request.verdicts):
+            raise InvariantError("a rejected plan, or a multiplier outside 0..1, reached the portfolio tier")
+
+    def _enter(
+        self,
+        entries: list[TradePlan],
+        multiplier: Mapping[str, float],
+        request: AllocationRequest,
+        results: dict[str, OrderIntent | NoTrade],
+    ) -> tuple[Mapping[str, float], str]:
+        held = _held_weights(request)
+        tradable = [p for p in entries if p.symbol in self._instruments]
+        for plan in entries:
+            if plan.symbol not in self._instruments:
+                results[plan.decision_id] = _refuse(plan, "UNKNOWN_INSTRUMENT", f"no instrument {plan.symbol}")
+        if not tradable:
+            return held, "NOTHING_TO_DO"
+        if request.account.equity_quote <= 0:
+            results.update({p.decision_id: _refuse(p, "NO_EQUITY", "equity is not positive") for p in tradable})
+            return held, "NO_EQUITY"
+        try:
+            targets = self._planner.targets(tradable, held, list(request.contexts), self._history)
+        except SolverError as error:
+            results.update(
+                {p.decision_id: _refuse(p, "SOLVER_FAILED", f"keeps the present weights: {error}") for p in tradable}
+            )
+            return held, "SOLVER_FAILED"
+        wishes = [self._wish(p, multiplier[p.decision_id], targets.weights[p.symbol], held, request) for p in tradable]
+        results.update(self._fund(wishes, request))
+        return {**held, **targets.weights}, targets.method
+
+    def _wish(
+        self, plan: TradePlan, multiplier: float, target: float, held: Mapping[str, float], request: AllocationRequest
+    ) -> _Wish:
+        change = max(plan.side * (target - held.get(plan.symbol, 0.0)), 0.0)
+        room = Decimal(repr(round(change, 10))) * request.account.equity_quote
+        instrument = self._instruments[plan.symbol]
+        notional = min(plan.notional_quote * Decimal(repr(multiplier)), room, instrument.max_notional_quote)
+        return _Wish(plan, instrument, notional, change)
+
+    def _fund(self, wishes: list[_Wish], request: AllocationRequest) -> dict[str, OrderIntent | NoTrade]:
+        # Spot is paid in full, a perpetual ties up margin; what one plan takes is gone for the next.
+        free = max(request.account.cash_quote * (1 - CASH_CUSHION), Decimal(0))
+        results: dict[str, OrderIntent | NoTrade] = {}
+        for wish in sorted(wishes, key=lambda w: (-w.plan.confidence, w.plan.symbol)):
+            backing = Decimal(repr(max(wish.plan.leverage, 1.0))) if wish.instrument.can_short else Decimal(1)
+            notional = min(wish.notional, free * backing)
+            result = self._entry(wish, notional, request)
+            if isinstance(result, OrderIntent):
+                free -= result.quantity_base * result.reference_price / backing
+            results[wish.plan.decision_id] = result
+        return results
+
+    def _entry(self, wish: _Wish, notional: Decimal, request: AllocationRequest) -> OrderIntent | NoTrade:
+        plan, instrument = wish.plan, wish.instrument
+        if wish.change < SMALLEST_CHANGE:
+            return _refuse(plan, "OPTIMISER_ZERO", f"the optimiser leaves {plan.symbol} at its present weight")
+        quantity = min(_floor(notional / plan.reference_price, instrument.lot_size_base), instrument.max_quantity_base)
+        smallest = max(self._config.min_trade_quote, instrument.min_notional_quote)
+        if quantity * plan.reference_price < smallest or quantity < instrument.min_quantity_base or quantity <= 0:
+            code = "INSUFFICIENT_CASH" if notional < wish.notional else "BELOW_MINIMUM"
+            return _refuse(plan, code, f"{notional:.2f} {instrument.quote} left for {plan.symbol}, the minimum is {smallest}")
+        return _intent(plan, quantity, "entry", request.bar_time, self._exit_rule(plan))
+
+    def _exit(self, plan: TradePlan, request: AllocationRequest) -> OrderIntent | NoTrade:
+        position = request.account.position(plan.symbol)
+        if position is None or position.quantity_base * plan.side >= 0:
+            return _refuse(plan, "NOTHING_HELD", f"no holding in {plan.symbol} that a {plan.side.name} would reduce")
+        instrument = self._instruments.get(plan.symbol)
+        quantity = abs(position.quantity_base)
+        if instrument is not None:
+            quantity = _floor(quantity, instrument.lot_size_base)
+            if quantity <= 0 or quantity < instrument.min_quantity_base:
+                return _refuse(plan, "BELOW_MINIMUM", f"{abs(position.quantity_base)} {instrument.base} is too little to sell")
+        return _intent(plan, quantity, "exit-signal", request.bar_time, None)
+
+    def _exit_rule(self, plan: TradePlan) -> ExitRule:
+        return ExitRule(
+            plan.stop_loss_pct,
+            plan.take_profit_pct,
+            self._risk.trailing_activate_pct,
+            self._risk.trailing_pct,
+            int(self._risk.timeout_h * HOUR_NS),
+        )
+
+    def _base(self, symbol: str) -> str:
+        instrument = self._instruments.get(symbol)
+        return instrument.base if instrument is not None else symbol.split("/")[0]
+
+
+def _intent(plan: TradePlan, quantity: Decimal, leg: str, ts_event: int, rule: ExitRule | None) -> OrderIntent:
+    return OrderIntent(
+        client_order_id=client_order_id(plan.decision_id, leg),
+        decision_id=plan.decision_id,
+        symbol=plan.symbol,
+        side=plan.side,
+        quantity_base=quantity,
+        reference_price=plan.reference_price,
+        reduce_only=plan.reduce_only,
+        leg=leg,
+        leverage=plan.leverage,
+        ts_event=ts_event,
+        exit_rule=rule,
+    )
+
+
+def _refuse(plan: TradePlan, code: str, detail: str) -> NoTrade:
+    return NoTrade(plan.decision_id, plan.symbol, TIER, code, detail)
+
+
+def _is_permitted(verdict: Verdict) -> bool:
+    return verdict.kind is not VerdictKind.REJECT and 0.0 <= verdict.multiplier <= 1.0
+
+
+def _floor(quantity: Decimal, step: Decimal) -> Decimal:
+    return (quantity / step).to_integral_value(ROUND_FLOOR) * step if step > 0 else quantity
+
+
+def _held_weights(request: AllocationRequest) -> dict[str, float]:
+    account: AccountSnapshot = request.account
+    if account.equity_quote <= 0:
+        return {}
+    return {p.symbol: float(p.quantity_base * p.mark_price / account.equity_quote) for p in account.positions}

@@ -1,0 +1,133 @@
+"""The optimiser: conditions of optimality, hard cases, and the failures that keep the present weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cvxpy
+import numpy as np
+import pytest
+
+from helios.errors import SolverError
+from helios.portfolio.optimiser import Constraints, MeanVarianceOptimiser, matrix_root
+
+ZERO3 = np.zeros(3)
+MU = np.array([0.004, 0.003, 0.002])
+SIGMA = np.diag([0.0009, 0.0016, 0.0004])
+FREE = replace(Constraints.long_only(3), upper=np.full(3, 5.0), sector_cap=np.full(3, 9.0), budget=9.0, gross_cap=9.0)
+
+
+def solve(mu: object = MU, sigma: object = SIGMA, limits: Constraints = FREE, gamma: float = 2.5, cost: float = 0.0) -> object:
+    return MeanVarianceOptimiser(3).solve(np.asarray(mu), np.asarray(sigma), ZERO3, np.full(3, cost), gamma, limits)
+
+
+def test_without_limits_the_answer_is_the_closed_form() -> None:
+    np.testing.assert_allclose(solve(), MU / (2.5 * np.diag(SIGMA)), rtol=1e-6)
+
+
+def test_a_cost_shifts_the_closed_form_by_its_amount() -> None:
+    np.testing.assert_allclose(solve(cost=0.001), (MU - 0.001) / (2.5 * np.diag(SIGMA)), rtol=1e-6)
+
+
+def test_a_gain_below_its_cost_leaves_the_weight_where_it_is() -> None:
+    w0 = np.array([0.3, 0.1, 0.0])
+    mu = 2.5 * SIGMA @ w0 + np.array([0.0009, -0.0009, 0.0005])
+    w = MeanVarianceOptimiser(3).solve(mu, SIGMA, w0, np.full(3, 0.001), 2.5, FREE)
+    np.testing.assert_allclose(w, w0, atol=1e-7)
+
+
+def test_position_budget_sector_and_gross_caps_bind() -> None:
+    rich = np.full(3, 0.1)
+    capped = replace(FREE, upper=np.full(3, 0.2))
+    np.testing.assert_allclose(solve(rich, limits=capped), 0.2, atol=1e-7)
+    assert np.sum(solve(rich, limits=replace(FREE, budget=1.0))) == pytest.approx(1.0, abs=1e-7)
+    together = replace(FREE, sector_matrix=np.array([[1.0, 1.0, 0.0], [0, 0, 1.0]]), sector_cap=np.array([0.6, 0.3]))
+    w = np.asarray(solve(rich, limits=together))
+    assert (w[0] + w[1], w[2]) == pytest.approx((0.6, 0.3), abs=1e-7)
+    short = replace(FREE, lower=np.full(3, -5.0), gross_cap=1.5)
+    assert np.abs(solve(np.array([0.1, -0.1, 0.1]), limits=short)).sum() == pytest.approx(1.5, abs=1e-7)
+
+
+def test_only_what_must_be_funded_uses_the_budget() -> None:
+    limits = replace(FREE, funded=np.array([1.0, 0.0, 1.0]), budget=0.5, upper=np.full(3, 1.0))
+    w = np.asarray(solve(np.full(3, 0.1), limits=limits))
+    assert w[0] + w[2] == pytest.approx(0.5, abs=1e-7)
+    assert w[1] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_singular_covariance_and_one_asset_are_solved() -> None:
+    same = np.full((3, 3), 0.0009)
+    w = np.asarray(solve(np.full(3, 0.001), same))
+    assert w.sum() == pytest.approx(0.001 / (2.5 * 0.0009), rel=1e-5)
+    one = MeanVarianceOptimiser(1).solve(
+        np.array([0.01]), np.array([[0.0009]]), np.zeros(1), np.zeros(1), 2.5, Constraints.long_only(1, 0.2)
+    )
+    np.testing.assert_allclose(one, 0.2, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        replace(FREE, lower=np.full(3, 0.5), budget=1.0),
+        replace(FREE, lower=np.full(3, 0.5), sector_cap=np.full(3, 0.1)),
+        replace(FREE, lower=np.full(3, 6.0)),
+        replace(FREE, upper=np.array([1.0, np.nan, 1.0])),
+    ],
+)
+def test_infeasible_limits_raise(limits: Constraints) -> None:
+    with pytest.raises(SolverError):
+        solve(limits=limits)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_number_that_is_none_raises(bad: float) -> None:
+    with pytest.raises(SolverError):
+        solve(mu=[bad, 0.0, 0.0])
+    with pytest.raises(SolverError):
+        solve(sigma=np.diag([0.1, bad, 0.1]))
+
+
+def test_no_assets_and_wrong_shapes_raise() -> None:
+    with pytest.raises(SolverError):
+        MeanVarianceOptimiser(0)
+    with pytest.raises(SolverError):
+        solve(mu=[0.1, 0.2])
+    with pytest.raises(SolverError):
+        solve(cost=-0.1)
+
+
+def test_the_problem_is_compiled_once_and_forgets_the_last_answer() -> None:
+    solver = MeanVarianceOptimiser(3)
+    assert solver._utility.problem.is_dcp(dpp=True)
+    first = solver.solve(MU, SIGMA, ZERO3, ZERO3, 2.5, FREE)
+    compiled = solver._utility.problem._cache.param_prog
+    assert compiled is not None
+    solver.solve(-MU, SIGMA, ZERO3, ZERO3, 2.5, FREE)
+    again = solver.solve(MU, SIGMA, ZERO3, ZERO3, 2.5, FREE)
+    assert solver._utility.problem._cache.param_prog is compiled
+    assert first.tobytes() == again.tobytes()
+
+
+def test_max_sharpe_of_independent_assets_is_the_closed_form() -> None:
+    w = MeanVarianceOptimiser(3).max_sharpe(MU, SIGMA, Constraints.long_only(3), risk_free=0.001)
+    raw = (MU - 0.001) / np.diag(SIGMA)
+    np.testing.assert_allclose(w, raw / raw.sum(), rtol=1e-5)
+
+
+def test_max_sharpe_keeps_a_cap_that_cannot_reach_one() -> None:
+    two = MeanVarianceOptimiser(2)
+    w = two.max_sharpe(MU[:2], SIGMA[:2, :2], Constraints.long_only(2, 0.4))
+    np.testing.assert_allclose(w, 0.4, atol=1e-6)
+
+
+def test_max_sharpe_without_anything_worth_holding_raises() -> None:
+    with pytest.raises(SolverError):
+        MeanVarianceOptimiser(3).max_sharpe(-MU, SIGMA, Constraints.long_only(3))
+    with pytest.raises(SolverError):
+        MeanVarianceOptimiser(3).max_sharpe(MU, SIGMA, Constraints.long_only(3), risk_free=0.005)
+
+
+def test_the_root_reproduces_the_matrix() -> None:
+    root = matrix_root(np.array([[2.0, 1.0], [1.0, 0.5]]))
+    np.testing.assert_allclose(root.T @ root, [[2.0, 1.0], [1.0, 0.5]], atol=1e-12)
+    assert cvxpy.CLARABEL in cvxpy.installed_solvers()
