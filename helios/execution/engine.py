@@ -75,7 +75,8 @@ class ExecutionEngine:
         self._owner = owner
         self._sender = OrderSender(store, broker, account, MemoryJournal() if journal is None else journal)
         self._entries_allowed = True
-        self._saved_day = account.day
+        self._saved = ("", Decimal(0))
+        self._now = 0
         self._entry_lock = asyncio.Lock()
         self._symbol_locks: dict[str, asyncio.Lock] = {}
 
@@ -107,7 +108,6 @@ class ExecutionEngine:
         state = await self._store.load_account()
         if state is not None:
             self._account.restore(state)
-        self._saved_day = self._account.day
         await self.reconcile({})
 
     def set_trading(self, entries_allowed: bool) -> None:
@@ -148,12 +148,11 @@ class ExecutionEngine:
         for record in self.open_orders:
             if record.client_order_id not in self._sender.pending_exits:
                 await self._cancel(record)
-        for view in self._account.snapshot(0).positions:
+        for view in self._account.snapshot(self._now).positions:
             position_id, market = self._account.position_id(view.symbol), markets.get(view.symbol)
             if position_id is not None and market is not None:
                 await self._exit(position_id, reason, market.last, market.ts_event, market)
-        await self._save(max((market.ts_event for market in markets.values()), default=0))
-        return self._account.snapshot(0).positions
+        return (await self._save(max((market.ts_event for market in markets.values()), default=0))).positions
 
     async def reconcile(self, markets: Mapping[str, MarketSnapshot]) -> list[OrderOutcome]:
         """Ask the broker about every open order, send pending exits that have a market, bring the journal into the ledger.
@@ -172,12 +171,10 @@ class ExecutionEngine:
         return outcomes
 
     async def account_snapshot(self, marks: Sequence[Mark]) -> AccountSnapshot:
-        """Mark to market in the given order and return the account; the first call of a UTC day saves its start."""
+        """Mark to market in the given order and return the account; a new UTC day or peak is saved."""
         for mark in marks:
             self._account.mark(mark)
-        now = max((mark.ts_event for mark in marks), default=0)
-        await self._save(now)
-        return self._account.snapshot(now)
+        return await self._save(max((mark.ts_event for mark in marks), default=0))
 
     async def account(self, marks: Sequence[Mark]) -> AccountSnapshot:
         """`account_snapshot` under the name that the decision cycle's port has."""
@@ -236,11 +233,13 @@ class ExecutionEngine:
                     return None
                 record = _exit_record(position_id, position, attempt, self.epoch, reason, price, ts)
                 known = self._sender.records.get(record.client_order_id)
-                if known is not None and not is_open(known):
-                    continue  # it ended and something is still held: this was a failed or partial attempt
-                outcome = await self._reduce(record if known is None else known, market)
-                if known is None or is_open(outcome.record):
-                    return outcome
+                if known is None:
+                    if await self._sender.commit_exit(record):
+                        return await self._sender.send(record, market)
+                    known = await self._sender.recorded(record.client_order_id)
+                if is_open(known):
+                    return self._sender.outcome(await self._resolve(known, market))
+                # That attempt ended and something is still held: it failed or filled in part, so the next id is free to go.
         return None
 
     async def _resolve(self, record: OrderRecord, market: MarketSnapshot | None) -> OrderRecord:
@@ -270,15 +269,18 @@ class ExecutionEngine:
             if is_open(current):
                 await self._sender.cancel(current)
 
-    async def _save(self, ts: int) -> None:
-        snapshot = self._account.snapshot(ts)
-        if not self._sender.has_unsaved_fills and self._account.day == self._saved_day:
-            return
-        try:
-            await self._store.save_account(snapshot, self.epoch)
-        except StoreUnavailableError:
-            return  # tried again with the next event
-        self._sender.has_unsaved_fills, self._saved_day = False, self._account.day
+    async def _save(self, ts: int) -> AccountSnapshot:
+        # Fills, a new day or a new peak: what a restart could not find out again.
+        self._now = max(self._now, ts)
+        snapshot = self._account.snapshot(self._now)
+        state = (self._account.day, snapshot.peak_equity_quote)
+        if self._sender.has_unsaved_fills or state != self._saved:
+            try:
+                await self._store.save_account(snapshot, self.epoch)
+            except StoreUnavailableError:
+                return snapshot  # tried again with the next event
+            self._sender.has_unsaved_fills, self._saved = False, state
+        return snapshot
 
     def _lock(self, symbol: str) -> asyncio.Lock:
         return self._symbol_locks.setdefault(symbol, asyncio.Lock())
