@@ -22,7 +22,7 @@ def structural_codes(
 ) -> tuple[str, ...]:
     """Return all reasons why the order makes no sense for what is held and may be held.
 
-    UNKNOWN_INSTRUMENT, NO_MARKET, BAD_QUANTITY, NOTHING_TO_REDUCE (reduce-only beyond or against the position) and
+    UNKNOWN_INSTRUMENT, NO_MARKET, BAD_QUANTITY, NOTHING_TO_REDUCE (reduce-only without an opposite position) and
     SHORT_NOT_ALLOWED (a sale that would go below zero where only holdings can be sold).
     """
     if not (intent.quantity_base.is_finite() and intent.quantity_base > 0):
@@ -32,7 +32,7 @@ def structural_codes(
     findings = (
         ("UNKNOWN_INSTRUMENT", instrument is None),
         ("NO_MARKET", market is None),
-        ("NOTHING_TO_REDUCE", intent.reduce_only and (held * intent.side >= 0 or held * after < 0)),
+        ("NOTHING_TO_REDUCE", intent.reduce_only and held * intent.side >= 0),
         ("SHORT_NOT_ALLOWED", instrument is not None and not instrument.can_short and intent.side is Side.SELL and after < 0),
     )
     return tuple(code for code, is_found in findings if is_found)

@@ -191,6 +191,7 @@ class ExecutionEngine:
         if sender.open:
             await self.reconcile(markets)
         async with self._lock(intent.symbol):
+            intent = self._clipped(intent)
             codes = self._deny_codes(intent, market)
             record = new_record(intent, self.epoch, OrderStatus.REJECTED if codes else OrderStatus.PENDING, codes)
             if intent.reduce_only and not codes and market is not None:
@@ -203,6 +204,13 @@ class ExecutionEngine:
             if not inserted:
                 return sender.outcome(await sender.recorded(intent.client_order_id))
             return sender.outcome(record) if codes or market is None else await sender.send(record, market)
+
+    def _clipped(self, intent: OrderIntent) -> OrderIntent:
+        # Reduce-only ends at zero, as at an exchange: the position may have shrunk since the intent was made.
+        position = self._account.snapshot(self._now).position(intent.symbol) if intent.reduce_only else None
+        if position is None or position.quantity_base * intent.side >= 0 or intent.quantity_base <= abs(position.quantity_base):
+            return intent
+        return replace(intent, quantity_base=abs(position.quantity_base))
 
     def _deny_codes(self, intent: OrderIntent, market: MarketSnapshot | None) -> tuple[str, ...]:
         account = self._account.snapshot(intent.ts_event)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from helios.config import ExecutionConfig
-from helios.domain.enums import MarketKind, OrderStatus, Side
+from helios.domain.enums import MarketKind, Side
 from helios.domain.market import NAN, Instrument, MarketSnapshot
 from helios.domain.orders import AccountSnapshot, ExitRule, Fill, OrderIntent, OrderRecord, client_order_id
 from helios.errors import StoreUnavailableError, TransportError
@@ -96,6 +96,10 @@ def one_position_of(limit: str) -> object:
     return check
 
 
+class ProcessDied(Exception):  # noqa: N818
+    """Our process ended here; nothing after this line ran."""
+
+
 class FlakyLedger(MemoryLedger):
     """A ledger whose database can be taken away."""
 
@@ -140,7 +144,7 @@ class ScriptedBroker:
     """A paper broker behind a bad line.
 
     `script` holds one word per send, then everything is "ok": "lost" (the request never arrives), "late" (it does, its answer
-    is lost), "reject".
+    is lost), "reject", "crash" and "late-crash" (our own process dies before or after the request arrives).
     """
 
     def __init__(self, script: Sequence[str] = ()) -> None:
@@ -149,15 +153,20 @@ class ScriptedBroker:
         self.status_is_down = False
         self.received: list[str] = []
         self.calls: list[str] = []
+        self.reports: dict[str, BrokerReport] = {}
 
     async def send(self, record: OrderRecord, market: MarketSnapshot) -> BrokerReport:
         word = self.script.pop(0) if self.script else "ok"
         self.calls.append(f"send {record.leg}")
         if word == "lost":
             raise TransportError("the request never arrived")
+        if word == "crash":
+            raise ProcessDied
         self.received.append(record.client_order_id)
         sent = MarketSnapshot(market.symbol, D(0), market.ts_event) if word == "reject" else market
-        report = await self.paper.send(record, sent)
+        report = self.reports[record.client_order_id] = await self.paper.send(record, sent)
+        if word == "late-crash":
+            raise ProcessDied
         if word == "late":
             raise TransportError("the answer was lost")
         return report
@@ -174,11 +183,7 @@ class ScriptedBroker:
 
     # test methods
 
-    async def position(self, records: Sequence[OrderRecord]) -> Decimal:
-        """What the broker thinks is held after these orders."""
-        reports = [await self.paper.status(record) for record in records]
-        return sum((f.side * f.quantity_base for report in reports if report is not None for f in report.fills), D(0))
-
-
-def is_final(status: OrderStatus) -> bool:
-    return status in {OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.REJECTED, OrderStatus.EXPIRED}
+    def position(self, symbol: str) -> Decimal:
+        """What the broker thinks is held."""
+        fills = [f for report in self.reports.values() for f in report.fills if f.symbol == symbol]
+        return sum((f.side * f.quantity_base for f in fills), D(0))
