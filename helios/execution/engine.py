@@ -1,0 +1,314 @@
+"""The execution engine: the only place where money moves.
+
+Every order is committed before it is sent, checked against the account as it is at that moment, sent under an id that the same
+decision can only have once, and never sent again before the broker was asked. Start-up and crash recovery are one path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from itertools import count
+
+from helios.domain.enums import ExitReason, OrderStatus, Side
+from helios.domain.events import Mark
+from helios.domain.market import Instrument, MarketSnapshot
+from helios.domain.orders import (
+    AccountSnapshot,
+    ExitPlan,
+    ExitTriggered,
+    OrderIntent,
+    OrderOutcome,
+    OrderRecord,
+    PositionView,
+    client_order_id,
+)
+from helios.errors import StoreUnavailableError
+from helios.execution.checks import LEDGER_UNAVAILABLE, TRADING_PAUSED, UNRESOLVED_ORDER, PreTradeCheck, structural_codes
+from helios.execution.journal import ExitJournal, MemoryJournal
+from helios.execution.lifecycle import is_open, new_record
+from helios.execution.ports import Broker, LedgerStore
+from helios.execution.sender import OrderSender
+from helios.portfolio.accounting import Account
+
+
+class ExecutionEngine:
+    """Checks, commits, sends and books orders; closes positions whose exit fired.
+
+    Entries run one after the other, so that two of one batch cannot both pass a limit that fits only one. Exits wait for
+    nothing but an order of their own symbol that is on its way. `FencedError` and `InvariantError` pass through every method:
+    the holder must stop.
+
+    Parameters
+    ----------
+    store : LedgerStore
+    broker : Broker
+    account : Account
+        Without fills; `start` books those of the ledger.
+    instruments : mapping
+        By symbol.
+    check : callable
+        Limits: (intent, account, market, ns) -> deny codes. It sees the account after every earlier fill of the batch, and
+        the intent's `ts_event` as time.
+    owner : str
+        Name of this incarnation, for the ledger.
+    journal : ExitJournal or None
+        Where exits go while the ledger is away; None keeps them in memory.
+    """
+
+    def __init__(
+        self,
+        store: LedgerStore,
+        broker: Broker,
+        account: Account,
+        instruments: Mapping[str, Instrument],
+        check: PreTradeCheck,
+        owner: str,
+        journal: ExitJournal | None = None,
+    ) -> None:
+        self._store = store
+        self._account = account
+        self._instruments = instruments
+        self._check = check
+        self._owner = owner
+        self._sender = OrderSender(store, broker, account, MemoryJournal() if journal is None else journal)
+        self._entries_allowed = True
+        self._saved = ("", Decimal(0))
+        self._now = 0
+        self._entry_lock = asyncio.Lock()
+        self._symbol_locks: dict[str, asyncio.Lock] = {}
+
+    @property
+    def epoch(self) -> int:
+        """The fencing epoch; 0 before `start`."""
+        return self._sender.epoch
+
+    @property
+    def pending_exits(self) -> tuple[OrderRecord, ...]:
+        """Reducing orders that never reached the broker; `reconcile` sends them once it is given their market."""
+        return tuple(self._sender.pending_exits.values())
+
+    @property
+    def open_orders(self) -> tuple[OrderRecord, ...]:
+        """Orders whose end is not known."""
+        return tuple(self._sender.open.values())
+
+    async def start(self) -> None:
+        """Take trading over, rebuild the account from the ledger and ask the broker about every open order.
+
+        Raises
+        ------
+        StoreUnavailableError
+            If the ledger cannot be read; nothing may be traded, call it again.
+        """
+        self._sender.epoch = await self._store.acquire_epoch(self._owner)
+        await self._sender.load()
+        state = await self._store.load_account()
+        if state is not None:
+            self._account.restore(state)
+        await self.reconcile({})
+
+    def set_trading(self, entries_allowed: bool) -> None:
+        """Allow or refuse entries (TRADING_PAUSED); reducing orders and exits always pass."""
+        self._entries_allowed = entries_allowed
+
+    async def submit(self, intents: Sequence[OrderIntent], markets: Mapping[str, MarketSnapshot]) -> list[OrderOutcome]:
+        """Check, commit and send in the given order; one outcome per intent.
+
+        A known client order id returns what became of it. A refusal is recorded with all its codes. With the ledger away an
+        entry is refused with LEDGER_UNAVAILABLE, unrecorded, and may be tried again.
+        """
+        async with self._entry_lock:
+            outcomes = [await self._submit(intent, markets) for intent in intents]
+        await self._save(max((intent.ts_event for intent in intents), default=0))
+        return outcomes
+
+    async def exits(self, triggers: Sequence[ExitTriggered]) -> list[OrderOutcome]:
+        """Close positions whose exit fired; a position that is gone is left out. Goes out without the ledger too."""
+        outcomes: list[OrderOutcome] = []
+        for trigger in triggers:
+            price = Decimal(str(trigger.trigger_price))
+            outcome = await self._exit(trigger.position_id, trigger.reason, price, trigger.ts_event, trigger.market)
+            if outcome is not None:
+                outcomes.append(outcome)
+        await self._save(max((trigger.ts_event for trigger in triggers), default=0))
+        return outcomes
+
+    async def flatten(
+        self, markets: Mapping[str, MarketSnapshot], reason: ExitReason = ExitReason.EMERGENCY
+    ) -> tuple[PositionView, ...]:
+        """Stop entries, cancel open orders, close every position that has a market; return what is left open.
+
+        One attempt per position and call: repeat it with fresh markets until nothing is left.
+        """
+        self.set_trading(False)
+        await self.reconcile({})
+        for record in self.open_orders:
+            if record.client_order_id not in self._sender.pending_exits:
+                await self._cancel(record)
+        for view in self._account.snapshot(self._now).positions:
+            position_id, market = self._account.position_id(view.symbol), markets.get(view.symbol)
+            if position_id is not None and market is not None:
+                await self._exit(position_id, reason, market.last, market.ts_event, market)
+        return (await self._save(max((market.ts_event for market in markets.values()), default=0))).positions
+
+    async def reconcile(self, markets: Mapping[str, MarketSnapshot]) -> list[OrderOutcome]:
+        """Ask the broker about every open order, send pending exits that have a market, bring the journal into the ledger.
+
+        Call it at intervals while anything is open; every call asks once.
+        """
+        records = dict(self._sender.open)
+        try:
+            await self._sender.replay_journal()
+            records = {record.client_order_id: record for record in await self._store.open_orders()} | records
+        except StoreUnavailableError:
+            pass  # what this incarnation sent can still be asked about
+        ordered = sorted(records.values(), key=lambda record: (record.ts_event, record.client_order_id))
+        outcomes = [await self._reconcile(record, markets.get(record.symbol)) for record in ordered]
+        await self._save(max((record.ts_event for record in ordered), default=0))
+        return outcomes
+
+    async def account_snapshot(self, marks: Sequence[Mark]) -> AccountSnapshot:
+        """Mark to market in the given order and return the account; a new UTC day or peak is saved."""
+        for mark in marks:
+            self._account.mark(mark)
+        return await self._save(max((mark.ts_event for mark in marks), default=0))
+
+    async def account(self, marks: Sequence[Mark]) -> AccountSnapshot:
+        """`account_snapshot` under the name that the decision cycle's port has."""
+        return await self.account_snapshot(marks)
+
+    async def exit_plans(self) -> list[ExitPlan]:
+        """Return what the symbols must watch now."""
+        return self._account.exit_plans()
+
+    async def _submit(self, intent: OrderIntent, markets: Mapping[str, MarketSnapshot]) -> OrderOutcome:
+        sender, market = self._sender, markets.get(intent.symbol)
+        if intent.client_order_id in sender.records:
+            return sender.outcome(sender.records[intent.client_order_id])
+        if sender.open:
+            await self.reconcile(markets)
+        async with self._lock(intent.symbol):
+            intent = self._clipped(intent)
+            codes = self._deny_codes(intent, market)
+            record = new_record(intent, self.epoch, OrderStatus.REJECTED if codes else OrderStatus.PENDING, codes)
+            if intent.reduce_only and not codes and market is not None:
+                return await self._reduce(record, market)
+            try:
+                inserted = await sender.commit(record)
+            except StoreUnavailableError:
+                codes = (*codes, LEDGER_UNAVAILABLE)
+                return OrderOutcome(replace(record, status=OrderStatus.REJECTED, deny_codes=codes))
+            if not inserted:
+                return sender.outcome(await sender.recorded(intent.client_order_id))
+            return sender.outcome(record) if codes or market is None else await sender.send(record, market)
+
+    def _clipped(self, intent: OrderIntent) -> OrderIntent:
+        # Reduce-only ends at zero, as at an exchange: the position may have shrunk since the intent was made.
+        position = self._account.snapshot(self._now).position(intent.symbol) if intent.reduce_only else None
+        if position is None or position.quantity_base * intent.side >= 0 or intent.quantity_base <= abs(position.quantity_base):
+            return intent
+        return replace(intent, quantity_base=abs(position.quantity_base))
+
+    def _deny_codes(self, intent: OrderIntent, market: MarketSnapshot | None) -> tuple[str, ...]:
+        account = self._account.snapshot(intent.ts_event)
+        codes = list(structural_codes(intent, account, market, self._instruments.get(intent.symbol)))
+        codes += self._check(intent, account, market, intent.ts_event)
+        if not intent.reduce_only and not self._entries_allowed:
+            codes.append(TRADING_PAUSED)
+        if not intent.reduce_only and self._sender.open:
+            codes.append(UNRESOLVED_ORDER)  # the account may be about to change: no limit can be checked
+        return tuple(dict.fromkeys(codes))
+
+    async def _reduce(self, record: OrderRecord, market: MarketSnapshot) -> OrderOutcome:
+        # With the symbol's lock held. Not inserted means: known, or the ledger is away; either way the broker is asked first.
+        if await self._sender.commit_exit(record):
+            return await self._sender.send(record, market)
+        record = await self._sender.recorded(record.client_order_id)
+        if is_open(record):
+            record = await self._resolve(record, market)
+        return self._sender.outcome(record)
+
+    async def _exit(
+        self, position_id: str, reason: ExitReason, price: Decimal, ts: int, market: MarketSnapshot
+    ) -> OrderOutcome | None:
+        async with self._lock(market.symbol):
+            for attempt in count():
+                position = self._account.position(position_id)
+                if position is None or position.symbol != market.symbol:
+                    return None
+                record = _exit_record(position_id, position, attempt, self.epoch, reason, price, ts)
+                known = self._sender.records.get(record.client_order_id)
+                if known is None:
+                    if await self._sender.commit_exit(record):
+                        return await self._sender.send(record, market)
+                    known = await self._sender.recorded(record.client_order_id)
+                if is_open(known):
+                    return self._sender.outcome(await self._resolve(known, market))
+                # That attempt ended and something is still held: it failed or filled in part, so the next id is free to go.
+        return None
+
+    async def _resolve(self, record: OrderRecord, market: MarketSnapshot | None) -> OrderRecord:
+        # With the symbol's lock held.
+        record = await self._sender.resolve(record)
+        if record.client_order_id not in self._sender.pending_exits:
+            return record
+        if not self._covers(record):
+            return await self._sender.expire(record, "NOTHING_TO_REDUCE")
+        return record if market is None else (await self._sender.send(record, market)).record
+
+    def _covers(self, record: OrderRecord) -> bool:
+        # Whether the position is still there for a reducing order to reduce.
+        position = self._account.snapshot(record.ts_event).position(record.symbol)
+        return position is not None and -record.side * position.quantity_base >= record.quantity_base
+
+    async def _reconcile(self, record: OrderRecord, market: MarketSnapshot | None) -> OrderOutcome:
+        async with self._lock(record.symbol):
+            current = await self._sender.recorded(record.client_order_id)
+            if is_open(current):
+                current = await self._resolve(current, market)
+            return self._sender.outcome(current)
+
+    async def _cancel(self, record: OrderRecord) -> None:
+        async with self._lock(record.symbol):
+            current = await self._sender.recorded(record.client_order_id)
+            if is_open(current):
+                await self._sender.cancel(current)
+
+    async def _save(self, ts: int) -> AccountSnapshot:
+        # Fills, a new day or a new peak: what a restart could not find out again.
+        self._now = max(self._now, ts)
+        snapshot = self._account.snapshot(self._now)
+        state = (self._account.day, snapshot.peak_equity_quote)
+        if self._sender.has_unsaved_fills or state != self._saved:
+            try:
+                await self._store.save_account(snapshot, self.epoch)
+            except StoreUnavailableError:
+                return snapshot  # tried again with the next event
+            self._sender.has_unsaved_fills, self._saved = False, state
+        return snapshot
+
+    def _lock(self, symbol: str) -> asyncio.Lock:
+        return self._symbol_locks.setdefault(symbol, asyncio.Lock())
+
+
+def _exit_record(
+    position_id: str, position: PositionView, attempt: int, epoch: int, reason: ExitReason, price: Decimal, ts: int
+) -> OrderRecord:
+    leg = f"exit-{attempt}" if attempt else "exit"
+    intent = OrderIntent(
+        client_order_id=client_order_id(position_id, leg),
+        decision_id=position.decision_id,
+        symbol=position.symbol,
+        side=Side.SELL if position.quantity_base > 0 else Side.BUY,
+        quantity_base=abs(position.quantity_base),
+        reference_price=price,
+        reduce_only=True,
+        leg=leg,
+        leverage=position.leverage,
+        ts_event=ts,
+        reason=reason.value,
+    )
+    return new_record(intent, epoch)
