@@ -1,7 +1,7 @@
 """The synthetic market by the minute: volatility regimes, order flow that leads returns, correlated noise.
 
-Minute t of a symbol: r_t = s_t (kappa f_{t-1} + e_t), with s_t the minute's volatility, f the latent order flow and e_t noise of
-unit variance that is partly common to all symbols. f is the sum of a slow and a fast AR(1). What a bar shows of minute t (taker
+Minute t of a symbol: r_t = s_t (kappa f_{t-1} + e_t), with s_t the minute's volatility, f the latent order flow and e_t noise
+of unit variance that is partly common to all symbols. f is the sum of a slow and a fast AR(1). What a bar shows of minute t (taker
 side, book imbalance) follows f_t, so a closed bar tells a little about the next ones and nothing about its own return.
 """
 
@@ -39,6 +39,7 @@ class MacroState:
     `slow` and `fast` are the own parts of the flow per symbol, `common` the two shared parts, all of unit variance.
     """
 
+    config: MarketConfig
     time_ns: int
     mids: FloatArray
     regimes: IntArray
@@ -129,10 +130,12 @@ class MacroMarket:
 
     def __init__(self, config: MarketConfig, seed: int) -> None:
         self.config = config
+        self._seed = seed
         self._rng = np.random.default_rng([seed, 1])
 
     def history(self, n_minutes: int, end_ns: int) -> SyntheticHistory:
         """Return `n_minutes` closed minutes, the last of which closes at `end_ns` (ns UTC, cut to the minute)."""
+        self._rng = np.random.default_rng([self._seed, 1])  # so that a second call gives the same
         config, rng = self.config, self._rng
         n_symbols = len(config.symbols)
         end = end_ns // MINUTE_NS * MINUTE_NS
@@ -155,7 +158,7 @@ class MacroMarket:
             )
             for i, spec in enumerate(config.specs)
         }  # fmt: skip
-        state = MacroState(end, ends, regimes[-1].copy(), int(shared[-1]), slow[-1].copy(), fast[-1].copy(), common[-1].copy())
+        state = MacroState(config, end, ends, regimes[-1].copy(), int(shared[-1]), slow[-1].copy(), fast[-1].copy(), common[-1].copy())
         return SyntheticHistory(open_times, bars, slow_flow, state)
 
     def _regimes(self, n: int, n_symbols: int) -> tuple[IntArray, IntArray]:
@@ -232,7 +235,8 @@ def trade_rate(relative: FloatArray, of_day: FloatArray) -> FloatArray:
 
 def spread_of(spec: SymbolSpec, relative: FloatArray, mid: FloatArray) -> FloatArray:
     """Return the mean spread in basis points, at least a tick; `relative` is volatility over that of the usual regime."""
-    return np.maximum(spec.spread_bps * np.clip(0.6 + 0.4 * relative, 0.6, 1.8), 1e4 * float(spec.tick_size) / mid)
+    floor = 1e4 * float(spec.tick_size) / mid
+    return np.maximum(spec.spread_bps * np.clip(0.6 + 0.4 * relative, 0.6, 1.8), floor)
 
 
 def unit_noise(rng: np.random.Generator, config: MarketConfig, n: int) -> FloatArray:
@@ -241,14 +245,14 @@ def unit_noise(rng: np.random.Generator, config: MarketConfig, n: int) -> FloatA
     own = rng.standard_normal((n, len(loadings)))
     jumps = (rng.random(own.shape) < JUMP_PROBABILITY) * rng.standard_normal(own.shape) * JUMP_SIZE
     noise = loadings * rng.standard_normal((n, 1)) + np.sqrt(1 - loadings**2) * own + jumps
-    return np.asarray(noise / math.sqrt(1 + JUMP_PROBABILITY * JUMP_SIZE**2))
+    return np.asarray(noise / math.sqrt(1 + JUMP_PROBABILITY * JUMP_SIZE**2), dtype=np.float64)
 
 
 def _autoregression(rng: np.random.Generator, phi: float, n: int, columns: int) -> FloatArray:
     # Stationary from the first row on: the filter's state starts at a draw of the unconditional law.
     shocks = math.sqrt(1 - phi * phi) * rng.standard_normal((n, columns))
     start = phi * rng.standard_normal((1, columns))
-    return np.asarray(lfilter([1.0], [1.0, -phi], shocks, axis=0, zi=start)[0])
+    return np.asarray(lfilter([1.0], [1.0, -phi], shocks, axis=0, zi=start)[0], dtype=np.float64)
 
 
 def _regime_path(rng: np.random.Generator, matrix: FloatArray, n: int) -> IntArray:
@@ -269,4 +273,4 @@ def _regime_path(rng: np.random.Generator, matrix: FloatArray, n: int) -> IntArr
 
 def _on_grid(prices: FloatArray, tick: float) -> FloatArray:
     # Multiplying an integer by 0.1 leaves noise in the last bits; rounding gives the float nearest the decimal.
-    return np.round(np.maximum(np.rint(prices / tick), 1.0) * tick, 8)
+    return np.asarray(np.round(np.maximum(np.rint(prices / tick), 1.0) * tick, 8), dtype=np.float64)

@@ -15,9 +15,9 @@ VENUE = "sandbox"
 class SymbolSpec:
     """A synthetic pair: where its price lies, its grid, and how much trades.
 
-    `level` is the price near which the history ends. `loading` is the weight of the common factor in a minute's noise, so two
-    symbols correlate by the product of their loadings. `trade_quote` is the mean size of a trade and `level_quote` the mean size
-    of a book level, both in quote currency.
+    `level` is the price near which the history ends. `loading` is the weight of the common factor in a minute's noise, so
+    two symbols correlate by about the product of their loadings. `trade_quote` is the mean size of a trade and `level_quote`
+    that of a book level, both in quote currency.
     """
 
     symbol: str
