@@ -158,7 +158,9 @@ class MacroMarket:
             )
             for i, spec in enumerate(config.specs)
         }  # fmt: skip
-        state = MacroState(config, end, ends, regimes[-1].copy(), int(shared[-1]), slow[-1].copy(), fast[-1].copy(), common[-1].copy())
+        state = MacroState(
+            config, end, ends, regimes[-1].copy(), int(shared[-1]), slow[-1].copy(), fast[-1].copy(), common[-1].copy()
+        )
         return SyntheticHistory(open_times, bars, slow_flow, state)
 
     def _regimes(self, n: int, n_symbols: int) -> tuple[IntArray, IntArray]:

@@ -7,5 +7,6 @@ from helios.venues.sandbox.specs import SPECS, MarketConfig, SymbolSpec
 from helios.venues.sandbox.ticks import MarketEvent, TickMarket, TickTrade
 
 __all__ = [
-    "SPECS", "MacroMarket", "MacroState", "MarketConfig", "MarketEvent", "SymbolSpec", "SyntheticHistory", "TickMarket", "TickTrade",
+    "SPECS", "MacroMarket", "MacroState", "MarketConfig", "MarketEvent", "SymbolSpec", "SyntheticHistory", "TickMarket",
+    "TickTrade",
 ]  # fmt: skip

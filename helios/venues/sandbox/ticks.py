@@ -123,8 +123,8 @@ class SymbolTicks:
             yield self._trade(ts_ns + (k + 1) * 900 // (count + 1) * MS_NS, first_id + k)
         self._log_mid += self._plan.moves[second]
         self._follow()
-        self._refresh(self.bids, self._bid_lots)
-        self._refresh(self.asks, self._ask_lots)
+        self._refresh(self.bids)
+        self._refresh(self.asks)
         update = self._publish(ts_ns + 950 * MS_NS)
         if update is not None:
             yield update
@@ -132,7 +132,13 @@ class SymbolTicks:
     def snapshot(self, ts_ns: int) -> BookUpdate:
         """Return the whole book."""
         return BookUpdate(
-            self.spec.symbol, True, self.bids.levels, self.asks.levels, self.sequence, self.checksum, self.last_change_ns or ts_ns
+            self.spec.symbol,
+            True,
+            self.bids.levels,
+            self.asks.levels,
+            self.sequence,
+            self.checksum,
+            self.last_change_ns or ts_ns,
         )
 
     def close(self, open_ns: int) -> VenueCandle:
@@ -178,7 +184,7 @@ class SymbolTicks:
         self.asks.move_to(max(round(mid + half), best_bid + 1))
         return round(mid)
 
-    def _refresh(self, side: BookSide, quantity: object) -> None:
+    def _refresh(self, side: BookSide) -> None:
         random = self._random
         if random.random() < REFRESH_PROBABILITY:
             rank = int(len(side.ticks) * random.random() ** 2)
