@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -46,8 +47,9 @@ async def _watch_parent(parent_pid: int | None, stop: asyncio.Event) -> None:
     try:
         parent = psutil.Process(parent_pid)
         # is_running knows the process by its start time, so a reused number does not count.
-        while parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE:
-            await asyncio.sleep(PARENT_WATCH_S)
+        while not stop.is_set() and parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), PARENT_WATCH_S)
     except psutil.NoSuchProcess:
         pass
     stop.set()

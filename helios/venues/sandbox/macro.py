@@ -1,8 +1,8 @@
 """The synthetic market by the minute: volatility regimes, order flow that leads returns, correlated noise.
 
 Minute t of a symbol: r_t = s_t (kappa f_{t-1} + e_t), with s_t the minute's volatility, f the latent order flow and e_t noise
-of unit variance that is partly common to all symbols. f is the sum of a slow and a fast AR(1). What a bar shows of minute t (taker
-side, book imbalance) follows f_t, so a closed bar tells a little about the next ones and nothing about its own return.
+of unit variance that is partly common to all symbols. f is the sum of a slow and a fast AR(1). What a bar shows of minute t
+(taker side, book imbalance) follows f_t, so a closed bar tells a little about the next ones and nothing about its own return.
 """
 
 from __future__ import annotations
@@ -227,18 +227,20 @@ class MacroMarket:
 
     def _momentum(self, flow: FloatArray) -> FloatArray:
         p, effective = buy_probability(flow), 10.0 / math.exp(SIZE_SIGMA**2)
-        return 2.0 * self._rng.beta(p * effective, (1 - p) * effective) - 1.0
+        share: FloatArray = self._rng.beta(p * effective, (1 - p) * effective)
+        return 2.0 * share - 1.0
 
 
 def trade_rate(relative: FloatArray, of_day: FloatArray) -> FloatArray:
     """Return trades per minute: more when volatility is high and by the daily rhythm."""
-    return TRADES_PER_MINUTE * of_day * np.clip(np.sqrt(relative), 0.6, 1.6)
+    rate: FloatArray = TRADES_PER_MINUTE * of_day * np.clip(np.sqrt(relative), 0.6, 1.6)
+    return rate
 
 
 def spread_of(spec: SymbolSpec, relative: FloatArray, mid: FloatArray) -> FloatArray:
     """Return the mean spread in basis points, at least a tick; `relative` is volatility over that of the usual regime."""
-    floor = 1e4 * float(spec.tick_size) / mid
-    return np.maximum(spec.spread_bps * np.clip(0.6 + 0.4 * relative, 0.6, 1.8), floor)
+    wide = spec.spread_bps * np.clip(0.6 + 0.4 * relative, 0.6, 1.8)
+    return np.asarray(np.maximum(wide, 1e4 * float(spec.tick_size) / mid), dtype=np.float64)
 
 
 def unit_noise(rng: np.random.Generator, config: MarketConfig, n: int) -> FloatArray:

@@ -170,7 +170,7 @@ class SandboxExchange:
         try:
             self._server = await serve_websocket(
                 self._serve_client, self.config.host, self.config.port, process_request=self._answer_http,
-                compression=None, ping_interval=None, close_timeout=1.0, max_size=65_536, server_header="helios-sandbox",
+                compression=None, ping_interval=None, close_timeout=0.5, max_size=65_536, server_header="helios-sandbox",
             )  # fmt: skip
         except OSError as error:
             raise ConfigError(f"sandbox: cannot listen on {self.config.host}:{self.config.port}: {error.strerror}") from error

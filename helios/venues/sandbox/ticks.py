@@ -38,7 +38,7 @@ from helios.venues.sandbox.specs import SymbolSpec
 
 SECOND_NS = 1_000_000_000
 MS_NS = 1_000_000
-LOTS = 10**LOT_DECIMALS
+LOTS = 100_000_000  # a unit, in steps of 10**-LOT_DECIMALS
 STEPS = 60
 FIRST_SEQUENCE_ID = 1_368_928_567_986_638_852  # the size of VALR's, beyond what a double holds
 REFRESH_PROBABILITY = 0.6  # of one level a side and second
@@ -187,7 +187,7 @@ class SymbolTicks:
     def _refresh(self, side: BookSide) -> None:
         random = self._random
         if random.random() < REFRESH_PROBABILITY:
-            rank = int(len(side.ticks) * random.random() ** 2)
+            rank = int(len(side.ticks) * random.random() * random.random())
             lots = self._bid_lots if side is self.bids else self._ask_lots
             side.set_lots(rank, lots(side.ticks[rank], rank))
 
