@@ -1,0 +1,112 @@
+"""The sandbox exchange without its sockets: market, candles, trades and summaries at a market time."""
+
+from __future__ import annotations
+
+from collections import deque
+from statistics import median
+
+import numpy as np
+
+from helios.domain.market import BookUpdate, VenueCandle
+from helios.venues.sandbox import wire
+from helios.venues.sandbox.book import decimal_text
+from helios.venues.sandbox.buckets import DAY_NS, BucketStore, days_before
+from helios.venues.sandbox.macro import MINUTE_NS, MacroMarket
+from helios.venues.sandbox.specs import MarketConfig, SymbolSpec
+from helios.venues.sandbox.ticks import SECOND_NS, MarketEvent, SymbolTicks, TickMarket, TickTrade
+
+KEPT_TRADES = 2_000
+
+
+class Exchange:
+    """A synthetic venue's public state.
+
+    Parameters
+    ----------
+    config : MarketConfig
+    seed : int
+    start_ns : int
+        Market time at which trading goes on from the history, cut to the minute.
+    history_days : int, default=35
+        Whole days of minutes before the day of `start_ns`.
+    daily_days : int, default=100
+        Days of daily candles in all.
+    """
+
+    def __init__(self, config: MarketConfig, seed: int, start_ns: int, history_days: int = 35, daily_days: int = 100) -> None:
+        start = start_ns // MINUTE_NS * MINUTE_NS
+        first = start // DAY_NS * DAY_NS - history_days * DAY_NS
+        history = MacroMarket(config, seed).history((start - first) // MINUTE_NS, start)
+        rng = np.random.default_rng([seed, 3])
+        self.market = TickMarket(history.state, seed)
+        self.specs = {spec.pair: spec for spec in config.specs}
+        self._pair_of = {spec.symbol: spec.pair for spec in config.specs}
+        self._trades: dict[str, deque[TickTrade]] = {pair: deque(maxlen=KEPT_TRADES) for pair in self.specs}
+        self.buckets: dict[str, BucketStore] = {}
+        for spec in config.specs:
+            rows = history.bars[spec.symbol][:, :6]
+            days = days_before(rng, rows, max(daily_days - history_days, 0), float(spec.tick_size))
+            self.buckets[spec.pair] = BucketStore(first, rows, days)
+
+    @property
+    def time_ns(self) -> int:
+        """Market time up to which everything has happened."""
+        return self.market.time_ns
+
+    def advance(self, until_ns: int, max_steps: int) -> list[MarketEvent]:
+        """Step to `until_ns`, at most `max_steps` seconds, and return what happened."""
+        events: list[MarketEvent] = []
+        steps = min((until_ns - self.market.time_ns) // SECOND_NS, max_steps)
+        for _ in range(steps):
+            events.extend(self.market.step())
+        for event in events:
+            pair = self._pair_of[event.symbol]
+            if isinstance(event, TickTrade):
+                self._trades[pair].append(event)
+            elif isinstance(event, VenueCandle):
+                self.buckets[pair].append(event)
+        return events
+
+    def pair_of(self, symbol: str) -> str:
+        """Return the venue's name of a symbol."""
+        return self._pair_of[symbol]
+
+    def book(self, pair: str) -> BookUpdate:
+        """Return the whole book as it is now."""
+        return self._ticks(pair).snapshot(self.time_ns)
+
+    def trades(self, pair: str) -> list[TickTrade]:
+        """Return the kept trades, newest first."""
+        return list(reversed(self._trades[pair]))
+
+    def mark_price(self, pair: str) -> str:
+        """Return the median of last trade, best bid and best ask."""
+        ticks = self._ticks(pair)
+        middle = int(median((ticks.last, ticks.bids.ticks[0], ticks.asks.ticks[0])))
+        return decimal_text(middle, ticks.decimals)
+
+    def summary(self, pair: str) -> wire.Json:
+        """Return REST's market summary: quotes now, the rest over the last 24 hours of closed minutes."""
+        ticks, day = self._ticks(pair), self.buckets[pair].last_day()
+        last, previous = decimal_text(ticks.last, ticks.decimals), float(day[0, 0])
+        change = 100.0 * (float(last) / previous - 1.0)
+        return {
+            "currencyPair": pair, "askPrice": ticks.asks.levels[0][0], "bidPrice": ticks.bids.levels[0][0],
+            "lastTradedPrice": last, "previousClosePrice": wire.plain(previous),
+            "baseVolume": wire.plain(float(day[:, 4].sum())), "quoteVolume": wire.plain(float(day[:, 5].sum())),
+            "highPrice": wire.plain(max(float(day[:, 1].max()), float(last))),
+            "lowPrice": wire.plain(min(float(day[:, 2].min()), float(last))),
+            "created": wire.iso_ms(self.time_ns), "changeFromPrevious": f"{change:.2f}", "markPrice": self.mark_price(pair),
+        }  # fmt: skip
+
+    def pair_json(self, spec: SymbolSpec) -> wire.Json:
+        """Return an element of /pairs."""
+        return {
+            "symbol": spec.pair, "baseCurrency": spec.base, "quoteCurrency": spec.quote, "shortName": spec.symbol,
+            "active": True, "minBaseAmount": f"{spec.min_base:f}", "maxBaseAmount": f"{spec.max_base:f}",
+            "minQuoteAmount": "10", "maxQuoteAmount": f"{spec.max_quote:f}", "tickSize": f"{spec.tick_size:f}",
+            "baseDecimalPlaces": "8", "marginTradingAllowed": False, "currencyPairType": "SPOT",
+        }  # fmt: skip
+
+    def _ticks(self, pair: str) -> SymbolTicks:
+        return self.market.symbols[self.specs[pair].symbol]
