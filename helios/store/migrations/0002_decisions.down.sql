@@ -1,0 +1,1 @@
+DROP TABLE reviews, risk_decisions, volatility_forecasts, predictions, decisions;

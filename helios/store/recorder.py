@@ -1,0 +1,286 @@
+"""Market data on its way to the database: bounded buffers in memory, written in batches, each row exactly once.
+
+A batch goes by COPY into a temporary table of the connection and from there by upsert into its place, so writing it twice (the
+answer to a commit was lost) changes nothing. While the database is away the buffers grow to their bounds and then lose their
+oldest rows, counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Generic, TypeVar
+
+import asyncpg
+import numpy as np
+from numpy.typing import NDArray
+
+from helios.domain.enums import Side, Timeframe
+from helios.domain.market import BAR_VALUES, Bar, MarketSnapshot, Trade
+from helios.errors import StoreUnavailableError
+from helios.store.pool import nanoseconds, session, transaction, utc
+
+FEATURES_PER_ROW = 90
+DAY_NS = 86_400 * 1_000_000_000
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Where a batch goes. `updated` are the columns a later row may fill in; a NULL never replaces a known number."""
+
+    name: str
+    key: tuple[str, ...]
+    columns: tuple[str, ...]
+    updated: tuple[str, ...] = ()
+
+    @property
+    def stage(self) -> str:
+        """Statement that creates the connection's staging table, emptied by every commit."""
+        return f"CREATE TEMP TABLE IF NOT EXISTS stage_{self.name} (LIKE {self.name}) ON COMMIT DELETE ROWS"
+
+    @property
+    def upsert(self) -> str:
+        """Statement that moves the staged rows to their place."""
+        names = ", ".join(f'"{column}"' for column in self.columns)
+        changes = ", ".join(f"{column} = coalesce(excluded.{column}, {self.name}.{column})" for column in self.updated)
+        action = f"UPDATE SET {changes}" if changes else "NOTHING"
+        return (
+            f"INSERT INTO {self.name} ({names}) SELECT {names} FROM stage_{self.name}"
+            f" ON CONFLICT ({', '.join(self.key)}) DO {action}"
+        )
+
+
+CANDLE_KEY = ("symbol", "timeframe", "open_time")
+CANDLES = Table("candles", CANDLE_KEY, CANDLE_KEY + BAR_VALUES, BAR_VALUES)
+TRADES = Table(
+    "recent_trades", ("symbol", "trade_id"),
+    ("symbol", "trade_id", "taker_side", "price", "quantity", "executed_at", "ts_ns", "ts_init_ns"),
+)  # fmt: skip
+BOOKS = Table(
+    "book_snapshots", ("symbol", "ts_ns"),
+    ("symbol", "ts_ns", "taken_at", "last", "bids", "asks", "spread_bps", "depth_quote", "imbalance"),
+)  # fmt: skip
+FEATURES = Table("feature_rows", ("symbol", "bar_time_ns"), ("symbol", "bar_time_ns", "bar_time", "values"))
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Days to keep; candles two years. Orders, fills and decisions are kept for ever."""
+
+    candles_days: int = 730
+    trades_days: int = 90
+    books_days: int = 7
+    features_days: int = 90
+    events_days: int = 90
+
+
+class BoundedBuffer(Generic[V]):
+    """The newest `bound` values by key, in order of arrival; `dropped` counts those that fell out at the old end."""
+
+    def __init__(self, bound: int) -> None:
+        self._bound = bound
+        self._rows: dict[Any, V] = {}
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def put(self, key: object, value: V) -> None:
+        """Add or replace; the oldest value falls out beyond the bound."""
+        self._rows[key] = value
+        self._trim()
+
+    def get(self, key: object) -> V | None:
+        """Return the buffered value of `key`."""
+        return self._rows.get(key)
+
+    def take(self) -> dict[Any, V]:
+        """Hand everything out and be empty."""
+        rows, self._rows = self._rows, {}
+        return rows
+
+    def give_back(self, rows: dict[Any, V]) -> None:
+        """Put a batch that could not be written before what came in meanwhile."""
+        self._rows = {**rows, **self._rows}
+        self._trim()
+
+    def _trim(self) -> None:
+        while len(self._rows) > self._bound:
+            del self._rows[next(iter(self._rows))]
+            self.dropped += 1
+
+
+class MarketRecorder:
+    """Writer and reader of market history.
+
+    Parameters
+    ----------
+    pool : asyncpg.Pool
+        From `helios.store.pool.connect`; with `check=False` it may be made while the database is away.
+    candle_buffer, trade_buffer : int
+        Rows held while the database is away. Feature rows and books are held to the bound of the candles.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, candle_buffer: int = 10_000, trade_buffer: int = 1_000) -> None:
+        self._pool = pool
+        self._bars: BoundedBuffer[Bar] = BoundedBuffer(candle_buffer)
+        self._trades: BoundedBuffer[tuple[Any, ...]] = BoundedBuffer(trade_buffer)
+        self._books: BoundedBuffer[tuple[Any, ...]] = BoundedBuffer(candle_buffer)
+        self._features: BoundedBuffer[tuple[Any, ...]] = BoundedBuffer(candle_buffer)
+        self._flushing = asyncio.Lock()
+
+    @property
+    def dropped_candles(self) -> int:
+        """Candles lost because the buffer was full."""
+        return self._bars.dropped
+
+    @property
+    def dropped_trades(self) -> int:
+        """Trades lost because the buffer was full."""
+        return self._trades.dropped
+
+    @property
+    def pending(self) -> int:
+        """Rows waiting to be written."""
+        return len(self._bars) + len(self._trades) + len(self._books) + len(self._features)
+
+    def add_bars(self, bars: Iterable[Bar]) -> None:
+        """Buffer closed bars. A bar seen before is updated; what the new one does not know keeps its old number."""
+        for bar in bars:
+            key = (bar.symbol, bar.timeframe, bar.open_time)
+            before = self._bars.get(key)
+            self._bars.put(key, bar if before is None else merge_bars(before, bar))
+
+    def add_trades(self, trades: Iterable[Trade]) -> None:
+        """Buffer public trades; (symbol, trade id) is stored once."""
+        for t in trades:
+            row = (t.symbol, t.trade_id, int(t.taker_side), t.price, t.quantity, utc(t.ts_event), t.ts_event, t.ts_init)
+            self._trades.put((t.symbol, t.trade_id), row)
+
+    def add_book(self, symbol: str, snapshot: MarketSnapshot) -> None:
+        """Buffer a book of up to ten levels a side with its depth (quote) and imbalance; None of either without levels."""
+        bid, ask = (sum((q for _, q in side), Decimal(0)) for side in (snapshot.bids, snapshot.asks))
+        depth = sum((p * q for p, q in snapshot.bids + snapshot.asks), Decimal(0))
+        imbalance = float((bid - ask) / (bid + ask)) if bid + ask else None
+        row = (
+            symbol, snapshot.ts_event, utc(snapshot.ts_event), snapshot.last, snapshot.bids, snapshot.asks,
+            _known(snapshot.spread_bps), depth if bid + ask else None, imbalance,
+        )  # fmt: skip
+        self._books.put((symbol, snapshot.ts_event), row)
+
+    def add_features(self, symbol: str, bar_time: int, values: Sequence[float] | NDArray[np.float32]) -> None:
+        """Buffer the 90 features of one bar close (NaN where unknown).
+
+        Raises
+        ------
+        ValueError
+            If there are not 90.
+        """
+        if len(values) != FEATURES_PER_ROW:
+            raise ValueError(f"{FEATURES_PER_ROW} features expected, not {len(values)}")
+        self._features.put((symbol, bar_time), (symbol, bar_time, utc(bar_time), [float(v) for v in values]))
+
+    async def flush(self) -> bool:
+        """Write everything buffered in one transaction; False (and everything still buffered) while the database is away."""
+        async with self._flushing:
+            buffers: tuple[BoundedBuffer[Any], ...] = (self._bars, self._trades, self._books, self._features)
+            batches = [buffer.take() for buffer in buffers]
+            written = False
+            try:
+                await self._write(batches)
+                written = True
+            except StoreUnavailableError:
+                return False
+            finally:
+                if not written:  # also when cancelled in the middle: writing twice is harmless, losing is not
+                    for buffer, batch in zip(buffers, batches):
+                        buffer.give_back(batch)
+            return True
+
+    async def load_bars(self, symbol: str, timeframe: Timeframe, limit: int) -> list[Bar]:
+        """Return the newest `limit` bars, oldest first."""
+        query = (
+            f"SELECT open_time, {', '.join(BAR_VALUES)} FROM candles WHERE symbol = $1 AND timeframe = $2"
+            " ORDER BY open_time DESC LIMIT $3"
+        )
+        async with session(self._pool) as connection:
+            rows = await connection.fetch(query, symbol, timeframe.value, limit)
+        return [_to_bar(symbol, timeframe, row) for row in reversed(rows)]
+
+    async def load_closes(self, symbol: str, timeframe: Timeframe, limit: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return open times (ns) and closes of the newest `limit` bars, oldest first; both of shape (n,)."""
+        query = "SELECT open_time, close FROM candles WHERE symbol = $1 AND timeframe = $2 ORDER BY open_time DESC LIMIT $3"
+        async with session(self._pool) as connection:
+            rows = list(reversed(await connection.fetch(query, symbol, timeframe.value, limit)))
+        times = np.array([nanoseconds(row["open_time"]) for row in rows], dtype=np.int64)
+        return times, np.array([_number(row["close"]) for row in rows], dtype=np.float64)
+
+    async def load_trades(self, symbol: str, limit: int) -> list[Trade]:
+        """Return the newest `limit` public trades, oldest first."""
+        query = "SELECT * FROM recent_trades WHERE symbol = $1 ORDER BY ts_ns DESC LIMIT $2"
+        async with session(self._pool) as connection:
+            rows = await connection.fetch(query, symbol, limit)
+        return [
+            Trade(r["symbol"], r["trade_id"], r["price"], r["quantity"], Side(r["taker_side"]), r["ts_ns"], r["ts_init_ns"])
+            for r in reversed(rows)
+        ]
+
+    async def apply_retention(self, now_ns: int, keep: Retention | None = None) -> dict[str, int]:
+        """Delete what is older than its time and return the rows deleted per table. Idempotent; run it daily."""
+        keep = keep or Retention()
+        cuts: tuple[tuple[str, str, datetime | int], ...] = (
+            ("candles", "open_time", utc(now_ns - keep.candles_days * DAY_NS)),
+            ("recent_trades", "executed_at", utc(now_ns - keep.trades_days * DAY_NS)),
+            ("book_snapshots", "taken_at", utc(now_ns - keep.books_days * DAY_NS)),
+            ("feature_rows", "bar_time", utc(now_ns - keep.features_days * DAY_NS)),
+            ("engine_events", "ts_ns", now_ns - keep.events_days * DAY_NS),
+        )
+        async with transaction(self._pool) as connection:
+            answers = [(t, await connection.execute(f"DELETE FROM {t} WHERE {c} < $1", cut)) for t, c, cut in cuts]
+        return {table: int(answer.removeprefix("DELETE ")) for table, answer in answers}
+
+    async def _write(self, batches: list[dict[Any, Any]]) -> None:
+        bars = [_bar_row(bar) for bar in batches[0].values()]
+        rows = [bars, *(list(batch.values()) for batch in batches[1:])]
+        if not any(rows):
+            await self._probe()
+            return
+        async with transaction(self._pool) as connection:
+            for table, part in zip((CANDLES, TRADES, BOOKS, FEATURES), rows):
+                if part:
+                    await connection.execute(table.stage)
+                    await connection.copy_records_to_table(f"stage_{table.name}", records=part, columns=table.columns)
+                    await connection.execute(table.upsert)
+
+    # With nothing to write the answer should still say whether the database is there.
+    async def _probe(self) -> None:
+        async with session(self._pool) as connection:
+            await connection.execute("SELECT 1")
+
+
+def merge_bars(before: Bar, after: Bar) -> Bar:
+    """Return `after` with its unknown numbers taken from `before`."""
+    numbers = {name: getattr(before, name) if math.isnan(getattr(after, name)) else getattr(after, name) for name in BAR_VALUES}
+    return Bar(after.symbol, after.timeframe, after.open_time, **numbers)
+
+
+def _bar_row(bar: Bar) -> tuple[Any, ...]:
+    numbers = (_known(getattr(bar, name)) for name in BAR_VALUES)
+    return (bar.symbol, bar.timeframe.value, utc(bar.open_time), *numbers)
+
+
+def _to_bar(symbol: str, timeframe: Timeframe, row: asyncpg.Record) -> Bar:
+    return Bar(symbol, timeframe, nanoseconds(row["open_time"]), **{name: _number(row[name]) for name in BAR_VALUES})
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
