@@ -13,16 +13,15 @@ from helios.domain.decisions import N_FEATURES, WINDOW_STEPS, Float32Array, Floa
 from helios.domain.enums import FEATURE_TIMEFRAMES, Timeframe
 from helios.domain.market import BAR_VALUES
 from helios.errors import InsufficientHistoryError
-from helios.features.batch import btc_correlation, features_of, resample
-from helios.features.definitions import FEATURE_NAMES, FLOW_BOOK_COLUMNS, schema_hash
+from helios.features.batch import features_of, features_with_reference, resample
+from helios.features.definitions import CANDLE_COLUMNS, schema_hash
 from helios.learn.labels import BarrierOutcome, BarrierSpec, label_bars
 from helios.learn.scaling import FeatureScaler
 
 IntArray = NDArray[np.int64]
 History = Mapping[str, tuple[IntArray, FloatArray]]
-CORRELATION_COLUMN = FEATURE_NAMES.index("btc_correlation_60")
-CANDLE_COLUMNS = tuple(i for i in range(N_FEATURES) if i not in (*FLOW_BOOK_COLUMNS, CORRELATION_COLUMN))
 HIGH, LOW, CLOSE = (BAR_VALUES.index(name) for name in ("high", "low", "close"))
+MAX_SCALER_ROWS = 300_000  # moments of more rows change nothing but cost gigabytes in double precision
 DECISION = FEATURE_TIMEFRAMES.index(Timeframe.M5)
 
 
@@ -93,21 +92,6 @@ class Dataset:
         return hasher.hexdigest()[:16]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Splits:
-    """Row numbers of a dataset by use; ascending in time, purged and embargoed between parts."""
-
-    train: IntArray
-    validation: IntArray
-    calibration: IntArray
-    test: IntArray
-
-    def items(self) -> tuple[tuple[str, IntArray], ...]:
-        """Name and rows of each part."""
-        names = ("train", "validation", "calibration", "test")
-        return tuple(zip(names, (self.train, self.validation, self.calibration, self.test), strict=True))
-
-
 def build_windows(
     bars_by_symbol: History, reference_symbol: str | None, stride: int, spec: BarrierSpec | None = None
 ) -> Dataset:
@@ -151,52 +135,14 @@ def concatenate(datasets: Sequence[Dataset]) -> Dataset:
     )
 
 
-def split_by_time(
-    dataset: Dataset,
-    horizon_ns: int,
-    embargo_ns: int,
-    shares: tuple[float, float, float, float] = (0.60, 0.12, 0.12, 0.16),
-) -> Splits:
-    """Split by time for all symbols at once.
-
-    A decision belongs to a part only if its label ends before the next part begins (purge), and each part begins `embargo_ns`
-    after the one before: nothing that a later part is judged on was seen, not even through an overlapping label.
-
-    Parameters
-    ----------
-    dataset : Dataset
-    horizon_ns : int
-        How far a label reaches ahead.
-    embargo_ns : int
-        Additional gap at the start of each part but the first.
-    shares : tuple of 4 floats
-        Parts of the time range: train, validation, calibration, test.
-
-    Raises
-    ------
-    InsufficientHistoryError
-        If a part would be empty.
-    """
-    first, last = int(dataset.times.min()), int(dataset.times.max()) + 1
-    edges = [first + int((last - first) * share) for share in np.cumsum((0.0, *shares))]
-    edges[-1] = last + horizon_ns
-    parts = []
-    for number, (start, end) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
-        begin = start + (embargo_ns if number else 0)
-        parts.append(np.flatnonzero((dataset.times >= begin) & (dataset.times + horizon_ns < end)))
-    if min(len(part) for part in parts) == 0:
-        days = (last - first) / 86_400e9
-        raise InsufficientHistoryError(f"{days:.1f} days of decisions are too few for four purged splits")
-    return Splits(*parts)
-
-
 def fit_scaler(dataset: Dataset, rows: IntArray) -> FeatureScaler:
     """Fit the scaler on the feature rows up to the last training decision of each symbol, and nothing later."""
     last = int(dataset.times[rows].max())
-    known = [
-        np.concatenate([s.features[j][: np.searchsorted(s.close_times[j], last, side="right")] for s in dataset.series])
-        for j in range(len(FEATURE_TIMEFRAMES))
-    ]
+    known = []
+    for j in range(len(FEATURE_TIMEFRAMES)):
+        parts = [s.features[j][: np.searchsorted(s.close_times[j], last, side="right")] for s in dataset.series]
+        step = max(1, sum(len(part) for part in parts) // MAX_SCALER_ROWS)
+        known.append(np.concatenate([part[::step] for part in parts]))
     return FeatureScaler.fit(known)
 
 
@@ -220,9 +166,9 @@ class _Index:
 
 
 def _timeframes(open_times: IntArray, bars: FloatArray) -> tuple[_Frame, ...]:
-    frames = [_Frame(open_times + Timeframe.M1.ns, bars)]
-    for timeframe in FEATURE_TIMEFRAMES[1:]:
-        times, values = resample(bars, open_times, timeframe)
+    frames = []
+    for timeframe in FEATURE_TIMEFRAMES:
+        values, times = resample(bars, open_times, timeframe)
         frames.append(_Frame(times + timeframe.ns, values))
     return tuple(frames)
 
@@ -245,22 +191,16 @@ def _symbol_part(
 
 
 def _feature_rows(frame: _Frame, reference: _Frame | None) -> Float32Array:
-    features = features_of(frame.bars)
-    features[:, CORRELATION_COLUMN] = np.nan
-    if reference is not None:
-        own, other = _log_returns(frame), _log_returns(reference)
-        features[:, CORRELATION_COLUMN] = btc_correlation(own, _aligned(frame.close_times, reference.close_times, other))
-    return features.astype(np.float32)
+    if reference is None:
+        return features_of(frame.bars).astype(np.float32)
+    same = _aligned(frame.close_times, reference)
+    return features_with_reference(frame.bars, same, is_reference=frame is reference).astype(np.float32)
 
 
-def _log_returns(frame: _Frame) -> FloatArray:
-    return np.diff(np.log(frame.bars[:, CLOSE]), prepend=np.nan)
-
-
-def _aligned(wanted: IntArray, times: IntArray, values: FloatArray) -> FloatArray:
-    """Values at equal times, NaN where the reference has no bar."""
-    place = np.minimum(np.searchsorted(times, wanted), len(times) - 1)
-    return np.where(times[place] == wanted, values[place], np.nan)
+def _aligned(wanted: IntArray, reference: _Frame) -> FloatArray:
+    """The reference's bars at equal times, NaN where it has none."""
+    place = np.minimum(np.searchsorted(reference.close_times, wanted), len(reference.close_times) - 1)
+    return np.where((reference.close_times[place] == wanted)[:, None], reference.bars[place], np.nan)
 
 
 def _decisions(number: int, series: SymbolSeries, outcome: BarrierOutcome, stride: int) -> _Index:
