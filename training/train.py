@@ -70,9 +70,7 @@ def train(
     return save_model(output_dir, net, job.scaler, card)
 
 
-def fit_here(
-    job: Job, checkpoints: Path, on_epoch: EpochHook | None = None, on_batch: BatchHook | None = None
-) -> Progress:
+def fit_here(job: Job, checkpoints: Path, on_epoch: EpochHook | None = None, on_batch: BatchHook | None = None) -> Progress:
     """Fit in this process, on the GPU where there is one; resumes from `checkpoints`."""
     torch.set_num_threads(job.request.settings.num_threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -138,9 +136,7 @@ def _report(progress: Progress, folder: Path, rank: int) -> None:
     ray_train.report(dict(progress.history[-1]), checkpoint=checkpoint)
 
 
-def _trainer(
-    job: Job, net: torch.nn.Module, folder: Path, rank: int, size: int, device: torch.device
-) -> Trainer:
+def _trainer(job: Job, net: torch.nn.Module, folder: Path, rank: int, size: int, device: torch.device) -> Trainer:
     return Trainer(
         net,
         job.dataset,

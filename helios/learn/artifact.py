@@ -239,7 +239,8 @@ class Registry:
         objection = promotion_objection(card, self.card(active) if active and active != version else None)
         if objection is not None and not force:
             raise RejectedError(f"model {version} is not promoted: {objection}")
-        history = [v for v in (*self._history(), active) if v is not None and v != version]
+        earlier = self._history() or ((active,) if active is not None else ())
+        history = [v for v in earlier if v != version]
         self._write_state([*history, version])
         return self.card(version)
 

@@ -181,9 +181,7 @@ def _symbol_part(
     stride: int,
     spec: BarrierSpec,
 ) -> tuple[SymbolSeries, _Index]:
-    features = tuple(
-        _feature_rows(frame, None if reference is None else reference[j]) for j, frame in enumerate(frames)
-    )
+    features = tuple(_feature_rows(frame, None if reference is None else reference[j]) for j, frame in enumerate(frames))
     series = SymbolSeries(symbol, tuple(frame.close_times for frame in frames), features)
     decision = frames[DECISION]
     outcome = label_bars(decision.bars[:, CLOSE], decision.bars[:, HIGH], decision.bars[:, LOW], spec)
