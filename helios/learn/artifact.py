@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -277,7 +277,7 @@ class Registry:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelUnavailableError(f"model registry {self._root / STATE} is corrupt: {error}") from None
 
-    def _write_state(self, history: list[str] | tuple[str, ...]) -> None:
+    def _write_state(self, history: Sequence[str]) -> None:
         root = self._writable()
         root.mkdir(parents=True, exist_ok=True)
         _replace(root / STATE, json.dumps({"history": list(history)}))

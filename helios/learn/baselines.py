@@ -23,8 +23,8 @@ REGULARISATION = 0.01  # inverse strength; overlapping labels hold far less info
 def baseline_metrics(dataset: Dataset, scaler: FeatureScaler, train: IntArray, test: IntArray) -> dict[str, Any]:
     """Fit the baselines on the training rows and return `evaluate` of each on the test rows.
 
-    All see the newest feature row of the three timeframes (90 numbers), standardised as for the network. They are fitted without
-    class weights: they have to be as good in log loss as they can be.
+    All see the newest feature row of the three timeframes (90 numbers), standardised as for the network. They are fitted
+    without class weights: they have to be as good in log loss as they can be.
     """
     labels = dataset.labels
     inputs = {name: last_row_inputs(dataset, scaler, rows) for name, rows in (("train", train), ("test", test))}

@@ -97,7 +97,7 @@ def ewma_daily_volatility(close: FloatArray, half_life_bars: int, bars_per_day: 
             mass = weight * mass + 1.0
         if i >= half_life_bars and mass > 0.0:
             out[i] = total / mass
-    return np.sqrt(out * bars_per_day)
+    return np.asarray(np.sqrt(out * bars_per_day))
 
 
 def triple_barrier(
@@ -159,7 +159,10 @@ def label_bars(close: FloatArray, high: FloatArray, low: FloatArray, spec: Barri
 
 
 def fixed_horizon(close: FloatArray, horizon_bars: int = 12, threshold: float = 0.02) -> NDArray[np.int8]:
-    """Label by the simple return `horizon_bars` ahead: above the threshold BUY, below its negative SELL, else HOLD; -1 at the end."""
+    """Label by the simple return `horizon_bars` ahead: above the threshold BUY, below its negative SELL, else HOLD.
+
+    The last `horizon_bars` rows have label -1.
+    """
     labels = np.full(len(close), UNLABELLED, dtype=np.int8)
     ahead = close[horizon_bars:] / close[:-horizon_bars] - 1.0
     chosen = np.where(ahead > threshold, Action.BUY, np.where(ahead < -threshold, Action.SELL, Action.HOLD))
@@ -204,7 +207,7 @@ def payoff_stats(outcome: BarrierOutcome, action: Action, rows: NDArray[np.bool_
 def _follow(
     side: float, close: FloatArray, high: FloatArray, low: FloatArray, stop: FloatArray, reward: float, horizon: int
 ) -> tuple[FloatArray, NDArray[np.int8]]:
-    """Gross exit return and exit kind of one side, for the first n - horizon rows; vectorised over entries, looped over bars."""
+    """Gross exit return and exit kind of one side, for the first n - horizon rows; all entries at once, bar after bar."""
     n_rows = len(close) - horizon
     entry, risk = close[:n_rows], stop[:n_rows]
     stop_price, target_price = entry * (1.0 - side * risk), entry * (1.0 + side * reward * risk)

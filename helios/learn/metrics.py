@@ -51,7 +51,7 @@ def evaluate(probabilities: FloatArray, labels: NDArray[np.int8], exit_returns: 
 
 
 def trades_at(probabilities: FloatArray, exit_returns: FloatArray, threshold: float) -> dict[str, float]:
-    """Return what the BUY and SELL answers with at least `threshold` confidence gave: how many, how often won, mean after costs."""
+    """Return what the BUY and SELL answers with at least `threshold` confidence gave: number, win rate, mean after costs."""
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     taken = np.flatnonzero((predicted != Action.HOLD) & (confidence >= threshold))
     returns = exit_returns[taken, predicted[taken]]
@@ -67,7 +67,7 @@ def trades_at(probabilities: FloatArray, exit_returns: FloatArray, threshold: fl
 
 
 def confidence_report(probabilities: FloatArray, labels: NDArray[np.int8]) -> dict[str, Any]:
-    """Return per predicted class how many rows, quantiles of the confidence, the share at 0.55 and 0.60, and the reliability table."""
+    """Return per predicted class rows, quantiles of the confidence and shares at 0.55 and 0.60; then the reliability table."""
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     report: dict[str, Any] = {}
     for action in Action:

@@ -71,7 +71,8 @@ class Branch(nn.Module):
     def forward(self, steps: Tensor) -> Tensor:
         hidden, _ = self.lstm(steps)  # (B, T, 30) -> (B, T, lstm)
         _, last = self.gru(hidden)  # (B, T, lstm) -> (1, B, gru)
-        return last[-1]  # (B, gru)
+        token: Tensor = last[-1]  # (B, gru)
+        return token
 
 
 class TimeframeAttentionNet(nn.Module):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -63,7 +64,7 @@ def split_by_time(
     edges = [first + int((last - first) * share) for share in np.cumsum((0.0, *shares))]
     edges[-1] = last + horizon_ns
     parts = []
-    for number, (start, end) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for number, (start, end) in enumerate(pairwise(edges)):
         begin = start + (embargo_ns if number else 0)
         parts.append(_between(dataset, begin, end, horizon_ns))
     if min(len(part) for part in parts) == 0:
@@ -94,7 +95,7 @@ def walk_forward(
     for back in range(min(n_folds, max_folds) - 1, -1, -1):
         start = last + 1 - sum(spans) - back * step
         edges = [start, *(start + int(edge) for edge in np.cumsum(spans))]
-        parts = [_between(dataset, a, b, horizon_ns) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        parts = [_between(dataset, a, b, horizon_ns) for a, b in pairwise(edges)]
         if min(len(part) for part in parts):
             yield Splits(*parts)
 

@@ -122,7 +122,7 @@ def test_gate_refuses_a_model_that_beats_nothing(registry: Registry) -> None:
 
 def test_gate_refuses_a_model_worse_than_the_active_one(registry: Registry) -> None:
     registry.promote("b")
-    with pytest.raises(RejectedError, match="0.9900"):
+    with pytest.raises(RejectedError, match=r"0\.9900"):
         registry.promote("c")
 
 
