@@ -14,7 +14,7 @@ from helios.domain.enums import FEATURE_TIMEFRAMES, Timeframe
 from helios.domain.market import BAR_VALUES
 from helios.errors import InsufficientHistoryError
 from helios.features.batch import features_of, features_with_reference, resample
-from helios.features.definitions import CANDLE_COLUMNS, schema_hash
+from helios.features.definitions import CANDLE_COLUMNS, WINDOW_WARMUP_BARS, schema_hash
 from helios.learn.labels import BarrierOutcome, BarrierSpec, label_bars
 from helios.learn.scaling import FeatureScaler
 
@@ -217,14 +217,14 @@ def _decisions(number: int, series: SymbolSeries, outcome: BarrierOutcome, strid
 
 
 def _is_warm(series: SymbolSeries, ends: IntArray) -> NDArray[np.bool_]:
-    """Whether a full window exists whose candle features are all known, per decision."""
+    """Whether a full window exists whose candle features are all known, as the stream judges it, per decision."""
     warm = np.ones(len(ends), dtype=np.bool_)
     for j, features in enumerate(series.features):
         known = np.isfinite(features[:, CANDLE_COLUMNS]).all(axis=1)
         counted = np.concatenate([[0], np.cumsum(known)])
         end = ends[:, j]
         begin = np.maximum(end - WINDOW_STEPS, 0)
-        warm &= (end >= WINDOW_STEPS) & (counted[end] - counted[begin] == WINDOW_STEPS)
+        warm &= (end >= WINDOW_WARMUP_BARS) & (counted[end] - counted[begin] == WINDOW_STEPS)
     return warm
 
 
