@@ -92,7 +92,13 @@ class HeliosActor:
     async def status(self) -> dict[str, Any]:
         """Return health for the Supervisor: plain JSON."""
         await self.ready()
-        return {"name": self.name, "pid": os.getpid(), "born": self.born, "healthy": True, "faults": self.faults} | self.details()
+        return {
+            "name": self.name,
+            "pid": os.getpid(),
+            "born": self.born,
+            "healthy": True,
+            "faults": self.faults,
+        } | self.details()
 
     def details(self) -> dict[str, Any]:
         """Return what is particular to this actor; plain JSON."""

@@ -7,15 +7,14 @@ this process ends at once.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 
 from actors.base import DeskSpec, HeliosActor
-from helios.domain.enums import EngineState
 from helios.domain.events import Mark
 from helios.domain.market import Instrument, MarketSnapshot
 from helios.domain.orders import AccountSnapshot, ExitPlan, ExitTriggered, OrderIntent, OrderOutcome
@@ -26,9 +25,9 @@ from helios.pipeline.checks import make_check
 from helios.pipeline.engine_state import allows_entries
 from helios.portfolio.accounting import Account
 from helios.store.engine_store import EngineStore
-from helios.store.journal import ExitJournal
+from helios.store.journal import DiskJournal
 from helios.store.ledger import PostgresLedger
-from helios.store.pool import open_pool
+from helios.store.pool import connect
 
 
 class ExecutionActor(HeliosActor):
@@ -41,15 +40,14 @@ class ExecutionActor(HeliosActor):
         self.instruments = dict(instruments)
         self._pool: asyncpg.Pool | None = None
         self._engine: ExecutionEngine | None = None
-        self._turn = asyncio.Lock()
         self.orders = 0
         self.fills = 0
         self.denied = 0
         self.exits_done = 0
 
     async def on_start(self) -> None:
-        self._pool = await open_pool(self.spec.dsn, max_size=2)
-        stored = await EngineStore(self._pool).load_state()
+        self._pool = await connect(self.spec.dsn, max_size=2)
+        state, _ = await EngineStore(self._pool).load_state()
         self._engine = ExecutionEngine(
             store=PostgresLedger(self._pool),
             broker=PaperBroker(self.config.execution, self.instruments),
@@ -57,42 +55,36 @@ class ExecutionActor(HeliosActor):
             instruments=self.instruments,
             check=make_check(self.config.limits, self.instruments),
             owner=f"{self.spec.run_id}:{os.getpid()}",
-            journal=ExitJournal(self.spec.state_dir),
+            journal=DiskJournal(Path(self.spec.state_dir) / "exits.journal"),
         )
-        if stored is not None:
-            self._engine.set_trading(allows_entries(EngineState(stored.state)))
+        self._engine.set_trading(allows_entries(state))
         await self._guarded(self._engine.start())
 
     async def account(self, marks: Sequence[Mark]) -> AccountSnapshot:
         """Mark to market in the given order and return the account."""
         await self.ready()
-        async with self._turn:
-            return self._core.account_snapshot(marks)
+        return await self._core.account(marks)
 
     async def mark(self, marks: Sequence[Mark]) -> None:
         """Mark to market."""
         await self.account(marks)
 
-    async def submit(
-        self, intents: Sequence[OrderIntent], markets: Mapping[str, MarketSnapshot]
-    ) -> list[OrderOutcome]:
+    async def submit(self, intents: Sequence[OrderIntent], markets: Mapping[str, MarketSnapshot]) -> list[OrderOutcome]:
         """Check, commit and send; see ExecutionEngine.submit."""
         await self.ready()
-        async with self._turn:
-            return self._count(await self._guarded(self._core.submit(intents, markets)))
+        return self._count(await self._guarded(self._core.submit(intents, markets)))
 
     async def exits(self, triggers: Sequence[ExitTriggered]) -> list[OrderOutcome]:
         """Close positions whose exit fired; repeating a trigger does nothing."""
         await self.ready()
-        async with self._turn:
-            outcomes = await self._guarded(self._core.exits(triggers))
+        outcomes = await self._guarded(self._core.exits(triggers))
         self.exits_done += len(outcomes)
         return self._count(outcomes)
 
     async def exit_plans(self) -> list[ExitPlan]:
         """Return what the symbols must watch now."""
         await self.ready()
-        return self._core.account.exit_plans()
+        return await self._core.exit_plans()
 
     async def set_trading(self, allowed_entries: bool) -> None:
         """Allow or deny new positions; exits always pass."""
@@ -102,8 +94,8 @@ class ExecutionActor(HeliosActor):
     async def flatten(self, markets: Mapping[str, MarketSnapshot], reason: str) -> list[str]:
         """Close everything; return the symbols that are still open."""
         await self.ready()
-        async with self._turn:
-            return list(await self._guarded(self._core.flatten(markets, reason)))
+        left = await self._guarded(self._core.flatten(markets, reason))
+        return [getattr(item, "symbol", str(item)) for item in left]
 
     @property
     def _core(self) -> ExecutionEngine:

@@ -18,8 +18,8 @@ from helios.domain.market import Bar, BookUpdate, Trade, VenueCandle
 from helios.errors import HeliosError, RetryableError
 from helios.logs import get_logger
 from helios.pipeline.symbol import SymbolState
-from helios.store.pool import open_pool
-from helios.store.recorder import load_bars
+from helios.store.pool import connect
+from helios.store.recorder import MarketRecorder
 from helios.venues.base import FeedStatus, MarketVenue
 
 MINUTE_NS = 60 * NS_PER_S
@@ -172,12 +172,12 @@ class LiveFeed:
 
     async def _stored(self, symbol: str) -> dict[Timeframe, list[Bar]]:
         try:
-            pool = await open_pool(self._spec.dsn, max_size=1)
+            pool = await connect(self._spec.dsn, max_size=1)
         except RetryableError as error:
             self._log.warning("no stored bars: %s", error)
             return {}
         try:
-            return {tf: await load_bars(pool, symbol, tf, n) for tf, n in HISTORY_BARS.items()}
+            return {tf: await MarketRecorder(pool).load_bars(symbol, tf, n) for tf, n in HISTORY_BARS.items()}
         finally:
             await pool.close()
 
@@ -224,5 +224,3 @@ def bar_of(candle: VenueCandle) -> Bar:
         candle.volume_base,
         candle.volume_quote,
     )
-
-

@@ -9,13 +9,14 @@ import asyncpg
 import numpy as np
 
 from actors.base import DeskSpec, HeliosActor
+from actors.stored import closes_until
 from helios.domain.enums import Timeframe
 from helios.domain.market import Instrument
-from helios.pipeline.ports import AllocationRequest, AllocationResponse
+from helios.pipeline.ports import AllocationRequest, AllocationResponse, SymbolContext
 from helios.pipeline.symbol import HOURS_KEPT, SymbolHistory
 from helios.portfolio.tier import PortfolioDesk
-from helios.store.pool import open_pool
-from helios.store.recorder import load_closes
+from helios.risk.sectors import sector_of
+from helios.store.pool import connect
 
 
 class PortfolioActor(HeliosActor):
@@ -25,13 +26,14 @@ class PortfolioActor(HeliosActor):
 
     def __init__(self, spec: DeskSpec, instruments: Mapping[str, Instrument]) -> None:
         super().__init__(spec)
-        self.desk = PortfolioDesk(spec.config.portfolio, spec.config.risk, instruments)
+        sectors = {symbol: sector_of(i.base) for symbol, i in instruments.items()}
+        self.desk = PortfolioDesk(spec.config.portfolio, spec.config.risk, instruments, sectors.__getitem__)
         self._seeded: set[str] = set()
         self._pool: asyncpg.Pool | None = None
         self.allocations = 0
 
     async def on_start(self) -> None:
-        self._pool = await open_pool(self.spec.dsn, max_size=1)
+        self._pool = await connect(self.spec.dsn, max_size=1)
 
     async def seed(self, histories: Sequence[SymbolHistory]) -> None:
         """Learn the past of symbols that become tradable."""
@@ -39,6 +41,11 @@ class PortfolioActor(HeliosActor):
         for history in histories:
             self.desk.seed(history.symbol, history.hourly_times, history.hourly_closes, history.turnover_quote)
             self._seeded.add(history.symbol)
+
+    async def observe(self, contexts: Mapping[str, SymbolContext]) -> None:
+        """Take in the closes of an hour."""
+        await self.ready()
+        self.desk.observe(contexts)
 
     async def allocate(self, request: AllocationRequest) -> AllocationResponse:
         """Turn approved plans into order intents."""
@@ -50,7 +57,7 @@ class PortfolioActor(HeliosActor):
     async def _reseed(self, symbols: Sequence[str], bar_time: int) -> None:
         for symbol in symbols:
             assert self._pool is not None
-            times, closes = await load_closes(self._pool, symbol, Timeframe.H1, HOURS_KEPT, before=bar_time)
+            times, closes = await closes_until(self._pool, symbol, Timeframe.H1, HOURS_KEPT, bar_time)
             self.desk.seed(symbol, times, closes, float(np.nan))
             self._seeded.add(symbol)
 

@@ -22,7 +22,7 @@ from helios.domain.market import Bar
 from helios.domain.orders import AccountSnapshot
 from helios.errors import RetryableError
 from helios.store.engine_store import EngineStore
-from helios.store.pool import open_pool
+from helios.store.pool import connect
 from helios.store.recorder import MarketRecorder
 from helios.store.traces import PostgresTraces
 
@@ -48,7 +48,7 @@ class RecorderActor(HeliosActor):
 
     async def on_start(self) -> None:
         store = self.config.store
-        self._pool = await open_pool(self.spec.dsn, max_size=3)
+        self._pool = await connect(self.spec.dsn, max_size=3)
         self._market = MarketRecorder(self._pool, store.candle_buffer, store.trade_buffer)
         self._traces = PostgresTraces(self._pool)
         self._engine = EngineStore(self._pool)

@@ -10,14 +10,13 @@ import numpy as np
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve.handle import DeploymentHandle
 
-from helios.domain.decisions import DecisionTrace, FeatureWindow, Prediction, VolatilityForecast
+from helios.domain.decisions import DecisionTrace, FeatureWindow, Prediction, Verdict, VolatilityForecast
 from helios.domain.enums import Action
 from helios.domain.events import Mark
 from helios.domain.market import MarketSnapshot
 from helios.domain.orders import AccountSnapshot, ExitPlan, ExitTriggered, OrderIntent, OrderOutcome
 from helios.errors import HeliosError, ModelUnavailableError, TransportError
-from helios.pipeline.ports import AllocationRequest, AllocationResponse, ReviewRequest, RiskRequest, RiskResponse
-from helios.domain.decisions import Verdict
+from helios.pipeline.ports import AllocationRequest, AllocationResponse, ReviewRequest, RiskRequest, RiskResponse, SymbolContext
 from helios.pipeline.symbol import SymbolHistory, SymbolStep
 
 T = TypeVar("T")
@@ -102,6 +101,9 @@ class RemoteReview(RemoteTier):
 
 
 class RemotePortfolio(RemoteTier):
+    async def observe(self, contexts: Mapping[str, SymbolContext]) -> None:
+        await self._call("observe", dict(contexts))
+
     async def allocate(self, request: AllocationRequest) -> AllocationResponse:
         return await self._call("allocate", request)  # type: ignore[no-any-return]
 
@@ -110,9 +112,7 @@ class RemoteExecution(RemoteTier):
     async def account(self, marks: Sequence[Mark]) -> AccountSnapshot:
         return await self._call("account", list(marks))  # type: ignore[no-any-return]
 
-    async def submit(
-        self, intents: Sequence[OrderIntent], markets: Mapping[str, MarketSnapshot]
-    ) -> list[OrderOutcome]:
+    async def submit(self, intents: Sequence[OrderIntent], markets: Mapping[str, MarketSnapshot]) -> list[OrderOutcome]:
         return await self._call("submit", list(intents), dict(markets))  # type: ignore[no-any-return]
 
     async def exits(self, triggers: Sequence[ExitTriggered]) -> list[OrderOutcome]:
@@ -135,9 +135,7 @@ class RemoteSeeds:
         self._deadline_s = deadline_s
 
     async def seed(self, histories: Sequence[SymbolHistory]) -> None:
-        await asyncio.gather(
-            *(call(h.seed.remote(list(histories)), self._deadline_s, name) for name, h in self._handles)
-        )
+        await asyncio.gather(*(call(h.seed.remote(list(histories)), self._deadline_s, name) for name, h in self._handles))
 
 
 class RemoteSymbols:

@@ -8,14 +8,14 @@ from typing import Any
 import asyncpg
 
 from actors.base import DeskSpec, HeliosActor
+from actors.stored import closes_until
 from helios.domain.enums import Timeframe
 from helios.domain.market import Instrument
 from helios.errors import InsufficientHistoryError
 from helios.pipeline.ports import RiskRequest, RiskResponse
 from helios.pipeline.symbol import CLOSES_KEPT, SymbolHistory
 from helios.risk.tier import RiskDesk
-from helios.store.pool import open_pool
-from helios.store.recorder import load_closes
+from helios.store.pool import connect
 
 
 class RiskActor(HeliosActor):
@@ -31,7 +31,7 @@ class RiskActor(HeliosActor):
         self.plans = 0
 
     async def on_start(self) -> None:
-        self._pool = await open_pool(self.spec.dsn, max_size=1)
+        self._pool = await connect(self.spec.dsn, max_size=1)
 
     async def seed(self, histories: Sequence[SymbolHistory]) -> None:
         """Learn the past of symbols that become tradable."""
@@ -52,7 +52,7 @@ class RiskActor(HeliosActor):
         timeframe = Timeframe(self.config.desk.decision_timeframe)
         for symbol in symbols:
             assert self._pool is not None
-            times, closes = await load_closes(self._pool, symbol, timeframe, CLOSES_KEPT, before=bar_time)
+            times, closes = await closes_until(self._pool, symbol, timeframe, CLOSES_KEPT, bar_time)
             if len(closes) == 0:
                 raise InsufficientHistoryError(f"no stored closes of {symbol}")
             self.desk.seed(symbol, closes, int(times[-1]))

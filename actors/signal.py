@@ -55,9 +55,7 @@ class SignalActor(HeliosActor):
 
     name = "signal"
 
-    def __init__(
-        self, spec: DeskSpec, symbols: Sequence[tuple[tuple[str, ...], str]], peers: Callable[[str], Any]
-    ) -> None:
+    def __init__(self, spec: DeskSpec, symbols: Sequence[tuple[tuple[str, ...], str]], peers: Callable[[str], Any]) -> None:
         super().__init__(spec)
         self._peers = peers
         self._owners = tuple(symbols)

@@ -25,7 +25,7 @@ from helios.errors import HeliosError, RejectedError
 from helios.pipeline.engine_state import allows_entries, next_mode, next_state, resumed_state
 from helios.risk.limits import TradingState, trading_state
 from helios.store.engine_store import EngineStore
-from helios.store.pool import open_pool
+from helios.store.pool import connect
 
 HEALTH_INTERVAL_S = 0.5
 PING_TIMEOUT_S = 3.0
@@ -71,11 +71,9 @@ class Supervisor(HeliosActor):
         self._beat = time.time()
 
     async def on_start(self) -> None:
-        pool = await open_pool(self.spec.dsn, max_size=2)
+        pool = await connect(self.spec.dsn, max_size=2)
         self._store = EngineStore(pool)
-        stored = await self._store.load_state()
-        if stored is not None:
-            self.state, self.mode = EngineState(stored.state), TradingMode(stored.mode)
+        self.state, self.mode = await self._store.load_state()
         self._metrics = AccountMetrics()
         self.spawn(self._health(), "health")
         self.spawn(self._watch_kill_switch(), "kill-switch")
@@ -158,9 +156,7 @@ class Supervisor(HeliosActor):
         before = self.state
         self.state = next_state(before, wanted)
         try:
-            await call(
-                self._peers("execution").set_trading.remote(allows_entries(self.state)), PING_TIMEOUT_S, "execution"
-            )
+            await call(self._peers("execution").set_trading.remote(allows_entries(self.state)), PING_TIMEOUT_S, "execution")
         except HeliosError as error:
             self.log.warning("execution not told yet: %s", error)
         await self._persist("state", f"{before.value} -> {self.state.value}: {reason}")
@@ -170,7 +166,7 @@ class Supervisor(HeliosActor):
         self.log.info("%s", message)
         severity = "CRITICAL" if self.state is EngineState.EMERGENCY_STOP else "INFO"
         try:
-            await self._store.save_state(self.state.value, self.mode.value)
+            await self._store.save_state(self.state, self.mode)
             code = "EMERGENCY_STOP_ACTIVATED" if self.state is EngineState.EMERGENCY_STOP else kind.upper()
             await self._store.add_event(EngineEvent(code, severity, self.name, message, self.market_time_ns, {}))
         except HeliosError as error:

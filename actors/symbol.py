@@ -155,9 +155,7 @@ class SymbolActor(HeliosActor):
 
     async def _record(self, steps: Sequence[SymbolStep], wait: bool) -> None:
         bars = [bar for step in steps for bar in step.bars]
-        rows = [
-            (step.symbol, w.bar_time, w.values[:, -1, :].copy()) for step in steps for w in step.windows
-        ]
+        rows = [(step.symbol, w.bar_time, w.values[:, -1, :].copy()) for step in steps for w in step.windows]
         if bars or rows:
             reference = self._peers("recorder").add.remote(bars, rows)
             if wait:

@@ -47,9 +47,7 @@ def up(
         raise ConfigError(f"unknown venue {loaded.venue.name!r}: sandbox or valr")
     from cluster.application import run as run_desk
 
-    summary = run_desk(
-        UpOptions(loaded, replay, pace if replay is not None else None, duration, address, as_json)
-    )
+    summary = run_desk(UpOptions(loaded, replay, pace if replay is not None else None, duration, address, as_json))
     print(json.dumps(summary) if as_json else _readable(summary))
 
 

@@ -13,6 +13,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 from ray import serve
+from serve.gateway import GatewaySpec, gateway_app
 
 from actors.base import NAMESPACE, DeskSpec
 from actors.wiring import Desk
@@ -21,7 +22,6 @@ from actors.wiring import stop_desk as _stop_desk
 from helios.config import HeliosConfig
 from helios.domain.market import Instrument
 from helios.errors import HeliosError, ModelUnavailableError, RetryableError
-from serve.gateway import GatewaySpec, gateway_app
 from serve.predictor import predictor_app
 
 CALL_TIMEOUT_S = 10.0
@@ -66,9 +66,7 @@ def serve_predictor(config: HeliosConfig, stack: ExitStack) -> None:
 def serve_gateway(spec: DeskSpec, token: str, say: Callable[[str], None]) -> str:
     """Run the HTTP API and the dashboard; return their address."""
     say("starting the API")
-    gateway = GatewaySpec(
-        token=token, dsn=spec.dsn, push_interval_ms=spec.config.api.push_interval_ms, namespace=NAMESPACE
-    )
+    gateway = GatewaySpec(token=token, dsn=spec.dsn, push_interval_ms=spec.config.api.push_interval_ms, namespace=NAMESPACE)
     serve.run(gateway_app(gateway), name="gateway", route_prefix="/")
     return f"http://{spec.config.api.host}:{spec.config.api.port}"
 

@@ -101,10 +101,10 @@ def _database(state_dir: str | None) -> tuple[bool, str]:
     import asyncio
 
     from helios.store.embedded import EmbeddedPostgres
-    from helios.store.pool import open_pool
+    from helios.store.pool import connect
 
     async def version(dsn: str) -> str:
-        pool = await open_pool(dsn, max_size=1)
+        pool = await connect(dsn, max_size=1)
         try:
             return str(await pool.fetchval("SHOW server_version"))
         finally:
@@ -134,7 +134,7 @@ def _model() -> tuple[bool, str]:
     card = model_card(load_config().model)
     beats = card.get("beats_baselines")
     words = {True: "beats its baselines", False: "does NOT beat its baselines"}.get(bool(beats), "")
-    return True, f"{card['version']} ({card.get('parameters')} parameters, trained on {card.get('trained_on')}; {words})"
+    return True, f"{card['version']} ({card['parameter_count']} parameters, trained on {card.get('trained_on')}; {words})"
 
 
 def _desk(state_dir: str | None) -> tuple[bool, str]:

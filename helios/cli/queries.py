@@ -18,7 +18,7 @@ from helios.config import HeliosConfig, database_url, load_config
 from helios.errors import ConfigError
 from helios.store.embedded import EmbeddedPostgres
 from helios.store.engine_store import EngineStore
-from helios.store.pool import open_pool
+from helios.store.pool import connect
 from helios.store.traces import PostgresTraces
 
 T = TypeVar("T")
@@ -43,7 +43,7 @@ async def _database(state_dir: str | None) -> AsyncIterator[asyncpg.Pool]:
         was_running = server.is_running
         dsn = server.start()
     try:
-        pool = await open_pool(f"{dsn}{'&' if '?' in dsn else '?'}search_path={info.schema}", max_size=2)
+        pool = await connect(f"{dsn}{'&' if '?' in dsn else '?'}search_path={info.schema}", max_size=2)
         try:
             yield pool
         finally:

@@ -17,9 +17,7 @@ def make_check(limits: LimitConfig, instruments: Mapping[str, Instrument]) -> Pr
     """Return a function that gives the codes of every limit an order would break; empty means it may go out."""
     sectors = {symbol: sector_of(i.base) for symbol, i in instruments.items()}
 
-    def check(
-        intent: OrderIntent, account: AccountSnapshot, market: MarketSnapshot | None, now_ns: int
-    ) -> tuple[str, ...]:
+    def check(intent: OrderIntent, account: AccountSnapshot, market: MarketSnapshot | None, now_ns: int) -> tuple[str, ...]:
         if market is None:
             return () if intent.reduce_only else ("STALE_DATA",)
         request = LimitRequest(

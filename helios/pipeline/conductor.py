@@ -53,9 +53,7 @@ class Conductor:
     seeds : HistorySink
     """
 
-    def __init__(
-        self, symbols: SymbolsPort, cycle: DecisionCycle, execution: ExecutionTier, seeds: HistorySink
-    ) -> None:
+    def __init__(self, symbols: SymbolsPort, cycle: DecisionCycle, execution: ExecutionTier, seeds: HistorySink) -> None:
         self._symbols = symbols
         self._cycle = cycle
         self._execution = execution

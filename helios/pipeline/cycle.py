@@ -29,6 +29,7 @@ from helios.pipeline.ports import (
 )
 
 Timer = Callable[[], float]
+HOUR_NS = 3_600_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,8 @@ class DecisionCycle:
         contexts = {w.symbol: _context(w) for w in windows}
         for symbol, context in contexts.items():
             traces[symbol].steps["data"] = view.data_step(context)
+        if bar_time % HOUR_NS == 0:
+            await self._timed(result, "observe", self._tiers.portfolio.observe(contexts))
         forecasts = await self._decide(result, traces, usable, contexts, account)
         result.traces = list(traces.values())
         await self._timed(result, "record", self._tiers.traces.record(result.traces, forecasts))
@@ -164,9 +167,7 @@ class DecisionCycle:
         contexts: Mapping[str, SymbolContext],
         account: AccountSnapshot,
     ) -> None:
-        request = AllocationRequest(
-            result.bar_time, tuple(p for p, _ in kept), tuple(v for _, v in kept), contexts, account
-        )
+        request = AllocationRequest(result.bar_time, tuple(p for p, _ in kept), tuple(v for _, v in kept), contexts, account)
         response = await self._timed(result, "portfolio", self._tiers.portfolio.allocate(request))
         if response is None:
             _end_open(traces, "portfolio", result)

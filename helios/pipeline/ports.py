@@ -96,6 +96,10 @@ class ReviewTier(Protocol):
 
 
 class PortfolioTier(Protocol):
+    async def observe(self, contexts: Mapping[str, SymbolContext]) -> None:
+        """Take in the closes of an hour; called at each full hour, whether or not there are plans."""
+        ...
+
     async def allocate(self, request: AllocationRequest) -> AllocationResponse: ...
 
 
