@@ -226,6 +226,22 @@ def test_verdicts_of_other_plans_or_a_rejected_plan_stop_the_tier() -> None:
         desk().allocate(replace(good, verdicts=(replace(good.verdicts[0], multiplier=3.0),)))
 
 
+def test_a_plan_without_a_price_stops_the_tier() -> None:
+    with pytest.raises(InvariantError):
+        desk().allocate(request(plan(reference_price=Decimal(0))))
+
+
+def test_numpy_numbers_in_a_plan_are_numbers() -> None:
+    odd = plan("CCC/ZAR:ZAR", leverage=np.float64(2.0), confidence=np.float64(0.7))
+    assert bought(desk().allocate(request(odd, multiplier=np.float64(0.5)))) == Decimal(2_500)
+
+
+def test_a_perpetual_ties_up_margin_not_its_whole_value() -> None:
+    held = account(cash="2000")
+    assert bought(desk().allocate(request(plan("CCC/ZAR:ZAR", leverage=2.0), held=held))) == Decimal(3_800)
+    assert bought(desk().allocate(request(plan("BBB/ZAR", leverage=2.0), held=held))) == Decimal(1_900)
+
+
 def test_an_unknown_instrument_is_refused_alone() -> None:
     known = {"AAA/ZAR": INSTRUMENTS["AAA/ZAR"]}
     response = desk(instruments=known).allocate(request(plan("BBB/ZAR"), plan("AAA/ZAR")))
