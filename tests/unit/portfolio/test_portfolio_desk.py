@@ -248,3 +248,17 @@ def test_an_unknown_instrument_is_refused_alone() -> None:
     assert isinstance(response.intents[0], NoTrade)
     assert response.intents[0].code == "UNKNOWN_INSTRUMENT"
     assert isinstance(response.intents[1], OrderIntent)
+
+
+def test_views_move_weights() -> None:
+    # Uncertainty in units of variance: a view that is twice as good must matter, not vanish beside the prior.
+    modest, good = plan(take_profit_pct=0.03, stop_loss_pct=0.05), plan(take_profit_pct=0.04, stop_loss_pct=0.05)
+    careful = desk(risk_aversion=25.0, max_position=1.0, max_sector=1.0)
+    weights = [careful.allocate(request(p)).weights["AAA/ZAR"] for p in (modest, good)]
+    assert weights[1] > weights[0] + 0.05
+
+
+def test_a_less_certain_view_gets_less_weight() -> None:
+    careful = desk(risk_aversion=25.0, max_position=1.0, max_sector=1.0)
+    sure, unsure = (plan(confidence=c, take_profit_pct=0.03) for c in (0.75, 0.65))
+    assert careful.allocate(request(sure)).weights["AAA/ZAR"] > careful.allocate(request(unsure)).weights["AAA/ZAR"] + 0.05
