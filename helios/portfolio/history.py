@@ -30,10 +30,13 @@ class PriceHistory:
         self._closes: dict[str, dict[int, float]] = {}
         self._turnover: dict[str, float] = {}
         self._seen: dict[str, int] = {}
+        self._counts: dict[tuple[str, int], int] = {}
+        self._estimates: dict[tuple[str, ...], FloatArray] = {}
 
     def seed(self, symbol: str, close_times: Sequence[int], closes: Sequence[float], turnover_30d: float) -> None:
         """Take over past closes (ns UTC; those off the hour or not positive are left out) and the 30-day quote turnover."""
         known = self._closes.setdefault(symbol, {})
+        self._forget_estimates(symbol)
         known.update({int(t): float(c) for t, c in zip(close_times, closes, strict=True) if _is_kept(int(t), float(c))})
         self._turnover[symbol] = turnover_30d if math.isfinite(turnover_30d) and turnover_30d > 0 else 0.0
         if len(close_times):
@@ -50,6 +53,7 @@ class PriceHistory:
             self._seen[context.symbol] = context.bar_time
             if _is_kept(context.bar_time, context.close):
                 self._closes.setdefault(context.symbol, {})[context.bar_time] = context.close
+                self._forget_estimates(context.symbol)
                 self._prune(context.symbol)
 
     def universe(self, symbols: Iterable[str]) -> list[str]:
@@ -59,11 +63,19 @@ class PriceHistory:
     def covariance(self, symbols: Sequence[str]) -> FloatArray:
         """Estimate the daily covariance of `symbols`: daily returns from 60 common ones on, else hourly ones times 24.
 
+        The estimate is kept until a close on the hour comes in: within the hour nothing it rests on can change.
+
         Raises
         ------
         InsufficientHistoryError
             If neither grid has enough rows that all symbols share.
         """
+        key = tuple(symbols)
+        if key not in self._estimates:
+            self._estimates[key] = self._estimate(key)
+        return self._estimates[key]
+
+    def _estimate(self, symbols: Sequence[str]) -> FloatArray:
         daily = aligned_returns(self._closes, symbols, DAY_NS)
         if np.isfinite(daily).all(axis=1).sum() >= MIN_DAILY_ROWS:
             return shrunk_covariance(daily)
@@ -84,8 +96,16 @@ class PriceHistory:
         self._turnover[context.symbol] = kept + max(traded, 0.0)
 
     def _n_returns(self, symbol: str, step_ns: int) -> int:
-        closes = self._closes.get(symbol, {})
-        return sum(1 for t in closes if t % step_ns == 0 and t - step_ns in closes)
+        key = (symbol, step_ns)
+        if key not in self._counts:
+            closes = self._closes.get(symbol, {})
+            self._counts[key] = sum(1 for t in closes if t % step_ns == 0 and t - step_ns in closes)
+        return self._counts[key]
+
+    def _forget_estimates(self, symbol: str) -> None:
+        self._estimates.clear()
+        for step_ns in (HOUR_NS, DAY_NS):
+            self._counts.pop((symbol, step_ns), None)
 
     def _prune(self, symbol: str) -> None:
         closes = self._closes[symbol]

@@ -76,7 +76,7 @@ class PortfolioDesk:
         Raises
         ------
         InvariantError
-            If verdicts and plans do not belong together.
+            If verdicts and plans do not belong together, a plan was rejected, or a price is not positive.
         """
         self.observe(request.contexts)
         self._check(request)
@@ -97,6 +97,8 @@ class PortfolioDesk:
         same = len(request.plans) == len(request.verdicts) and all(p.decision_id == v.decision_id for p, v in pairs)
         if not same or len({p.symbol for p in request.plans}) != len(request.plans):
             raise InvariantError("plans and verdicts do not belong together, or a symbol has two plans")
+        if any(p.reference_price <= 0 for p in request.plans):
+            raise InvariantError("a plan without a positive price reached the portfolio tier")
         if any(not _is_permitted(v) for v in request.verdicts):
             raise InvariantError("a rejected plan, or a multiplier outside 0..1, reached the portfolio tier")
 
@@ -132,9 +134,9 @@ class PortfolioDesk:
         self, plan: TradePlan, multiplier: float, target: float, held: Mapping[str, float], request: AllocationRequest
     ) -> _Wish:
         change = max(plan.side * (target - held.get(plan.symbol, 0.0)), 0.0)
-        room = Decimal(repr(round(change, 10))) * request.account.equity_quote
+        room = _decimal(round(change, 10)) * request.account.equity_quote
         instrument = self._instruments[plan.symbol]
-        notional = min(plan.notional_quote * Decimal(repr(multiplier)), room, instrument.max_notional_quote)
+        notional = min(plan.notional_quote * _decimal(multiplier), room, instrument.max_notional_quote)
         return _Wish(plan, instrument, notional, change)
 
     def _fund(self, wishes: list[_Wish], request: AllocationRequest) -> dict[str, OrderIntent | NoTrade]:
@@ -142,7 +144,7 @@ class PortfolioDesk:
         free = max(request.account.cash_quote * (1 - CASH_CUSHION), Decimal(0))
         results: dict[str, OrderIntent | NoTrade] = {}
         for wish in sorted(wishes, key=lambda w: (-w.plan.confidence, w.plan.symbol)):
-            backing = Decimal(repr(max(wish.plan.leverage, 1.0))) if wish.instrument.can_short else Decimal(1)
+            backing = _decimal(max(wish.plan.leverage, 1.0)) if wish.instrument.can_short else Decimal(1)
             notional = min(wish.notional, free * backing)
             result = self._entry(wish, notional, request)
             if isinstance(result, OrderIntent):
@@ -209,6 +211,11 @@ def _refuse(plan: TradePlan, code: str, detail: str) -> NoTrade:
 
 def _is_permitted(verdict: Verdict) -> bool:
     return verdict.kind is not VerdictKind.REJECT and 0.0 <= verdict.multiplier <= 1.0
+
+
+def _decimal(value: float) -> Decimal:
+    # By way of float: a NumPy scalar prints with its type's name.
+    return Decimal(repr(float(value)))
 
 
 def _floor(quantity: Decimal, step: Decimal) -> Decimal:

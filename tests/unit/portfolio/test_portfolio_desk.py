@@ -226,9 +226,39 @@ def test_verdicts_of_other_plans_or_a_rejected_plan_stop_the_tier() -> None:
         desk().allocate(replace(good, verdicts=(replace(good.verdicts[0], multiplier=3.0),)))
 
 
+def test_a_plan_without_a_price_stops_the_tier() -> None:
+    with pytest.raises(InvariantError):
+        desk().allocate(request(plan(reference_price=Decimal(0))))
+
+
+def test_numpy_numbers_in_a_plan_are_numbers() -> None:
+    odd = plan("CCC/ZAR:ZAR", leverage=np.float64(2.0), confidence=np.float64(0.7))
+    assert bought(desk().allocate(request(odd, multiplier=np.float64(0.5)))) == Decimal(2_500)
+
+
+def test_a_perpetual_ties_up_margin_not_its_whole_value() -> None:
+    held = account(cash="2000")
+    assert bought(desk().allocate(request(plan("CCC/ZAR:ZAR", leverage=2.0), held=held))) == Decimal(3_800)
+    assert bought(desk().allocate(request(plan("BBB/ZAR", leverage=2.0), held=held))) == Decimal(1_900)
+
+
 def test_an_unknown_instrument_is_refused_alone() -> None:
     known = {"AAA/ZAR": INSTRUMENTS["AAA/ZAR"]}
     response = desk(instruments=known).allocate(request(plan("BBB/ZAR"), plan("AAA/ZAR")))
     assert isinstance(response.intents[0], NoTrade)
     assert response.intents[0].code == "UNKNOWN_INSTRUMENT"
     assert isinstance(response.intents[1], OrderIntent)
+
+
+def test_views_move_weights() -> None:
+    # Uncertainty in units of variance: a view that is twice as good must matter, not vanish beside the prior.
+    modest, good = plan(take_profit_pct=0.03, stop_loss_pct=0.05), plan(take_profit_pct=0.04, stop_loss_pct=0.05)
+    careful = desk(risk_aversion=25.0, max_position=1.0, max_sector=1.0)
+    weights = [careful.allocate(request(p)).weights["AAA/ZAR"] for p in (modest, good)]
+    assert weights[1] > weights[0] + 0.05
+
+
+def test_a_less_certain_view_gets_less_weight() -> None:
+    careful = desk(risk_aversion=25.0, max_position=1.0, max_sector=1.0)
+    sure, unsure = (plan(confidence=c, take_profit_pct=0.03) for c in (0.75, 0.65))
+    assert careful.allocate(request(sure)).weights["AAA/ZAR"] > careful.allocate(request(unsure)).weights["AAA/ZAR"] + 0.05
