@@ -48,10 +48,13 @@ class EmbeddedPostgres:
     data_dir : Path
         Where the server keeps its files; created (with parents) at the first start. As root the server runs as the
         unprivileged user `pgserver`, who gets this directory and the right to traverse its parents.
+    settings : str
+        Further lines for the server's configuration, read at each start.
     """
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, settings: str = "") -> None:
         self._data_dir = data_dir.expanduser().resolve()
+        self._settings = SETTINGS + settings
 
     @property
     def is_running(self) -> bool:
@@ -149,7 +152,9 @@ class EmbeddedPostgres:
             time.sleep(0.02)
         lines = self._pid_lines()
         if lines and not self._leftovers():
-            (self._data_dir / "postmaster.pid").unlink(missing_ok=True)
+            for path in (self._data_dir / "postmaster.pid", Path(lines[4]) / f"{SOCKET_NAME}.lock" if len(lines) > 4 else None):
+                if path is not None:
+                    path.unlink(missing_ok=True)
 
     # Every live process of a server has the data directory as its working directory. A dead one has none, though its number
     # may exist until somebody reaps it, which is why the server itself would take its pid file for that of a running one.
@@ -159,7 +164,7 @@ class EmbeddedPostgres:
 
     def _write_settings(self) -> None:
         own = self._data_dir / "helios.conf"
-        own.write_text(SETTINGS)
+        own.write_text(self._settings)
         own.chmod(0o644)
         main = self._data_dir / "postgresql.conf"
         if "include_if_exists = 'helios.conf'" not in main.read_text():
@@ -196,7 +201,7 @@ class EmbeddedPostgres:
 def is_alive(process: psutil.Process) -> bool:
     """Whether a process runs; one that ended but was not reaped yet does not."""
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 

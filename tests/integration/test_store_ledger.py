@@ -66,7 +66,8 @@ async def test_an_intent_is_committed_once_under_concurrency(ledger: PostgresLed
     answers = await asyncio.gather(*(PostgresLedger(p).commit_intents(b, epoch) for p, b in zip(pools, batches)))
     winners = [record.client_order_id for batch, answer in zip(batches, answers) for record, new in zip(batch, answer) if new]
     assert sorted(winners) == sorted(record.client_order_id for record in records)
-    assert all(len(await ledger.history(record.client_order_id)) == 1 for record in records)
+    for record in records:
+        assert len(await ledger.history(record.client_order_id)) == 1
     for pool in pools:
         await pool.close()
 
@@ -171,8 +172,9 @@ async def test_events_and_fills_cannot_be_rewritten(ledger: PostgresLedger, pg_p
 def account() -> AccountSnapshot:
     position = PositionView("BTC/ZAR", Decimal("0.5"), Decimal("10.10"), Decimal("11"), Decimal(0), Decimal("0.45"), NOW, 1.0,
                             "d", 9.5, math.nan, 0)  # fmt: skip
-    return AccountSnapshot(NOW, Decimal("100000.01"), Decimal("99994.51"), Decimal("100200.30"), Decimal("100100.20"), Decimal(0),
-                           Decimal("0.45"), Decimal("1.5"), 0.002, 0.001, (position,), 1, 0, (("BTC/ZAR", NOW),), 0, 0)  # fmt: skip
+    equity, cash, peak, start = (Decimal(text) for text in ("100000.01", "99994.51", "100200.30", "100100.20"))
+    return AccountSnapshot(NOW, equity, cash, peak, start, Decimal(0), Decimal("0.45"), Decimal("1.5"), 0.002, 0.001,
+                           (position,), 1, 0, (("BTC/ZAR", NOW),), 0, 0)  # fmt: skip
 
 
 async def test_the_account_is_one_row_and_comes_back_exactly(ledger: PostgresLedger, pg_pool: asyncpg.Pool) -> None:

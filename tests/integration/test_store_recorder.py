@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import math
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 
 import asyncpg
 import numpy as np
@@ -19,9 +15,7 @@ from helios.domain.market import BAR_VALUES, Bar, MarketSnapshot, Trade
 from helios.errors import StoreUnavailableError
 from helios.store.embedded import EmbeddedPostgres
 from helios.store.ledger import PostgresLedger
-from helios.store.pool import connect
 from helios.store.recorder import DAY_NS, MarketRecorder
-from tests.support.pg import migrate_dsn
 
 START = 1_750_000_020_000_000_000
 MINUTE = Timeframe.M1.ns
@@ -107,40 +101,27 @@ async def test_retention_deletes_the_old_and_leaves_the_ledger(pg_pool: asyncpg.
     assert await recorder.load_trades("OLD/ZAR", 9) == []
 
 
-@pytest.fixture
-def own_server() -> Iterator[EmbeddedPostgres]:
-    folder = Path(tempfile.mkdtemp(prefix="helios-test-outage-"))
-    server = EmbeddedPostgres(folder / "data")
-    yield server
-    server.stop()
-    shutil.rmtree(folder)
-
-
-async def test_an_outage_is_bridged_by_bounded_buffers(own_server: EmbeddedPostgres) -> None:
-    dsn = own_server.start()
-    await migrate_dsn(dsn)
-    pool = await connect(dsn)
-    recorder = MarketRecorder(pool, candle_buffer=50, trade_buffer=10)
-    recorder.add_bars(bar(n) for n in range(20))
+async def test_an_outage_is_bridged_by_bounded_buffers(pg_server: EmbeddedPostgres, pg_pool: asyncpg.Pool) -> None:
+    recorder = MarketRecorder(pg_pool, candle_buffer=50, trade_buffer=10)
+    recorder.add_bars(bar(n, "OUT/ZAR") for n in range(20))
     assert await recorder.flush()
 
-    own_server.stop()
-    recorder.add_bars(bar(n) for n in range(15, 40))
-    recorder.add_trades(trade(n) for n in range(8))
+    pg_server.stop()
+    recorder.add_bars(bar(n, "OUT/ZAR") for n in range(15, 40))
+    recorder.add_trades(trade(n, "OUT/ZAR") for n in range(8))
     assert not await recorder.flush()
-    recorder.add_bars(bar(n) for n in range(40, 70))
-    recorder.add_trades(trade(n) for n in range(8, 13))
+    recorder.add_bars(bar(n, "OUT/ZAR") for n in range(40, 70))
+    recorder.add_trades(trade(n, "OUT/ZAR") for n in range(8, 13))
     assert not await recorder.flush()
     assert (recorder.dropped_candles, recorder.dropped_trades, recorder.pending) == (5, 3, 60)
     with pytest.raises(StoreUnavailableError):
-        await recorder.load_bars("BTC/ZAR", Timeframe.M1, 1)
+        await recorder.load_bars("OUT/ZAR", Timeframe.M1, 1)
     with pytest.raises(StoreUnavailableError):
-        await PostgresLedger(pool).acquire_epoch("nobody")
+        await PostgresLedger(pg_pool).acquire_epoch("nobody")
 
-    own_server.start()
+    pg_server.start()
     assert await recorder.flush()
     assert recorder.pending == 0
-    assert same(await recorder.load_bars("BTC/ZAR", Timeframe.M1, 1000), [bar(n) for n in range(70)])
-    assert await recorder.load_trades("BTC/ZAR", 100) == [trade(n) for n in range(3, 13)]
-    assert await pool.fetchval("SELECT count(*) FROM candles") == 70
-    await pool.close()
+    assert same(await recorder.load_bars("OUT/ZAR", Timeframe.M1, 1000), [bar(n, "OUT/ZAR") for n in range(70)])
+    assert await recorder.load_trades("OUT/ZAR", 100) == [trade(n, "OUT/ZAR") for n in range(3, 13)]
+    assert await pg_pool.fetchval("SELECT count(*) FROM candles WHERE symbol = 'OUT/ZAR'") == 70

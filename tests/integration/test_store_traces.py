@@ -45,7 +45,8 @@ async def columns(connection: asyncpg.Connection) -> list[str]:
     rows = await connection.fetch(
         "SELECT table_name || '.' || column_name AS c FROM information_schema.columns WHERE table_schema = 'public'"
         " AND table_name <> 'schema_migrations' UNION ALL SELECT indexname FROM pg_indexes WHERE schemaname = 'public'"
-        " AND tablename <> 'schema_migrations' UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
+        " AND tablename <> 'schema_migrations' UNION ALL"
+        " SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
     )
     return sorted(row["c"] for row in rows)
 

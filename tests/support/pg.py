@@ -19,6 +19,9 @@ from helios.store.embedded import EmbeddedPostgres
 from helios.store.migrate import migrate
 from helios.store.pool import connect
 
+FAST = "fsync = off\n"
+"""No test here cuts the power, so none needs to wait for the disk."""
+
 
 async def execute(dsn: str, statement: str) -> None:
     connection = await asyncpg.connect(dsn)
@@ -40,7 +43,7 @@ async def migrate_dsn(dsn: str) -> list[str]:
 def pg_server() -> Iterator[EmbeddedPostgres]:
     """The session's server; stopped and removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="helios-test-pg-"))
-    server = EmbeddedPostgres(folder / "data")
+    server = EmbeddedPostgres(folder / "data", settings=FAST)
     server.start()
     yield server
     server.stop()
