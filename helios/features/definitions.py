@@ -13,6 +13,7 @@ Unknown inputs (no trades, no book) give NaN, never a made-up value.
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Final
 
 from helios.domain.decisions import N_FEATURES, WINDOW_STEPS
@@ -59,6 +60,10 @@ RETURNS_KEPT: Final = WINDOW_STEPS + CORRELATION_BARS - 1
 
 WINDOW_WARMUP_BARS: Final = max(WARMUP_BARS + WINDOW_STEPS - 1, RETURNS_KEPT + 1)
 """Bars per timeframe until a `FeatureWindow` is warm."""
+
+SETTLED_BARS: Final = WINDOW_STEPS + math.ceil(math.log(1e-12) / math.log(13.0 / 14.0))
+"""Bars per timeframe to reload after a restart: by then the seed of the slowest recursive average (Wilder's 14, which keeps
+13/14 a bar) weighs less than 1e-12 in every row of the window, so it is as if the state had never been lost."""
 
 _FORMULAS_VERSION: Final = 1
 

@@ -38,9 +38,13 @@ class BookDesyncError(StaleDataError):
     """
 
     def __init__(self, symbol: str, reason: str, detail: str = "") -> None:
-        super().__init__(f"book of {symbol} lost sync: {reason} {detail}".rstrip())
+        super().__init__(symbol, reason, detail)  # all of them, so that it survives pickling between processes
         self.symbol = symbol
         self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"book of {self.symbol} lost sync: {self.reason} {self.detail}".rstrip()
 
 
 def _price_key(price: str) -> _Key:

@@ -21,6 +21,7 @@ from helios.market.rollup import Rollup
 
 ALL_TIMEFRAMES: Final = (Timeframe.M1, Timeframe.M5, Timeframe.M15, Timeframe.H1, Timeframe.D1)
 REMEMBERED_TRADE_IDS: Final = 1000
+MAX_JUMP_NS: Final = 30 * Timeframe.D1.ns
 _MINUTE_NS: Final = Timeframe.M1.ns
 
 
@@ -84,7 +85,8 @@ class CandleBuilder:
         Raises
         ------
         ProtocolError
-            If price or quantity is not a positive finite number.
+            If price or quantity is not a positive finite number, or the time lies over 30 days ahead of the open minute:
+            then a unit or a clock is wrong, and filling the years between would never end.
         """
         if not (0.0 < trade.price < math.inf and 0.0 < trade.quantity < math.inf):
             raise ProtocolError(f"trade {trade.trade_id} of {self.symbol}: {trade.quantity} at {trade.price}")
@@ -166,6 +168,8 @@ class CandleBuilder:
     def _go_live(self, ts: int) -> list[Bar]:
         if self._open_time is None:
             self._skip_to(ts)
+        elif ts - self._open_time > MAX_JUMP_NS:
+            raise ProtocolError(f"{self.symbol}: event at {ts} follows the minute {self._open_time}")
         bars = self.advance(ts)
         if self.first_live_minute is None:
             self.first_live_minute = self._open_time

@@ -9,7 +9,7 @@ from helios.domain.enums import FEATURE_TIMEFRAMES, Timeframe
 from helios.domain.market import Bar, MarketSnapshot
 from helios.errors import DataError, InsufficientHistoryError
 from helios.features.batch import features_of, log_returns, resample
-from helios.features.definitions import CANDLE_COLUMNS, CORRELATION_COLUMN, WINDOW_WARMUP_BARS
+from helios.features.definitions import CANDLE_COLUMNS, CORRELATION_COLUMN, SETTLED_BARS, WINDOW_WARMUP_BARS
 from helios.features.stream import FeatureState, TimeframeFeatures
 from helios.market.candles import CandleBuilder
 from tests.unit.features.bars import START, as_bars, random_bars
@@ -131,3 +131,11 @@ def test_vector_of_ninety_from_750_minutes() -> None:
     assert vector.shape == (90,)
     assert np.isfinite(vector.reshape(3, 30)[:, CANDLE_COLUMNS]).all()
     np.testing.assert_array_equal(vector.reshape(3, 30), state.latest().astype(np.float32))
+
+
+def test_reloaded_history_gives_the_window_of_a_state_that_never_died() -> None:
+    rows = random_bars(3000, seed=5)
+    whole, reloaded = features_of(rows)[-60:], features_of(rows[-SETTLED_BARS:])[-60:]
+    np.testing.assert_allclose(reloaded, whole, rtol=1e-9, atol=1e-12)
+    too_little = features_of(rows[-WINDOW_WARMUP_BARS:])[-60:]
+    assert not np.allclose(too_little, whole, rtol=1e-9, atol=1e-12, equal_nan=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from decimal import Decimal
 
 import pytest
@@ -160,3 +161,12 @@ def test_snapshot_has_ten_exact_levels_a_side() -> None:
     assert snapshot.bids[0] == (Decimal("100.10"), Decimal("0.30"))
     assert (snapshot.last, snapshot.ts_event) == (Decimal("100.5"), 9)
     assert snapshot.spread_bps == pytest.approx((101 - 100.1) / 100.55 * 1e4)
+
+
+def test_desync_error_survives_the_way_between_processes() -> None:
+    error = pickle.loads(pickle.dumps(BookDesyncError("BTC/ZAR", "sequence_gap", "7 -> 9")))
+    assert (error.symbol, error.reason, str(error)) == (
+        "BTC/ZAR",
+        "sequence_gap",
+        "book of BTC/ZAR lost sync: sequence_gap 7 -> 9",
+    )

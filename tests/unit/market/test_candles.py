@@ -281,3 +281,11 @@ def test_live_minute_is_closed_before_a_later_given_one() -> None:
 def test_minute_that_contradicts_itself_is_refused(wrong: Bar) -> None:
     with pytest.raises(DataError):
         CandleBuilder("X").on_minute(wrong)
+
+
+def test_time_in_another_unit_is_refused_rather_than_filled_up_to() -> None:
+    builder = CandleBuilder("X")
+    builder.on_trade(trade(1))
+    with pytest.raises(ProtocolError):
+        builder.on_trade(trade(40 * 86_400))
+    assert builder.open_time == T0
