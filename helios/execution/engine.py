@@ -195,7 +195,8 @@ class ExecutionEngine:
             codes = self._deny_codes(intent, market)
             record = new_record(intent, self.epoch, OrderStatus.REJECTED if codes else OrderStatus.PENDING, codes)
             if intent.reduce_only and not codes and market is not None:
-                return await self._reduce(record, market)
+                reduced = await self._reduce(record, market)
+                return reduced or sender.outcome(sender.records[intent.client_order_id])
             try:
                 inserted = await sender.commit(record)
             except StoreUnavailableError:
@@ -218,37 +219,57 @@ class ExecutionEngine:
         codes += self._check(intent, account, market, intent.ts_event)
         if not intent.reduce_only and not self._entries_allowed:
             codes.append(TRADING_PAUSED)
-        if not intent.reduce_only and self._sender.open:
-            codes.append(UNRESOLVED_ORDER)  # the account may be about to change: no limit can be checked
+        if self._is_blocked(intent):
+            codes.append(UNRESOLVED_ORDER)
         return tuple(dict.fromkeys(codes))
 
-    async def _reduce(self, record: OrderRecord, market: MarketSnapshot) -> OrderOutcome:
-        # With the symbol's lock held. Not inserted means: known, or the ledger is away; either way the broker is asked first.
+    def _is_blocked(self, intent: OrderIntent) -> bool:
+        # Entries wait for every open order, for no limit can be checked while the account may be about to change. Reducing
+        # orders wait for those that may have reduced the same position already.
+        return any(
+            not intent.reduce_only or (record.symbol == intent.symbol and record.side is intent.side)
+            for record in self._sender.open.values()
+        )
+
+    async def _reduce(self, record: OrderRecord, market: MarketSnapshot) -> OrderOutcome | None:
+        # With the symbol's lock held; None where this order had ended before. Not inserted means known, or the ledger is away:
+        # either way the broker is asked before anything is sent.
         if await self._sender.commit_exit(record):
             return await self._sender.send(record, market)
-        record = await self._sender.recorded(record.client_order_id)
-        if is_open(record):
-            record = await self._resolve(record, market)
-        return self._sender.outcome(record)
+        known = await self._sender.recorded(record.client_order_id)
+        return self._sender.outcome(await self._resolve(known, market)) if is_open(known) else None
 
     async def _exit(
         self, position_id: str, reason: ExitReason, price: Decimal, ts: int, market: MarketSnapshot
     ) -> OrderOutcome | None:
         async with self._lock(market.symbol):
+            settled: OrderOutcome | None = None
+            for record in self._closing_orders(position_id):
+                settled = self._sender.outcome(await self._resolve(record, market))
+                if is_open(settled.record):
+                    return settled  # it may have closed the position already: sending another could sell twice
+            position = self._account.position(position_id)
+            if position is None or position.symbol != market.symbol:
+                return settled
+            # An earlier attempt that ended although something is still held failed or filled in part: the next id is due.
             for attempt in count():
-                position = self._account.position(position_id)
-                if position is None or position.symbol != market.symbol:
-                    return None
                 record = _exit_record(position_id, position, attempt, self.epoch, reason, price, ts)
-                known = self._sender.records.get(record.client_order_id)
-                if known is None:
-                    if await self._sender.commit_exit(record):
-                        return await self._sender.send(record, market)
-                    known = await self._sender.recorded(record.client_order_id)
-                if is_open(known):
-                    return self._sender.outcome(await self._resolve(known, market))
-                # That attempt ended and something is still held: it failed or filled in part, so the next id is free to go.
+                if record.client_order_id in self._sender.records:
+                    continue
+                outcome = await self._reduce(record, market)
+                if outcome is not None:
+                    return outcome
         return None
+
+    def _closing_orders(self, position_id: str) -> list[OrderRecord]:
+        position = self._account.position(position_id)
+        if position is None:
+            return []
+        return [
+            record
+            for record in self._sender.open.values()
+            if record.symbol == position.symbol and record.side * position.quantity_base < 0
+        ]
 
     async def _resolve(self, record: OrderRecord, market: MarketSnapshot | None) -> OrderRecord:
         # With the symbol's lock held.

@@ -133,6 +133,10 @@ class Execution(RuleBasedStateMachine):
         assert len(self.broker.received) == len(set(self.broker.received))
 
     @invariant()
+    def spot_is_never_sold_short(self) -> None:
+        assert self.broker.position(SYMBOLS[0]) >= 0
+
+    @invariant()
     def fills_never_exceed_their_order(self) -> None:
         for order, fills in self.booked().values():
             assert sum((f.quantity_base for f in fills), D(0)) <= order.quantity_base

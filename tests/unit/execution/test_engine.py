@@ -261,6 +261,28 @@ async def test_exit_whose_answer_was_lost_is_not_sent_again() -> None:
     assert world.broker.calls.count("send exit") == 1
 
 
+async def test_reducing_order_waits_while_an_exit_of_the_position_is_unknown() -> None:
+    world = await desk("ok", "late")
+    [entry] = await world.submit(intent())
+    await world.exit(entry.record.client_order_id)
+    world.broker.status_is_down = True
+    [reduce] = await world.submit(intent("r", side=Side.SELL, reduce_only=True))
+    assert reduce.record.deny_codes == ("UNRESOLVED_ORDER",)
+    assert world.broker.position("BTC/ZAR") == 0
+
+
+async def test_exit_waits_while_a_reducing_order_of_the_position_is_unknown() -> None:
+    world = await desk("ok", "late")
+    [entry] = await world.submit(intent())
+    [reduce] = await world.submit(intent("r", side=Side.SELL, reduce_only=True))
+    world.broker.status_is_down = True
+    [blocked] = await world.exit(entry.record.client_order_id)
+    assert blocked.record.client_order_id == reduce.record.client_order_id
+    world.broker.status_is_down = False
+    await world.exit(entry.record.client_order_id)
+    assert (world.held, world.broker.position("BTC/ZAR")) == (0, 0)
+
+
 async def test_exits_go_out_without_the_ledger_and_are_replayed_at_the_next_start() -> None:
     world = await desk()
     [entry] = await world.submit(intent())
@@ -279,9 +301,9 @@ async def test_exits_go_out_without_the_ledger_and_are_replayed_at_the_next_star
 async def test_exit_without_the_ledger_asks_whether_an_earlier_incarnation_sent_it() -> None:
     world = await desk()
     [entry] = await world.submit(intent())
-    world.ledger.writes_until_down = 1
-    await world.exit(entry.record.client_order_id)  # sent and filled, but only the intent reached the ledger
-    world.ledger.is_down, world.journal = False, MemoryJournal()
+    world.ledger.is_down = True
+    await world.exit(entry.record.client_order_id)
+    world.ledger.is_down, world.journal = False, MemoryJournal()  # the disk with the journal was lost as well
     world.broker.status_is_down = True
     await world.restart()
     assert world.held == D("0.5")
