@@ -6,16 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import asyncpg
-import numpy as np
 
 from actors.base import DeskSpec, HeliosActor
 from actors.stored import closes_until
 from helios.domain.enums import Timeframe
 from helios.domain.market import Instrument
+from helios.pipeline.local import make_desks
 from helios.pipeline.ports import AllocationRequest, AllocationResponse, SymbolContext
 from helios.pipeline.symbol import HOURS_KEPT, SymbolHistory
-from helios.portfolio.tier import PortfolioDesk
-from helios.risk.sectors import sector_of
 from helios.store.pool import connect
 
 
@@ -26,8 +24,7 @@ class PortfolioActor(HeliosActor):
 
     def __init__(self, spec: DeskSpec, instruments: Mapping[str, Instrument]) -> None:
         super().__init__(spec)
-        sectors = {symbol: sector_of(i.base) for symbol, i in instruments.items()}
-        self.desk = PortfolioDesk(spec.config.portfolio, spec.config.risk, instruments, sectors.__getitem__)
+        self.desk = make_desks(spec.config, instruments)[1]
         self._seeded: set[str] = set()
         self._pool: asyncpg.Pool | None = None
         self.allocations = 0
@@ -39,7 +36,7 @@ class PortfolioActor(HeliosActor):
         """Learn the past of symbols that become tradable."""
         await self.ready()
         for history in histories:
-            self.desk.seed(history.symbol, history.hourly_times, history.hourly_closes, history.turnover_quote)
+            self.desk.seed(history.symbol, list(history.hourly_times), history.hourly_closes, history.turnover_quote)
             self._seeded.add(history.symbol)
 
     async def observe(self, contexts: Mapping[str, SymbolContext]) -> None:
@@ -58,7 +55,7 @@ class PortfolioActor(HeliosActor):
         for symbol in symbols:
             assert self._pool is not None
             times, closes = await closes_until(self._pool, symbol, Timeframe.H1, HOURS_KEPT, bar_time)
-            self.desk.seed(symbol, times, closes, float(np.nan))
+            self.desk.seed(symbol, list(times), closes, 0.0)
             self._seeded.add(symbol)
 
     async def on_stop(self) -> None:

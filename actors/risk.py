@@ -12,9 +12,9 @@ from actors.stored import closes_until
 from helios.domain.enums import Timeframe
 from helios.domain.market import Instrument
 from helios.errors import InsufficientHistoryError
+from helios.pipeline.local import make_desks
 from helios.pipeline.ports import RiskRequest, RiskResponse
 from helios.pipeline.symbol import CLOSES_KEPT, SymbolHistory
-from helios.risk.tier import RiskDesk
 from helios.store.pool import connect
 
 
@@ -25,7 +25,7 @@ class RiskActor(HeliosActor):
 
     def __init__(self, spec: DeskSpec, instruments: Mapping[str, Instrument]) -> None:
         super().__init__(spec)
-        self.desk = RiskDesk(spec.config.risk, spec.config.limits, instruments)
+        self.desk = make_desks(spec.config, instruments)[0]
         self._seeded: set[str] = set()
         self._pool: asyncpg.Pool | None = None
         self.plans = 0

@@ -82,7 +82,7 @@ class RiskConfig(_Section):
     garch_refit_h: float = Field(4.0, gt=0)
     garch_min_returns: int = Field(500, ge=100)
     garch_max_returns: int = Field(8_640, ge=100)
-    ewma_lambda: float = Field(0.94, gt=0, lt=1)
+    ewma_lambda: float = Field(0.98, gt=0, lt=1)
     max_leverage: float = Field(3.0, ge=1)
 
 

@@ -6,10 +6,20 @@ bar with its name; it never stops the desk and never leaves a symbol without a t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from helios.domain.decisions import DecisionTrace, FeatureWindow, NoTrade, Prediction, TradePlan, Verdict, decision_id
+from helios.domain.decisions import (
+    DecisionTrace,
+    FeatureWindow,
+    NoTrade,
+    Prediction,
+    TradePlan,
+    Verdict,
+    VolatilityForecast,
+    decision_id,
+)
 from helios.domain.enums import OrderStatus, VerdictKind
 from helios.domain.orders import AccountSnapshot, OrderIntent, OrderOutcome
 from helios.errors import RetryableError, SkipError
@@ -28,6 +38,8 @@ from helios.pipeline.ports import (
     TraceSink,
 )
 
+T = TypeVar("T")
+A = TypeVar("A", TradePlan, OrderIntent)
 Timer = Callable[[], float]
 HOUR_NS = 3_600_000_000_000
 
@@ -101,7 +113,14 @@ class DecisionCycle:
                 _end(traces[window.symbol], "data", "STALE_DATA", "the feed was silent or being repaired at the close")
         return [w for w in fill_reference_correlation(ordered, self._reference) if not w.is_stale]
 
-    async def _decide(self, result, traces, windows, contexts, account):  # type: ignore[no-untyped-def]
+    async def _decide(
+        self,
+        result: CycleResult,
+        traces: dict[str, DecisionTrace],
+        windows: Sequence[FeatureWindow],
+        contexts: Mapping[str, SymbolContext],
+        account: AccountSnapshot,
+    ) -> list[VolatilityForecast]:
         predictions = await self._predict(result, traces, windows)
         if predictions is None:
             return []
@@ -115,7 +134,7 @@ class DecisionCycle:
         for forecast in forecasts:
             if forecast.symbol in traces:
                 traces[forecast.symbol].steps["volatility"] = view.volatility_step(forecast)
-        plans = _split(response.plans, traces, "risk", "plan", view.plan_step)
+        plans = _split(response.plans, traces, "plan", view.plan_step)
         result.plans = len(plans)
         if plans:
             await self._trade(result, traces, plans, predictions, contexts, account)
@@ -176,7 +195,7 @@ class DecisionCycle:
         def step(intent: OrderIntent) -> view.Step:
             return view.allocation_step(intent, response.weights.get(intent.symbol), response.solver_status)
 
-        intents = _split(response.intents, traces, "portfolio", "allocation", step)
+        intents = _split(response.intents, traces, "allocation", step)
         if not intents:
             return
         markets = {i.symbol: contexts[i.symbol].market for i in intents}
@@ -188,7 +207,7 @@ class DecisionCycle:
         for outcome in outcomes:
             _end_executed(traces[outcome.record.symbol], outcome)
 
-    async def _timed(self, result, tier, awaitable):  # type: ignore[no-untyped-def]
+    async def _timed(self, result: CycleResult, tier: str, awaitable: Awaitable[T]) -> T | None:
         """Await one tier; None when it cannot answer (a skip or retry error), with the error kept."""
         started = self._timer()
         try:
@@ -219,9 +238,11 @@ def _end_open(traces: Mapping[str, DecisionTrace], tier: str, result: CycleResul
             _end(trace, tier, code or f"{tier.upper()}_UNAVAILABLE", result.errors[-1] if result.errors else "")
 
 
-def _split(answers, traces, tier, name, step):  # type: ignore[no-untyped-def]
+def _split(
+    answers: Sequence[A | NoTrade], traces: Mapping[str, DecisionTrace], name: str, step: Callable[[A], view.Step]
+) -> list[A]:
     """Put each answer into its trace; return those that go on."""
-    going_on = []
+    going_on: list[A] = []
     for answer in answers:
         trace = traces[answer.symbol]
         if isinstance(answer, NoTrade):

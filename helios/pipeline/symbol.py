@@ -22,6 +22,7 @@ from helios.market.candles import CandleBuilder
 
 CLOSES_KEPT = 8_640  # thirty days of five-minute closes: what the volatility model may use
 HOURS_KEPT = 2_160  # ninety days of hourly closes: what the covariance may use
+HOURS_OF_TURNOVER = 720
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class SymbolHistory:
     hourly_times : int array
         Close times of the hourly closes, ns UTC.
     turnover_quote : float
-        Quote turnover summed over the hours kept (at most 90 days).
+        Quote turnover of the last thirty days.
     """
 
     symbol: str
@@ -119,7 +120,7 @@ class SymbolState:
             end_time=self._closes_end,
             hourly_times=np.array([h[0] for h in self._hours], dtype=np.int64),
             hourly_closes=np.array([h[1] for h in self._hours], dtype=np.float64),
-            turnover_quote=float(sum(h[2] for h in self._hours)),
+            turnover_quote=float(sum(h[2] for h in list(self._hours)[-HOURS_OF_TURNOVER:])),
         )
 
     # ---- events --------------------------------------------------------------------------------------------------------
