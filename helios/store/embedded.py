@@ -152,9 +152,9 @@ class EmbeddedPostgres:
             time.sleep(0.02)
         lines = self._pid_lines()
         if lines and not self._leftovers():
-            for path in (self._data_dir / "postmaster.pid", Path(lines[4]) / f"{SOCKET_NAME}.lock" if len(lines) > 4 else None):
-                if path is not None:
-                    path.unlink(missing_ok=True)
+            (self._data_dir / "postmaster.pid").unlink(missing_ok=True)
+        if len(lines) > 4 and not self._leftovers():
+            (Path(lines[4].strip()) / f"{SOCKET_NAME}.lock").unlink(missing_ok=True)
 
     # Every live process of a server has the data directory as its working directory. A dead one has none, though its number
     # may exist until somebody reaps it, which is why the server itself would take its pid file for that of a running one.

@@ -34,6 +34,13 @@ def postgres_processes(folder: Path) -> list[psutil.Process]:
     return [p for p in found if str(folder) in " ".join([*(p.info["cmdline"] or []), p.info["cwd"] or ""])]
 
 
+def kill_postmaster(folder: Path) -> None:
+    process = psutil.Process(int((folder / "data/postmaster.pid").read_text().split()[0]))
+    process.kill()
+    while is_alive(process):
+        time.sleep(0.01)
+
+
 @pytest.fixture(scope="module")
 def initialised() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="helios-test-own-"))
@@ -89,7 +96,7 @@ async def test_stop_is_fast_with_an_open_transaction_and_data_survive_a_crash(fo
     dsn = server.start()
     assert server.start() == dsn
     await ask(dsn, "CREATE TABLE kept AS SELECT 7 AS n")
-    psutil.Process(int((folder / "data/postmaster.pid").read_text().split()[0])).kill()
+    kill_postmaster(folder)
 
     dsn = server.start()
     assert await ask(dsn, "SELECT n FROM kept") == 7
