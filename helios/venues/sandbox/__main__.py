@@ -2,90 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import contextlib
-import json
-import os
-import signal
 import sys
-from collections.abc import Sequence
 
-import psutil
-
-from helios.errors import ConfigError
-from helios.venues.sandbox.server import SandboxConfig, SandboxExchange
-from helios.venues.sandbox.specs import SPECS
-
-PARENT_WATCH_S = 1.0
-
-
-async def serve(config: SandboxConfig) -> None:
-    """Run until SIGTERM, SIGINT or the parent's end; print one JSON line with the addresses when ready."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    sandbox = SandboxExchange(config)
-    await sandbox.start()
-    ready = {"rest_url": sandbox.rest_url, "ws_url": sandbox.ws_url, "pid": os.getpid()}
-    print(json.dumps(ready), flush=True)
-    watch = asyncio.create_task(_watch_parent(config.parent_pid, stop))
-    stopped, failed = asyncio.create_task(stop.wait()), asyncio.create_task(sandbox.failed())
-    done, _ = await asyncio.wait((stopped, failed), return_when=asyncio.FIRST_COMPLETED)
-    watch.cancel()
-    failed_error = failed.exception() if failed in done else None
-    failed.cancel()
-    await sandbox.stop()
-    if failed_error is not None:
-        raise failed_error
-
-
-async def _watch_parent(parent_pid: int | None, stop: asyncio.Event) -> None:
-    if parent_pid is None:
-        return
-    try:
-        parent = psutil.Process(parent_pid)
-        # is_running knows the process by its start time, so a reused number does not count.
-        while not stop.is_set() and parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), PARENT_WATCH_S)
-    except psutil.NoSuchProcess:
-        pass
-    stop.set()
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse arguments, run, return the exit code; a taken port or a wrong value is one line on stderr and 1."""
-    args = _parser().parse_args(argv)
-    try:
-        config = SandboxConfig(
-            host=args.host, port=args.port, speed=args.speed, seed=args.seed,
-            symbols=tuple(args.symbols.split(",")), flow_strength=args.flow_strength, start_ns=args.start_ns,
-            idle_s=args.idle_s, lifetime_s=args.lifetime_s, parent_pid=args.parent_pid,
-        )  # fmt: skip
-        asyncio.run(serve(config))
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    default = SandboxConfig()
-    parser = argparse.ArgumentParser(prog="python -m helios.venues.sandbox", description=__doc__)
-    parser.add_argument("--host", default=default.host)
-    parser.add_argument("--port", type=int, default=default.port, help="0 takes a free port")
-    parser.add_argument("--speed", type=float, default=default.speed, help="market seconds per wall second")
-    parser.add_argument("--seed", type=int, default=default.seed)
-    parser.add_argument("--symbols", default=",".join(SPECS), help="comma-separated")
-    parser.add_argument("--flow-strength", type=float, default=default.flow_strength, help="0: unpredictable returns")
-    parser.add_argument("--start-ns", type=int, default=None, help="first market time, ns UTC; the present minute by default")
-    parser.add_argument("--idle-s", type=float, default=default.idle_s, help="cut sockets idle for so long")
-    parser.add_argument("--lifetime-s", type=float, default=default.lifetime_s, help="cut every socket after so long")
-    parser.add_argument("--parent-pid", type=int, default=None, help="stop when this process is gone")
-    return parser
-
+from helios.venues.sandbox.server import main
 
 if __name__ == "__main__":
     sys.exit(main())

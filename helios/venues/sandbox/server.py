@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import http
+import json
 import logging
+import os
+import signal
+import sys
 import time
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
+import psutil
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.asyncio.server import serve as serve_websocket
 from websockets.exceptions import ConnectionClosed
@@ -20,12 +24,16 @@ from helios.clock import VenueClock
 from helios.domain.market import BookUpdate
 from helios.errors import ConfigError
 from helios.venues.sandbox import wire
+from helios.venues.sandbox.clients import Client
 from helios.venues.sandbox.exchange import Exchange
 from helios.venues.sandbox.macro import MINUTE_NS
+from helios.venues.sandbox.options import SandboxConfig
 from helios.venues.sandbox.rest import RestApi
 from helios.venues.sandbox.specs import SPECS, MarketConfig
-from helios.venues.sandbox.subscriptions import Channel, Subscriptions
+from helios.venues.sandbox.subscriptions import Channel
 from helios.venues.sandbox.ticks import MarketEvent, TickTrade
+
+__all__ = ["SandboxConfig", "SandboxExchange", "main", "serve"]
 
 log = logging.getLogger(__name__)
 
@@ -35,88 +43,7 @@ MAX_BATCH_STEPS = 60
 SUMMARY_S = 1.0  # wall time between summaries and aggregated books
 MARK_EVERY = 3  # mark prices once in so many summaries
 WATCH_S = 0.5
-SLOW_CLIENT = 1008
-
-
-@dataclass(frozen=True, slots=True)
-class SandboxConfig:
-    """How the exchange runs.
-
-    Attributes
-    ----------
-    host, port : str, int
-        Port 0 takes a free one.
-    speed : float
-        Market seconds per wall second.
-    seed : int
-    symbols : tuple of str
-    flow_strength : float
-        See MarketConfig.
-    start_ns : int, optional
-        First market time; the wall clock's minute by default.
-    idle_s, lifetime_s : float
-        Wall seconds after which a socket without subscriptions and frames, and any socket, is cut.
-    queue_frames : int
-        Frames that may wait for one client before it is cut as too slow.
-    parent_pid : int, optional
-        Stop when this process is gone.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 0
-    speed: float = 60.0
-    seed: int = 7
-    symbols: tuple[str, ...] = tuple(SPECS)
-    flow_strength: float = 1.0
-    start_ns: int | None = None
-    idle_s: float = 60.0
-    lifetime_s: float = 900.0
-    queue_frames: int = 5_000
-    parent_pid: int | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 < self.speed <= 600:
-            raise ConfigError(f"sandbox speed {self.speed}: must be above 0 and at most 600")
-
-
-class Client:
-    """A connected trade socket: what it wants and what waits to be sent."""
-
-    def __init__(self, connection: ServerConnection, pairs: list[str], queue_frames: int, now_s: float) -> None:
-        self.subscriptions = Subscriptions(pairs)
-        self.connected_s = self.heard_s = now_s
-        self.is_slow = False
-        self._connection = connection
-        self._frames: deque[bytes] = deque()
-        self._queue_frames = queue_frames
-        self._ready = asyncio.Event()
-
-    def offer(self, frame: bytes) -> None:
-        """Queue a frame; a client that is too far behind is marked slow and gets nothing more."""
-        if len(self._frames) >= self._queue_frames:
-            self.is_slow = True
-            self._frames.clear()
-        if not self.is_slow:
-            self._frames.append(frame)
-        self._ready.set()
-
-    async def write(self) -> None:
-        """Send what is queued until the connection ends."""
-        with contextlib.suppress(ConnectionClosed):
-            while not self.is_slow:
-                await self._ready.wait()
-                self._ready.clear()
-                while self._frames and not self.is_slow:
-                    await self._connection.send(self._frames.popleft(), text=True)
-            await self._connection.close(SLOW_CLIENT, "too slow")
-
-    def cut(self) -> None:
-        """Drop the connection without a close frame, as the venue does with idle sockets."""
-        self._connection.transport.abort()
-
-    async def close(self, reason: str) -> None:
-        """Close the connection."""
-        await self._connection.close(1001, reason)
+PARENT_WATCH_S = 1.0
 
 
 class SandboxExchange:
@@ -285,6 +212,7 @@ class SandboxExchange:
             await asyncio.sleep(min(WATCH_S, self.config.idle_s / 4))
             now = self._monotonic()
             for client in list(self._clients):
+                client.reap()
                 if now - client.connected_s > self.config.lifetime_s:
                     self._clients.discard(client)
                     await client.close("unauthenticated connections last 15 minutes")
@@ -302,3 +230,70 @@ def _frame(pair: str, event: MarketEvent) -> bytes:
     if isinstance(event, BookUpdate):
         return wire.book_frame(pair, event)
     return wire.trade_frame(pair, event) if isinstance(event, TickTrade) else wire.bucket_frame(pair, event)
+
+
+async def serve(config: SandboxConfig) -> None:
+    """Run until SIGTERM, SIGINT or the parent's end; print one JSON line with the addresses when ready."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    sandbox = SandboxExchange(config)
+    await sandbox.start()
+    ready = {"rest_url": sandbox.rest_url, "ws_url": sandbox.ws_url, "pid": os.getpid()}
+    print(json.dumps(ready), flush=True)
+    watch = asyncio.create_task(_watch_parent(config.parent_pid, stop))
+    stopped, failed = asyncio.create_task(stop.wait()), asyncio.create_task(sandbox.failed())
+    done, _ = await asyncio.wait((stopped, failed), return_when=asyncio.FIRST_COMPLETED)
+    watch.cancel()
+    failed_error = failed.exception() if failed in done else None
+    failed.cancel()
+    await sandbox.stop()
+    if failed_error is not None:
+        raise failed_error
+
+
+async def _watch_parent(parent_pid: int | None, stop: asyncio.Event) -> None:
+    if parent_pid is None:
+        return
+    try:
+        parent = psutil.Process(parent_pid)
+        # is_running knows the process by its start time, so a reused number does not count.
+        while not stop.is_set() and parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), PARENT_WATCH_S)
+    except psutil.NoSuchProcess:
+        pass
+    stop.set()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse arguments, run, return the exit code; a taken port or a wrong value is one line on stderr and 1."""
+    args = _parser().parse_args(argv)
+    try:
+        config = SandboxConfig(
+            host=args.host, port=args.port, speed=args.speed, seed=args.seed,
+            symbols=tuple(args.symbols.split(",")), flow_strength=args.flow_strength, start_ns=args.start_ns,
+            idle_s=args.idle_s, lifetime_s=args.lifetime_s, parent_pid=args.parent_pid,
+        )  # fmt: skip
+        asyncio.run(serve(config))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    default = SandboxConfig()
+    parser = argparse.ArgumentParser(prog="python -m helios.venues.sandbox", description=__doc__)
+    parser.add_argument("--host", default=default.host)
+    parser.add_argument("--port", type=int, default=default.port, help="0 takes a free port")
+    parser.add_argument("--speed", type=float, default=default.speed, help="market seconds per wall second")
+    parser.add_argument("--seed", type=int, default=default.seed)
+    parser.add_argument("--symbols", default=",".join(SPECS), help="comma-separated")
+    parser.add_argument("--flow-strength", type=float, default=default.flow_strength, help="0: unpredictable returns")
+    parser.add_argument("--start-ns", type=int, default=None, help="first market time, ns UTC; the present minute by default")
+    parser.add_argument("--idle-s", type=float, default=default.idle_s, help="cut sockets idle for so long")
+    parser.add_argument("--lifetime-s", type=float, default=default.lifetime_s, help="cut every socket after so long")
+    parser.add_argument("--parent-pid", type=int, default=None, help="stop when this process is gone")
+    return parser
