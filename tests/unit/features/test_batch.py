@@ -217,12 +217,12 @@ def test_resampled_bars_equal_the_candle_builders(timeframe: Timeframe, seed: in
     np.testing.assert_allclose(bars, np.array([values(bar) for bar in built]), rtol=1e-13)
 
 
-def test_filled_minutes_leave_out_old_ones() -> None:
-    rows = random_bars(4)
-    times = START + np.array([0, 3, 2, 4]) * MINUTE
+def test_filled_minutes_leave_out_old_and_repeated_ones() -> None:
+    rows = random_bars(5)
+    times = START + np.array([0, 3, 2, 3, 4]) * MINUTE
     filled_times, filled = fill_minutes(times, rows)
     assert filled_times.tolist() == [START + i * MINUTE for i in range(5)]
-    np.testing.assert_array_equal(filled[[0, 3, 4]], rows[[0, 1, 3]])
+    np.testing.assert_array_equal(filled[[0, 3, 4]], rows[[0, 1, 4]])
     assert (filled[1:3, :4] == rows[0, 3]).all()
     assert (filled[1:3, 4] == 0).all()
     assert np.isnan(filled[1:3, 5:]).all()

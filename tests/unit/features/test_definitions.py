@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from helios.domain.decisions import N_FEATURES
 from helios.features import definitions
 from helios.features.definitions import (
@@ -37,7 +39,7 @@ def test_a_window_needs_two_hours_of_minutes() -> None:
     assert WINDOW_WARMUP_BARS == 120
 
 
-def test_schema_hash_changes_with_the_order(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_schema_hash_changes_with_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
     before = schema_hash()
     monkeypatch.setattr(definitions, "FEATURE_NAMES", FEATURE_NAMES[::-1])
     assert schema_hash() != before

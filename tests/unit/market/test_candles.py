@@ -253,6 +253,21 @@ def test_seed_is_not_returned_but_gives_price_and_time() -> None:
     assert (bar.open_time, bar.close, bar.trade_count) == (T0 + 8 * MINUTE, 123, 0)
 
 
+def test_seed_that_jumps_ahead_leaves_no_bar_with_a_hole() -> None:
+    builder = CandleBuilder("X", [Timeframe.M5])
+    builder.on_minute(minute(0))
+    builder.seed(minute(3))
+    assert builder.on_minute(minute(4)) == []
+    assert len([bar for i in range(5, 10) for bar in builder.on_minute(minute(i))]) == 1
+
+
+def test_seed_from_the_past_is_ignored() -> None:
+    builder = CandleBuilder("X")
+    builder.on_minute(minute(5, 120))
+    builder.seed(minute(2, 90))
+    assert (builder.last_price, builder.open_time, builder.ignored_minutes) == (120, T0 + 6 * MINUTE, 1)
+
+
 def test_given_minute_replaces_trades_of_the_same_minute() -> None:
     builder = CandleBuilder("X", [Timeframe.M1])
     builder.on_trade(trade(5, 100, 1))
