@@ -9,7 +9,7 @@ from helios.config import ExecutionConfig
 from helios.domain.enums import MarketKind, Side
 from helios.domain.market import NAN, Instrument, MarketSnapshot
 from helios.domain.orders import AccountSnapshot, ExitRule, Fill, OrderIntent, OrderRecord, client_order_id
-from helios.errors import StoreUnavailableError, TransportError
+from helios.errors import StoreUnavailableError, TransportError, VenueError
 from helios.execution.lifecycle import new_record
 from helios.execution.memory import MemoryLedger
 from helios.execution.paper import PaperBroker
@@ -144,7 +144,7 @@ class ScriptedBroker:
     """A paper broker behind a bad line.
 
     `script` holds one word per send, then everything is "ok": "lost" (the request never arrives), "late" (it does, its answer
-    is lost), "reject", "crash" and "late-crash" (our own process dies before or after the request arrives).
+    is lost), "reject", "error <HTTP status>", "crash" and "late-crash" (we die before or after the request arrives).
     """
 
     def __init__(self, script: Sequence[str] = ()) -> None:
@@ -160,6 +160,8 @@ class ScriptedBroker:
         self.calls.append(f"send {record.leg}")
         if word == "lost":
             raise TransportError("the request never arrived")
+        if word.startswith("error"):
+            raise VenueError(int(word.split()[1]), None, "insufficient balance")
         if word == "crash":
             raise ProcessDied
         self.received.append(record.client_order_id)
