@@ -33,7 +33,7 @@ from tests.support.execution_fakes import (
 
 T = TypeVar("T")
 SYMBOLS = tuple(INSTRUMENTS)
-WORDS = st.lists(st.sampled_from(["ok", "ok", "ok", "lost", "late", "reject", "crash", "late-crash"]), max_size=3)
+WORDS = st.lists(st.sampled_from(["ok", "ok", "ok", "lost", "late", "garbled", "reject", "crash", "late-crash"]), max_size=3)
 
 
 @given(st.sampled_from(OrderStatus), st.sampled_from(OrderStatus))

@@ -143,8 +143,9 @@ async def test_perpetual_can_be_sold_short() -> None:
     assert world.held == D("-0.5")
 
 
-async def test_answer_lost_after_arrival_is_found_by_asking() -> None:
-    world = await desk("late")
+@pytest.mark.parametrize("word", ["late", "garbled"])
+async def test_answer_lost_after_arrival_is_found_by_asking(word: str) -> None:
+    world = await desk(word)
     [outcome] = await world.submit(intent())
     assert (outcome.record.status, world.held) == (S.SUBMITTED, 0)
     [found] = await world.engine.reconcile({})
