@@ -178,4 +178,4 @@ class Execution(RuleBasedStateMachine):
 
 
 TestExecution = Execution.TestCase
-TestExecution.settings = settings(max_examples=60, stateful_step_count=15, deadline=None)
+TestExecution.settings = settings(max_examples=150, stateful_step_count=20, deadline=None)
