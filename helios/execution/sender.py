@@ -8,13 +8,14 @@ from decimal import Decimal
 from helios.domain.enums import OrderStatus
 from helios.domain.market import MarketSnapshot
 from helios.domain.orders import Fill, OrderOutcome, OrderRecord
-from helios.errors import InvariantError, StoreUnavailableError, TransportError, VenueError
+from helios.errors import InvariantError, ProtocolError, StoreUnavailableError, TransportError, VenueError
 from helios.execution.journal import ExitJournal
 from helios.execution.lifecycle import advance_to, is_open, transition
 from helios.execution.ports import Broker, BrokerReport, LedgerStore
 from helios.portfolio.accounting import Account
 
 NEVER_SENT = "NEVER_SENT"
+_NO_ANSWER = (TransportError, ProtocolError, VenueError)
 _MISSES_TO_EXPIRE = 2  # one "unknown order" can overtake a request that is still on its way
 
 
@@ -116,7 +117,7 @@ class OrderSender:
             submitted = transition(record, OrderStatus.SUBMITTED, max(record.ts_event, market.ts_event))
         try:
             report = await self._broker.send(submitted, market)
-        except TransportError:
+        except (TransportError, ProtocolError):  # an answer nobody can read is no answer
             report = BrokerReport(submitted, ())
         except VenueError as error:
             # A server error says nothing about the order; a client error is the venue's refusal.
@@ -134,7 +135,7 @@ class OrderSender:
         """
         try:
             report = await self._broker.status(record)
-        except TransportError:
+        except _NO_ANSWER:
             return record
         if report is not None:
             self._misses.pop(record.client_order_id, None)
@@ -151,7 +152,7 @@ class OrderSender:
         """Ask the broker to cancel an open order; unanswered or refused, the order stays as it is."""
         try:
             return await self.book(record, await self._broker.cancel(record))
-        except (TransportError, VenueError):
+        except _NO_ANSWER:
             return record
 
     async def expire(self, record: OrderRecord, reason: str) -> OrderRecord:

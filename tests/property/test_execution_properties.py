@@ -33,7 +33,7 @@ from tests.support.execution_fakes import (
 
 T = TypeVar("T")
 SYMBOLS = tuple(INSTRUMENTS)
-WORDS = st.lists(st.sampled_from(["ok", "ok", "ok", "lost", "late", "reject", "crash", "late-crash"]), max_size=3)
+WORDS = st.lists(st.sampled_from(["ok", "ok", "ok", "lost", "late", "garbled", "reject", "crash", "late-crash"]), max_size=3)
 
 
 @given(st.sampled_from(OrderStatus), st.sampled_from(OrderStatus))
@@ -178,4 +178,4 @@ class Execution(RuleBasedStateMachine):
 
 
 TestExecution = Execution.TestCase
-TestExecution.settings = settings(max_examples=60, stateful_step_count=15, deadline=None)
+TestExecution.settings = settings(max_examples=150, stateful_step_count=20, deadline=None)

@@ -9,7 +9,7 @@ from helios.config import ExecutionConfig
 from helios.domain.enums import MarketKind, Side
 from helios.domain.market import NAN, Instrument, MarketSnapshot
 from helios.domain.orders import AccountSnapshot, ExitRule, Fill, OrderIntent, OrderRecord, client_order_id
-from helios.errors import StoreUnavailableError, TransportError
+from helios.errors import ProtocolError, StoreUnavailableError, TransportError, VenueError
 from helios.execution.lifecycle import new_record
 from helios.execution.memory import MemoryLedger
 from helios.execution.paper import PaperBroker
@@ -144,7 +144,7 @@ class ScriptedBroker:
     """A paper broker behind a bad line.
 
     `script` holds one word per send, then everything is "ok": "lost" (the request never arrives), "late" (it does, its answer
-    is lost), "reject", "crash" and "late-crash" (our own process dies before or after the request arrives).
+    is lost), "garbled", "reject", "error <HTTP status>", "crash" and "late-crash" (we die before or after it arrives).
     """
 
     def __init__(self, script: Sequence[str] = ()) -> None:
@@ -160,6 +160,8 @@ class ScriptedBroker:
         self.calls.append(f"send {record.leg}")
         if word == "lost":
             raise TransportError("the request never arrived")
+        if word.startswith("error"):
+            raise VenueError(int(word.split()[1]), None, "insufficient balance")
         if word == "crash":
             raise ProcessDied
         self.received.append(record.client_order_id)
@@ -167,6 +169,8 @@ class ScriptedBroker:
         report = self.reports[record.client_order_id] = await self.paper.send(record, sent)
         if word == "late-crash":
             raise ProcessDied
+        if word == "garbled":
+            raise ProtocolError("the answer cannot be read")
         if word == "late":
             raise TransportError("the answer was lost")
         return report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -26,6 +27,7 @@ from tests.support.execution_fakes import (
     intent,
     market,
     one_position_of,
+    record,
 )
 
 S = OrderStatus
@@ -141,8 +143,9 @@ async def test_perpetual_can_be_sold_short() -> None:
     assert world.held == D("-0.5")
 
 
-async def test_answer_lost_after_arrival_is_found_by_asking() -> None:
-    world = await desk("late")
+@pytest.mark.parametrize("word", ["late", "garbled"])
+async def test_answer_lost_after_arrival_is_found_by_asking(word: str) -> None:
+    world = await desk(word)
     [outcome] = await world.submit(intent())
     assert (outcome.record.status, world.held) == (S.SUBMITTED, 0)
     [found] = await world.engine.reconcile({})
@@ -311,6 +314,52 @@ async def test_exit_without_the_ledger_asks_whether_an_earlier_incarnation_sent_
     await world.exit(entry.record.client_order_id)
     assert world.held == 0
     assert world.broker.calls.count("send exit") == 1
+
+
+async def test_unsent_reducing_order_expires_where_nothing_is_left_to_reduce() -> None:
+    world = await desk()
+    unsent = record(side=Side.SELL, reduce_only=True)
+    await world.ledger.commit_intents([unsent], world.engine.epoch)
+    await world.restart()
+    stored = await world.ledger.order(unsent.client_order_id)
+    assert stored is not None
+    assert (stored.status, stored.reason) == (S.EXPIRED, "NOTHING_TO_REDUCE")
+    assert world.broker.received == []
+
+
+async def test_triggers_of_one_position_at_the_same_moment_close_it_once() -> None:
+    world = await desk()
+    [entry] = await world.submit(intent())
+    send = world.broker.send
+
+    async def slow_send(*order: Any) -> Any:
+        await asyncio.sleep(0)
+        return await send(*order)
+
+    world.broker.send = slow_send  # type: ignore[method-assign]
+    position_id = entry.record.client_order_id
+    both = await asyncio.gather(world.exit(position_id), world.exit(position_id))
+    assert sorted(len(outcomes) for outcomes in both) == [0, 1]
+    assert world.broker.position("BTC/ZAR") == 0
+
+
+async def test_server_error_is_unknown_and_client_error_is_a_refusal() -> None:
+    world = await desk("error 503", "error 400")
+    [unknown] = await world.submit(intent("a"))
+    await world.engine.reconcile({})
+    await world.engine.reconcile({})
+    [refused] = await world.submit(intent("b"))
+    assert (unknown.record.status, refused.record.status) == (S.SUBMITTED, S.REJECTED)
+    assert "insufficient balance" in refused.record.reason
+
+
+async def test_emergency_with_three_positions_in_a_row_of_failures_ends_flat() -> None:
+    world = await desk()
+    await world.submit(intent("a"), intent("b"), intent("c", side=Side.SELL, symbol=PERP))
+    world.broker.script = ["reject", "lost"]
+    assert len(await world.engine.flatten(MARKETS)) == 2
+    assert await world.engine.flatten(MARKETS) == ()
+    assert (world.broker.position("BTC/ZAR"), world.broker.position(PERP)) == (0, 0)
 
 
 async def test_older_incarnation_cannot_trade() -> None:
