@@ -24,7 +24,7 @@ from training.loop import TrainSettings
 from training.train import train
 
 N_SANDBOX_SYMBOLS = 6
-N_SANDBOX_MARKETS = 3
+N_SANDBOX_MARKETS = 12  # several histories of one market: its slow flow turns about every 8 h, so one holds few examples
 
 
 def train_command(
@@ -38,7 +38,7 @@ def train_command(
     as_json: bool = False,
     *,
     history: History | None = None,
-    stride: int = 6,
+    stride: int = 24,
     num_workers: int = 1,
     num_threads: int = 1,
     use_ray: bool = True,
@@ -90,8 +90,8 @@ def _markets(source: str, minutes: int, seed: int, history: History | None) -> t
     if source == "sandbox":
         symbols = list(SPECS)[:N_SANDBOX_SYMBOLS]
         markets = [synthetic_history(symbols, minutes, seed + i) for i in range(N_SANDBOX_MARKETS)]
-        seeds = ", ".join(str(seed + i) for i in range(N_SANDBOX_MARKETS))
-        return markets, f"synthetic market, seeds {seeds}, {minutes / 1440:g} days each, {', '.join(symbols)}"
+        last = seed + N_SANDBOX_MARKETS - 1
+        return markets, f"synthetic market, seeds {seed} to {last}, {minutes / 1440:g} days each, {', '.join(symbols)}"
     if source not in ("archive", "venue"):
         raise ConfigError(f"unknown training source: {source} (sandbox, archive or venue)")
     if not history:

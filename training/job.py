@@ -21,7 +21,7 @@ from helios.learn.metrics import confidence_report, evaluate
 from helios.learn.network import TimeframeAttentionNet, preset
 from helios.learn.scaling import FeatureScaler
 from helios.learn.splits import Splits, split_by_time
-from training.loop import BEST, TrainSettings, class_weights, predict_logits
+from training.loop import BEST, LAST, TrainSettings, class_weights, predict_logits
 
 DECISION_NS = FEATURE_TIMEFRAMES[DECISION].ns
 
@@ -97,7 +97,8 @@ def finish(job: Job, checkpoint_dir: Path) -> tuple[TimeframeAttentionNet, Model
     net.eval()
     calibration = _calibrate(job, net)
     metrics, baselines = _judge(job, net, calibration)
-    metrics["history"] = state["progress"]["history"]
+    last = torch.load(checkpoint_dir / LAST, map_location="cpu", weights_only=True)["progress"]
+    metrics["history"], metrics["best_epoch"] = last["history"], last["best_epoch"]
     return net, _card(job, calibration, metrics, baselines)
 
 

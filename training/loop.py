@@ -44,7 +44,7 @@ class TrainSettings:
     epochs: int = 8
     batch_size: int = 256
     learning_rate: float = 1e-3
-    weight_decay: float = 1e-2
+    weight_decay: float = 5e-2
     patience: int = 3
     seed: int = 0
     hide_flow_probability: float = 0.5

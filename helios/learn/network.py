@@ -1,4 +1,9 @@
-"""The tier-2 network: three recurrent branches, attention over three tokens, dense head, logits out."""
+"""The tier-2 network: three recurrent branches, attention over three tokens, dense head, logits out.
+
+References
+----------
+.. [1] Tallec, Ollivier, "Can recurrent neural networks warp time?", ICLR 2018.
+"""
 
 from __future__ import annotations
 
@@ -67,12 +72,34 @@ class Branch(nn.Module):
         between = config.dropout if config.lstm_layers > 1 else 0.0
         self.lstm = nn.LSTM(N_FEATURES, config.lstm_hidden, config.lstm_layers, batch_first=True, dropout=between)
         self.gru = nn.GRU(config.lstm_hidden, config.gru_hidden, batch_first=True)
+        self._remember()
 
     def forward(self, steps: Tensor) -> Tensor:
         hidden, _ = self.lstm(steps)  # (B, T, 30) -> (B, T, lstm)
         _, last = self.gru(hidden)  # (B, T, lstm) -> (1, B, gru)
         token: Tensor = last[-1]  # (B, gru)
         return token
+
+    @torch.no_grad()
+    def _remember(self) -> None:
+        """Spread the memory of the units over 1 to T steps at the start (chrono initialisation, [1] section 2).
+
+        What predicts here are slow averages; with torch's zero gate biases every unit forgets half of its state at each step.
+        """
+        for layer in range(self.lstm.num_layers):
+            span = _log_spans(self.lstm.hidden_size)
+            _set_bias(self.lstm, layer, torch.cat([-span, span]), first=0)  # torch's order: input, forget, cell, output
+        _set_bias(self.gru, 0, _log_spans(self.gru.hidden_size), first=self.gru.hidden_size)  # reset, update, new
+
+
+def _log_spans(n_units: int) -> Tensor:
+    return torch.linspace(1.0, WINDOW_STEPS - 1.0, n_units).log()
+
+
+def _set_bias(cell: nn.LSTM | nn.GRU, layer: int, values: Tensor, first: int) -> None:
+    part = slice(first, first + len(values))
+    getattr(cell, f"bias_ih_l{layer}")[part] = values
+    getattr(cell, f"bias_hh_l{layer}")[part] = 0.0  # the two biases add up
 
 
 class TimeframeAttentionNet(nn.Module):

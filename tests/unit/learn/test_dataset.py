@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -114,7 +116,7 @@ def test_concatenated_markets_keep_their_own_windows(dataset: Dataset) -> None:
 
 def test_no_label_of_a_part_reaches_into_the_next(dataset: Dataset, splits: Splits) -> None:
     parts = [rows for _, rows in splits.items()]
-    for earlier, later in zip(parts[:-1], parts[1:], strict=True):
+    for earlier, later in pairwise(parts):
         assert dataset.times[earlier].max() + HORIZON_NS + HOUR_NS <= dataset.times[later].min()
     assert len(np.unique(np.concatenate(parts))) == sum(len(part) for part in parts)
 
