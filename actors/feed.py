@@ -55,6 +55,7 @@ class LiveFeed:
         self._log = get_logger("helios.symbol:" + ",".join(states))
         self._grace_ns = 0
         self._connected_once = asyncio.Event()
+        self._clock_known = asyncio.Event()
         self.messages = 0
         self.reconnects = 0
         self.repairs = 0
@@ -69,6 +70,7 @@ class LiveFeed:
         """Learn history, then follow the stream for ever."""
         self._clock = await self._retry(self._venue.clock)
         self._grace_ns = int(self._spec.config.desk.candle_close_grace_ms * 1_000_000 * self._clock.speed)
+        self._clock_known.set()
         for state in self._states.values():
             await self._warm(state)
         async for event in self._venue.stream(list(self._states)):
@@ -76,8 +78,8 @@ class LiveFeed:
 
     async def tick(self) -> None:
         """Let market time close what it closes; about five times a market minute, at least every 50 ms of wall time."""
-        while self._clock is None:
-            await asyncio.sleep(0.05)
+        await self._clock_known.wait()
+        assert self._clock is not None
         interval_s = min(0.5, max(0.05, 12.0 / self._clock.speed))
         while True:
             await asyncio.sleep(interval_s)

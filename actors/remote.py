@@ -156,9 +156,6 @@ class RemoteSymbols:
 
     async def histories(self, symbols: Sequence[str]) -> list[SymbolHistory]:
         answers = await asyncio.gather(
-            *(
-                call(h.histories.remote([s for s in owned if s in symbols]), self._deadline_s, owned[0])
-                for owned, h in self._handles
-            )
+            *(call(h.histories.remote([s for s in owned if s in symbols]), self._deadline_s, owned[0]) for owned, h in self._handles)
         )
         return [history for answer in answers for history in answer]

@@ -49,9 +49,7 @@ class Supervisor(HeliosActor):
 
     name = "supervisor"
 
-    def __init__(
-        self, spec: DeskSpec, components: Sequence[str], peers: Callable[[str], Any], about: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, spec: DeskSpec, components: Sequence[str], peers: Callable[[str], Any], about: Mapping[str, Any]) -> None:
         super().__init__(spec)
         self._components = tuple(components)
         self._peers = peers

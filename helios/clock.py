@@ -40,9 +40,7 @@ class VenueClock:
         Source of monotonic seconds.
     """
 
-    def __init__(
-        self, market_ns: int, anchor_s: float, speed: float = 1.0, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, market_ns: int, anchor_s: float, speed: float = 1.0, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._market_ns = market_ns
         self._anchor_s = anchor_s
         self._speed = speed

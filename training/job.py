@@ -113,9 +113,7 @@ def _calibrate(job: Job, net: TimeframeAttentionNet) -> Calibration:
 def _judge(job: Job, net: TimeframeAttentionNet, calibration: Calibration) -> tuple[dict[str, Any], dict[str, Any]]:
     rows = job.splits.test
     labels, returns = job.dataset.labels[rows], job.dataset.exit_returns[rows]
-    full, candles = (
-        calibration.probabilities(predict_logits(net, job.dataset, job.scaler, rows, hide)) for hide in (False, True)
-    )
+    full, candles = (calibration.probabilities(predict_logits(net, job.dataset, job.scaler, rows, hide)) for hide in (False, True))
     metrics = evaluate(full, labels, returns)
     metrics["confidence"] = confidence_report(full, labels)
     metrics["candles_only"] = {**evaluate(candles, labels, returns), "confidence": confidence_report(candles, labels)}
@@ -139,8 +137,7 @@ def _card(job: Job, calibration: Calibration, metrics: dict[str, Any], baselines
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         barriers=request.spec.to_dict(),
         train_ranges={
-            name: (int(dataset.times[rows].min()), int(dataset.times[rows].max()), len(rows))
-            for name, rows in job.splits.items()
+            name: (int(dataset.times[rows].min()), int(dataset.times[rows].max()), len(rows)) for name, rows in job.splits.items()
         },
         class_counts=(buys, sells, holds),
         class_weights=_weights(job),

@@ -124,9 +124,7 @@ class Trainer:
         self._settings, self._directory = settings, directory
         self._rank, self._world, self._device = rank, world_size, device or torch.device("cpu")
         self._weights = class_weights(dataset.labels[train_rows], settings.class_weight_floor)
-        self._loss = nn.CrossEntropyLoss(
-            torch.tensor(self._weights, device=self._device), label_smoothing=settings.label_smoothing
-        )
+        self._loss = nn.CrossEntropyLoss(torch.tensor(self._weights, device=self._device), label_smoothing=settings.label_smoothing)
         self._optimiser = torch.optim.AdamW(net.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
         self._steps = max(1, math.ceil(len(train_rows) / (settings.batch_size * world_size)))
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimiser, self._rate)
@@ -134,9 +132,7 @@ class Trainer:
         self._grad_scaler = torch.amp.GradScaler("cuda", enabled=self._amp)
         self.progress = Progress()
 
-    def run(
-        self, stop_after: int | None = None, on_epoch: EpochHook | None = None, on_batch: BatchHook | None = None
-    ) -> Progress:
+    def run(self, stop_after: int | None = None, on_epoch: EpochHook | None = None, on_batch: BatchHook | None = None) -> Progress:
         """Train until the schedule ends, early stopping strikes, or `stop_after` epochs are done in all."""
         while not self.progress.is_finished(self._settings) and (stop_after is None or self.progress.epoch < stop_after):
             train_loss = self._epoch(on_batch)

@@ -93,9 +93,7 @@ class ExitMonitor:
         watches: dict[str, _Watch] = {}
         for plan in plans:
             known = self._watches.get(plan.position_id)
-            watches[plan.position_id] = (
-                _Watch(plan, plan.entry_price) if known is None else _Watch(plan, known.water, known.is_armed)
-            )
+            watches[plan.position_id] = _Watch(plan, plan.entry_price) if known is None else _Watch(plan, known.water, known.is_armed)
         self._watches = watches
 
     def rearm(self, position_id: str) -> None:

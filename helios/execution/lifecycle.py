@@ -41,9 +41,7 @@ def transition(record: OrderRecord, status: OrderStatus, ts: int, reason: str | 
     """
     if status not in TRANSITIONS[record.status]:
         raise InvariantError(f"order {record.client_order_id} cannot go from {record.status} to {status}")
-    return replace(
-        record, status=status, ts_updated=max(ts, record.ts_updated), reason=record.reason if reason is None else reason
-    )
+    return replace(record, status=status, ts_updated=max(ts, record.ts_updated), reason=record.reason if reason is None else reason)
 
 
 def with_fills(record: OrderRecord, fills: Sequence[Fill]) -> OrderRecord:

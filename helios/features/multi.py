@@ -12,9 +12,7 @@ from helios.errors import InsufficientHistoryError
 from helios.features.batch import TimeArray, features_of, fill_minutes, resample
 from helios.features.definitions import FEATURE_NAMES, WARMUP_BARS
 
-FEATURE_NAMES_90: tuple[str, ...] = tuple(
-    f"{name}_{timeframe.value}" for timeframe in FEATURE_TIMEFRAMES for name in FEATURE_NAMES
-)
+FEATURE_NAMES_90: tuple[str, ...] = tuple(f"{name}_{timeframe.value}" for timeframe in FEATURE_TIMEFRAMES for name in FEATURE_NAMES)
 """Column names of the 90: all of 1m, then 5m, then 15m."""
 
 

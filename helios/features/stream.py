@@ -67,9 +67,7 @@ class TimeframeFeatures:
         DataError
             If a price or the volume is unusable; nothing has changed then.
         """
-        if not (
-            0.0 < bar.low <= bar.close <= bar.high < math.inf and 0.0 < bar.open < math.inf and 0.0 <= bar.volume < math.inf
-        ):
+        if not (0.0 < bar.low <= bar.close <= bar.high < math.inf and 0.0 < bar.open < math.inf and 0.0 <= bar.volume < math.inf):
             raise DataError(f"{bar.symbol}: bar at {bar.open_time} has unusable prices or volume")
         previous = self._closes[-1] if self._closes else NAN
         self._closes.append(bar.close)

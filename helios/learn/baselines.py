@@ -34,8 +34,7 @@ def baseline_metrics(dataset: Dataset, scaler: FeatureScaler, train: IntArray, t
         "lightgbm": _lightgbm(inputs["train"], labels[train], inputs["test"]),
     }
     return {
-        name: NOT_INSTALLED if p is None else evaluate(p, labels[test], dataset.exit_returns[test])
-        for name, p in answers.items()
+        name: NOT_INSTALLED if p is None else evaluate(p, labels[test], dataset.exit_returns[test]) for name, p in answers.items()
     }
 
 

@@ -92,9 +92,7 @@ class Dataset:
         return hasher.hexdigest()[:16]
 
 
-def build_windows(
-    bars_by_symbol: History, reference_symbol: str | None, stride: int, spec: BarrierSpec | None = None
-) -> Dataset:
+def build_windows(bars_by_symbol: History, reference_symbol: str | None, stride: int, spec: BarrierSpec | None = None) -> Dataset:
     """Build the dataset of every `stride`-th decision bar of all symbols.
 
     Parameters

@@ -153,9 +153,7 @@ def triple_barrier(
 def label_bars(close: FloatArray, high: FloatArray, low: FloatArray, spec: BarrierSpec) -> BarrierOutcome:
     """Label bars with the exits of `spec` and the causal volatility it names."""
     volatility = ewma_daily_volatility(close, spec.volatility_half_life_bars, spec.bars_per_day)
-    return triple_barrier(
-        close, high, low, volatility, spec.horizon_bars, spec.stop_multiple, spec.reward_to_risk, spec.cost_pct
-    )
+    return triple_barrier(close, high, low, volatility, spec.horizon_bars, spec.stop_multiple, spec.reward_to_risk, spec.cost_pct)
 
 
 def fixed_horizon(close: FloatArray, horizon_bars: int = 12, threshold: float = 0.02) -> NDArray[np.int8]:

@@ -94,8 +94,7 @@ class BatchPredictor:
             return []
         probabilities, attention = self.predict(np.stack([w.values for w in windows]).astype(np.float32, copy=False))
         return [
-            self._prediction(window, p.tolist(), a.tolist())
-            for window, p, a in zip(windows, probabilities, attention, strict=True)
+            self._prediction(window, p.tolist(), a.tolist()) for window, p, a in zip(windows, probabilities, attention, strict=True)
         ]
 
     def _prediction(self, window: FeatureWindow, p: list[float], a: list[float]) -> Prediction:

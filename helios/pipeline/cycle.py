@@ -238,9 +238,7 @@ def _end_open(traces: Mapping[str, DecisionTrace], tier: str, result: CycleResul
             _end(trace, tier, code or f"{tier.upper()}_UNAVAILABLE", result.errors[-1] if result.errors else "")
 
 
-def _split(
-    answers: Sequence[A | NoTrade], traces: Mapping[str, DecisionTrace], name: str, step: Callable[[A], view.Step]
-) -> list[A]:
+def _split(answers: Sequence[A | NoTrade], traces: Mapping[str, DecisionTrace], name: str, step: Callable[[A], view.Step]) -> list[A]:
     """Put each answer into its trace; return those that go on."""
     going_on: list[A] = []
     for answer in answers:

@@ -141,9 +141,7 @@ class TargetPlanner:
         gross = sum(abs(w) for w in fixed.values())
         return Constraints(
             lower=np.array([self._lower(p, w) for p, w in zip(plans, w0, strict=True)]),
-            upper=np.array(
-                [max(w, self._config.max_position) if p.side is Side.BUY else w for p, w in zip(plans, w0, strict=True)]
-            ),
+            upper=np.array([max(w, self._config.max_position) if p.side is Side.BUY else w for p, w in zip(plans, w0, strict=True)]),
             sector_matrix=matrix,
             sector_cap=np.maximum(self._config.max_sector - in_sector, matrix @ np.abs(w0)),
             funded=funded,

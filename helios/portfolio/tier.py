@@ -82,9 +82,7 @@ class PortfolioDesk:
         self._check(request)
         entries = sorted((p for p in request.plans if not p.reduce_only), key=lambda p: p.symbol)
         multiplier = {v.decision_id: v.multiplier for v in request.verdicts}
-        results: dict[str, OrderIntent | NoTrade] = {
-            p.decision_id: self._exit(p, request) for p in request.plans if p.reduce_only
-        }
+        results: dict[str, OrderIntent | NoTrade] = {p.decision_id: self._exit(p, request) for p in request.plans if p.reduce_only}
         weights: Mapping[str, float] = _held_weights(request)
         status = "NOTHING_TO_DO"
         if entries:
@@ -122,9 +120,7 @@ class PortfolioDesk:
         try:
             targets = self._planner.targets(tradable, held, list(request.contexts), self._history)
         except SolverError as error:
-            results.update(
-                {p.decision_id: _refuse(p, "SOLVER_FAILED", f"keeps the present weights: {error}") for p in tradable}
-            )
+            results.update({p.decision_id: _refuse(p, "SOLVER_FAILED", f"keeps the present weights: {error}") for p in tradable})
             return held, "SOLVER_FAILED"
         wishes = [self._wish(p, multiplier[p.decision_id], targets.weights[p.symbol], held, request) for p in tradable]
         results.update(self._fund(wishes, request))

@@ -117,9 +117,7 @@ class RuleReviewer:
             multiplier *= rule.multiplier
         kind = kind_of(multiplier)
         flags = tuple(rule.code for rule in hits)
-        return Verdict(
-            plan.decision_id, plan.symbol, kind, multiplier, _sentence(kind, case, hits, multiplier), flags, self.name
-        )
+        return Verdict(plan.decision_id, plan.symbol, kind, multiplier, _sentence(kind, case, hits, multiplier), flags, self.name)
 
 
 class AsyncRuleReviewer:

@@ -111,9 +111,7 @@ class LimitRequest:
 Check = Callable[[LimitRequest, LimitConfig, Mapping[str, str]], Iterator[Violation]]
 
 
-def check_limits(
-    request: LimitRequest, config: LimitConfig, sectors: Mapping[str, str] = DEFAULT_SECTORS
-) -> tuple[Violation, ...]:
+def check_limits(request: LimitRequest, config: LimitConfig, sectors: Mapping[str, str] = DEFAULT_SECTORS) -> tuple[Violation, ...]:
     """Return every limit the order would break, in a fixed order; empty means it may go.
 
     A reduce-only order is held to the venue's steps and sizes and to being a reduction, to nothing else: a limit must never

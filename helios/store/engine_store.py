@@ -56,8 +56,7 @@ class EngineStore:
         """Return the newest events, newest first."""
         rows = await self._rows("SELECT * FROM engine_events ORDER BY seq DESC LIMIT $1", limit)
         return [
-            EngineEvent(row["kind"], row["severity"], row["component"], row["message"], row["ts_ns"], row["data"])
-            for row in rows
+            EngineEvent(row["kind"], row["severity"], row["component"], row["message"], row["ts_ns"], row["data"]) for row in rows
         ]
 
     async def add_equity(self, snapshot: AccountSnapshot) -> None:

@@ -50,8 +50,7 @@ class Table:
         changes = ", ".join(f"{column} = coalesce(excluded.{column}, {self.name}.{column})" for column in self.updated)
         action = f"UPDATE SET {changes}" if changes else "NOTHING"
         return (
-            f"INSERT INTO {self.name} ({names}) SELECT {names} FROM stage_{self.name}"
-            f" ON CONFLICT ({', '.join(self.key)}) DO {action}"
+            f"INSERT INTO {self.name} ({names}) SELECT {names} FROM stage_{self.name} ON CONFLICT ({', '.join(self.key)}) DO {action}"
         )
 
 

@@ -54,9 +54,7 @@ class PostgresTraces:
 
     async def decisions(self, limit: int, symbol: str | None = None) -> list[dict[str, Any]]:
         """Return the newest decisions without their steps, newest first."""
-        query = (
-            f"SELECT {SUMMARY} FROM decisions WHERE $2::text IS NULL OR symbol = $2 ORDER BY bar_time_ns DESC, symbol LIMIT $1"
-        )
+        query = f"SELECT {SUMMARY} FROM decisions WHERE $2::text IS NULL OR symbol = $2 ORDER BY bar_time_ns DESC, symbol LIMIT $1"
         async with session(self._pool) as connection:
             return [dict(row) for row in await connection.fetch(query, limit, symbol)]
 

@@ -72,9 +72,7 @@ async def test_writing_twice_keeps_one_row_and_unknown_never_erases_known(pg_poo
 
 async def test_trades_books_and_features_are_kept_once(pg_pool: asyncpg.Pool) -> None:
     recorder = MarketRecorder(pg_pool)
-    book = MarketSnapshot(
-        "KEEP/ZAR", Decimal("10.05"), START + 1, ((Decimal("10.0"), Decimal(3)),), ((Decimal("10.1"), Decimal(1)),)
-    )
+    book = MarketSnapshot("KEEP/ZAR", Decimal("10.05"), START + 1, ((Decimal("10.0"), Decimal(3)),), ((Decimal("10.1"), Decimal(1)),))
     features = np.arange(90, dtype=np.float32)
     features[3] = math.nan
     for _ in range(2):

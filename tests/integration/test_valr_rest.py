@@ -119,9 +119,7 @@ async def test_a_hole_that_stays_is_left_open_not_filled(server: ValrServer, res
     assert [candle.open_time // S for candle in candles] == [0, 60, 180, 240]
 
 
-async def test_429_waits_for_the_next_minute_and_goes_on_without_gap(
-    server: ValrServer, rest: ValrRest, clock: FakeTime
-) -> None:
+async def test_429_waits_for_the_next_minute_and_goes_on_without_gap(server: ValrServer, rest: ValrRest, clock: FakeTime) -> None:
     server.answer_next([(429, {"x-valr-ratelimited": "true"}, "")])
     candles = await rest.candles("BTCZAR", "BTC/ZAR", Timeframe.M1, 0, 600 * S, now_ns=server.now_s * S)
     assert len(candles) == 10

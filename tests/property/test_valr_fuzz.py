@@ -20,9 +20,7 @@ from tests.support.valr_frames import BUCKET_ROW, FRAMES, PAIR_SYMBOLS, SPOT_ROW
 
 NUMBERS = st.sampled_from(["0", "-1", "1", "1e999", "1E-999", "NaN", "inf", "", " 1", "1_0", "٣", "9" * 80, "0.1", "-0"])
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | NUMBERS
-VALUES = st.recursive(
-    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
-)
+VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3))
 TYPES = st.sampled_from([json.loads(frame)["type"] for frame in FRAMES])
 
 

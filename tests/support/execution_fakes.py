@@ -21,9 +21,7 @@ DAY = 86_400 * NS
 T0 = 1_700_000_000 * NS
 RULE = ExitRule(0.04, 0.08, 0.02, 0.01, DAY)
 SPOT = Instrument("BTC/ZAR", "BTC", "ZAR", "sandbox", "BTCZAR", tick_size=D(1), taker_fee=D(0))
-PERP = Instrument(
-    "BTC/USDT:USDT", "BTC", "USDT", "sandbox", "BTCUSDTPERP", kind=MarketKind.PERP, tick_size=D(1), taker_fee=D(0)
-)
+PERP = Instrument("BTC/USDT:USDT", "BTC", "USDT", "sandbox", "BTCUSDTPERP", kind=MarketKind.PERP, tick_size=D(1), taker_fee=D(0))
 INSTRUMENTS = {SPOT.symbol: SPOT, PERP.symbol: PERP}
 EXACT_FILLS = ExecutionConfig(slippage_pct=0.0, default_half_spread_bps=0.0)
 
@@ -73,13 +71,9 @@ def record(**terms: object) -> OrderRecord:
     return new_record(intent(**terms), 1)  # type: ignore[arg-type]
 
 
-def fill(
-    of: OrderRecord, index: int = 0, quantity: str | None = None, price: str = "850000", fee: str = "0", ts: int = T0
-) -> Fill:
+def fill(of: OrderRecord, index: int = 0, quantity: str | None = None, price: str = "850000", fee: str = "0", ts: int = T0) -> Fill:
     amount = of.quantity_base if quantity is None else D(quantity)
-    return Fill(
-        f"{of.client_order_id}-{index}", of.client_order_id, of.symbol, of.side, amount, D(price), D(fee), "ZAR", D(fee), ts
-    )
+    return Fill(f"{of.client_order_id}-{index}", of.client_order_id, of.symbol, of.side, amount, D(price), D(fee), "ZAR", D(fee), ts)
 
 
 def allow_all(*_: object) -> tuple[str, ...]:

@@ -51,9 +51,7 @@ class ValrServer:
         self._server: Server | None = None
 
     async def __aenter__(self) -> ValrServer:
-        self._server = await serve(
-            self._socket, "127.0.0.1", 0, process_request=self._process, ping_interval=None, close_timeout=0.2
-        )
+        self._server = await serve(self._socket, "127.0.0.1", 0, process_request=self._process, ping_interval=None, close_timeout=0.2)
         return self
 
     async def __aexit__(self, *_: object) -> None:

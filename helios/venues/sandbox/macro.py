@@ -174,9 +174,7 @@ class MacroMarket:
         before = np.vstack([np.zeros((1, n_symbols)), flow[:-1]])
         return sigma * (self.config.kappa * self.config.flow_strength * before + noise)
 
-    def _bars(
-        self, spec: SymbolSpec, open_times: IntArray, mids: FloatArray, sigma: FloatArray, flow: FloatArray
-    ) -> FloatArray:
+    def _bars(self, spec: SymbolSpec, open_times: IntArray, mids: FloatArray, sigma: FloatArray, flow: FloatArray) -> FloatArray:
         rng, n = self._rng, len(sigma)
         relative = sigma / minute_volatility(self.config)[1]
         spread = spread_of(spec, relative, mids[:-1]) * np.exp(0.1 * rng.standard_normal(n))

@@ -236,8 +236,7 @@ class TickMarket:
         self._slow, self._fast, self._common = state.slow.copy(), state.fast.copy(), state.common.copy()
         plans = self._plan_minute(state.mids)
         self.symbols = {
-            spec.symbol: SymbolTicks(spec, float(state.mids[i]), self._random, plans[i])
-            for i, spec in enumerate(self.config.specs)
+            spec.symbol: SymbolTicks(spec, float(state.mids[i]), self._random, plans[i]) for i, spec in enumerate(self.config.specs)
         }
         self._in_order = list(self.symbols.values())
 

@@ -137,9 +137,7 @@ def test_every_feature_sees_its_own_bar(name: str) -> None:
     assert features_with_reference(bars, reference)[-1, COLUMN[name]] != before
 
 
-@pytest.mark.parametrize(
-    ("column", "value"), [("close", np.nan), ("low", 0.0), ("volume", -1.0), ("open", np.inf), ("high", 1e-3)]
-)
+@pytest.mark.parametrize(("column", "value"), [("close", np.nan), ("low", 0.0), ("volume", -1.0), ("open", np.inf), ("high", 1e-3)])
 def test_unusable_bars_are_refused(column: str, value: float) -> None:
     bars = random_bars(60)
     bars[33, VALUE[column]] = value

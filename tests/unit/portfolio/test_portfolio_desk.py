@@ -32,9 +32,7 @@ def instrument(symbol: str, **changes: object) -> Instrument:
 INSTRUMENTS = {s: instrument(s) for s in PRICE}
 
 
-def desk(
-    n_hours: int = 200, seed: int = 1, instruments: dict[str, Instrument] = INSTRUMENTS, **config: object
-) -> PortfolioDesk:
+def desk(n_hours: int = 200, seed: int = 1, instruments: dict[str, Instrument] = INSTRUMENTS, **config: object) -> PortfolioDesk:
     made = PortfolioDesk(PortfolioConfig(**config), RiskConfig(), instruments)  # type: ignore[arg-type]
     rng = np.random.default_rng(seed)
     for symbol, price in PRICE.items():

@@ -24,9 +24,7 @@ def test_trend_names_both_directions_and_neither() -> None:
     assert trend_regime([*RISING[:-1], 1.0]) == "SIDEWAYS"  # close below a rising average
 
 
-@pytest.mark.parametrize(
-    ("volume", "regime"), [(100_001, "DEEP"), (100_000, "NORMAL"), (50_000, "THIN"), (math.nan, "UNKNOWN")]
-)
+@pytest.mark.parametrize(("volume", "regime"), [(100_001, "DEEP"), (100_000, "NORMAL"), (50_000, "THIN"), (math.nan, "UNKNOWN")])
 def test_liquidity_thresholds(volume: float, regime: str) -> None:
     assert liquidity_regime(volume) == regime
 

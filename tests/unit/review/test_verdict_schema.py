@@ -30,9 +30,7 @@ def answer(**changes: object) -> dict[str, object]:
         ("REJECT", 0.8, VerdictKind.REJECT, 0.0),
     ],
 )
-def test_words_and_multiplier_make_one_consistent_verdict(
-    decision: str, multiplier: float, kind: VerdictKind, kept: float
-) -> None:
+def test_words_and_multiplier_make_one_consistent_verdict(decision: str, multiplier: float, kind: VerdictKind, kept: float) -> None:
     verdict = clip(answer(decision=decision, size_multiplier=multiplier), PLAN, "m")
     assert (verdict.kind, verdict.multiplier) == (kind, kept)
     assert verdict.risk_flags == ("TREND",)

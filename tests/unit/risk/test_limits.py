@@ -107,9 +107,7 @@ def test_correlation_is_signed_by_side() -> None:
     known = {"ETH/USDT": 0.95}
     assert codes(order(account=holder, correlations=known)) == ["MAX_CORRELATION"]
     assert codes(order(account=holder, correlations=known, side=Side.SELL, instrument=PERP)) == []
-    assert codes(order(account=holder, correlations={"ETH/USDT": -0.95}, side=Side.SELL, instrument=PERP)) == [
-        "MAX_CORRELATION"
-    ]
+    assert codes(order(account=holder, correlations={"ETH/USDT": -0.95}, side=Side.SELL, instrument=PERP)) == ["MAX_CORRELATION"]
     assert codes(order(account=holder, correlations={"ETH/USDT": math.nan})) == []
 
 

@@ -36,9 +36,7 @@ class BrokenPool:
 
 
 def bar(n: int, **values: float) -> Bar:
-    return Bar(
-        "A/B", Timeframe.M1, n * Timeframe.M1.ns, **({"open": 1, "high": 2, "low": 0.5, "close": 1, "volume": 9} | values)
-    )
+    return Bar("A/B", Timeframe.M1, n * Timeframe.M1.ns, **({"open": 1, "high": 2, "low": 0.5, "close": 1, "volume": 9} | values))
 
 
 def test_the_oldest_fall_out_of_a_full_buffer_and_are_counted() -> None:

@@ -1,0 +1,177 @@
+"""Commands on files: features, volatility, size; and the sandbox exchange alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import typer
+
+from helios.cli.app import app
+from helios.cli.control import AsJson
+from helios.config import load_config
+from helios.domain.decisions import FloatArray
+from helios.domain.enums import FEATURE_TIMEFRAMES, Side, Timeframe, VolatilityRegime
+from helios.domain.market import BAR_VALUES
+from helios.errors import ConfigError, DataError
+from helios.features.batch import features_of, fill_minutes, resample
+from helios.features.definitions import FEATURE_NAMES
+from helios.risk.exits import exit_levels
+from helios.risk.sizing import SizeRefusal, payoff_ratio, size_position
+from helios.risk.volatility import VolatilityModel
+
+CANDLE_COLUMNS = ("ts", "open", "high", "low", "close", "volume")
+
+
+@app.command()
+def features(
+    file: Annotated[Path, typer.Argument(help="Candles as Parquet: ts (open time, UTC), open, high, low, close, volume.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Parquet file to write.")],
+    timeframe: Annotated[str, typer.Option(help="The file's timeframe; 1m gives all 90, others their own 30.")] = "1m",
+    as_json: AsJson = False,
+) -> None:
+    """Compute the features of a candle file; unknown values are null."""
+    opens, bars = read_candles(file)
+    table = {"ts": pa.array(opens // 1_000_000, pa.timestamp("ms", tz="UTC"))}
+    chosen = _timeframe(timeframe)
+    if chosen is Timeframe.M1:
+        opens, bars = fill_minutes(opens, bars)
+        table = {"ts": pa.array(opens // 1_000_000, pa.timestamp("ms", tz="UTC"))}
+        for each in FEATURE_TIMEFRAMES:
+            table |= _columns(_aligned(opens, bars, each), f"{each.value}_")
+    else:
+        table |= _columns(features_of(bars), "")
+    pq.write_table(pa.table(table), out)
+    print(json.dumps({"rows": len(opens), "columns": len(table) - 1, "out": str(out)}) if as_json else f"{len(opens)} rows -> {out}")
+
+
+def _aligned(opens: np.ndarray, bars: FloatArray, timeframe: Timeframe) -> FloatArray:
+    """Features of `timeframe` as they are known at each minute's close: the last bar closed by then."""
+    if timeframe is Timeframe.M1:
+        return features_of(bars)
+    higher, higher_opens = resample(bars, opens, timeframe)
+    values = features_of(higher)
+    closes = higher_opens + timeframe.ns
+    row = np.searchsorted(closes, opens + Timeframe.M1.ns, side="right") - 1
+    aligned = np.full((len(opens), values.shape[1]), np.nan)
+    aligned[row >= 0] = values[row[row >= 0]]
+    return aligned
+
+
+def _columns(values: FloatArray, prefix: str) -> dict[str, pa.Array]:
+    return {prefix + name: pa.array(values[:, i], from_pandas=True) for i, name in enumerate(FEATURE_NAMES)}
+
+
+def read_candles(file: Path) -> tuple[np.ndarray, FloatArray]:
+    """Return open times (ns UTC) and bars of shape (n, 13) in BAR_VALUES order.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, is not Parquet, lacks a column, or is not in time order.
+    """
+    try:
+        table = pq.read_table(file)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"cannot read {file}: {str(error).splitlines()[0]}") from None
+    missing = [c for c in CANDLE_COLUMNS if c not in table.column_names]
+    if missing:
+        raise DataError(f"{file} has no column {missing[0]!r}")
+    opens = table["ts"].cast(pa.timestamp("ns", tz="UTC")).to_numpy().astype("datetime64[ns]").astype(np.int64)
+    if len(opens) == 0 or not (np.diff(opens) > 0).all():
+        raise DataError(f"{file} is empty or not in time order")
+    bars = np.full((len(opens), len(BAR_VALUES)), np.nan)
+    for index, name in enumerate(CANDLE_COLUMNS[1:]):
+        bars[:, index] = table[name].to_numpy()
+    return opens, bars
+
+
+@app.command()
+def volatility(
+    file: Annotated[Path, typer.Argument(help="Candles as Parquet.")],
+    timeframe: Annotated[str, typer.Option(help="The file's timeframe.")] = "5m",
+    as_json: AsJson = False,
+) -> None:
+    """Forecast the volatility of the next day from a candle file."""
+    opens, bars = read_candles(file)
+    chosen = _timeframe(timeframe)
+    model = VolatilityModel(load_config().risk, 86_400 // chosen.seconds, file.stem)
+    model.seed(bars[:, BAR_VALUES.index("close")], int(opens[-1]) + chosen.ns)
+    forecast = model.forecast()
+    answer: dict[str, Any] = {
+        "daily_volatility": forecast.daily_volatility,
+        "annualized_volatility": forecast.annualized_volatility,
+        "regime": forecast.regime.value,
+        "method": forecast.method,
+        "omega": forecast.omega,
+        "alpha": forecast.alpha,
+        "beta": forecast.beta,
+        "nu": forecast.nu,
+        "converged": forecast.method == "GARCH",
+    }
+    _print(answer, as_json)
+
+
+@app.command()
+def size(
+    signal: Annotated[str, typer.Option(help="BUY or SELL.")],
+    confidence: Annotated[float, typer.Option(min=0.0, max=1.0)],
+    daily_volatility: Annotated[float, typer.Option(help="Fraction, e.g. 0.03.")],
+    regime: Annotated[str, typer.Option(help="LOW, MEDIUM, HIGH or EXTREME.")],
+    equity: Annotated[str, typer.Option(help="Quote currency.")],
+    drawdown: Annotated[float, typer.Option(help="Positive fraction.")] = 0.0,
+    cost: Annotated[float, typer.Option(help="Round trip, fraction of the price.")] = 0.0,
+    as_json: AsJson = False,
+) -> None:
+    """How much may be risked on one signal, every step in words."""
+    config = load_config().risk
+    try:
+        side, level, money = Side[signal.upper()], VolatilityRegime(regime.upper()), Decimal(equity)
+    except (KeyError, ValueError, ArithmeticError):
+        raise ConfigError("--signal is BUY or SELL, --regime LOW, MEDIUM, HIGH or EXTREME, --equity a number") from None
+    stop_pct, target_pct = exit_levels(daily_volatility, config)
+    payoff = payoff_ratio(stop_pct, target_pct, cost)
+    decision = size_position(confidence, payoff, daily_volatility, level, drawdown, Decimal(0), money, config)
+    if isinstance(decision, SizeRefusal):
+        _print({"signal": side.name, "notional": 0, "code": decision.code, "detail": decision.detail}, as_json)
+        return
+    answer: dict[str, Any] = {
+        "signal": side.name,
+        "notional": float(decision.notional_quote),
+        "leverage": decision.leverage,
+        "stop_loss_pct": stop_pct,
+        "take_profit_pct": target_pct,
+        "loss_at_stop": float(decision.notional_quote) * stop_pct,
+        "notes": list(decision.notes),
+    }
+    _print(answer, as_json)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
+def sandbox(context: typer.Context) -> None:
+    """Run the exchange alone, for any client that speaks VALR's protocol (helios sandbox --help)."""
+    from helios.venues.sandbox.server import main
+
+    sys.exit(main(context.args))
+
+
+def _timeframe(name: str) -> Timeframe:
+    try:
+        return Timeframe(name)
+    except ValueError:
+        raise ConfigError(f"unknown timeframe {name!r}: {', '.join(t.value for t in Timeframe)}") from None
+
+
+def _print(answer: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(answer))
+        return
+    for name, value in answer.items():
+        for line in value if isinstance(value, list) else [value]:
+            print(f"{name:>22}  {line}")
