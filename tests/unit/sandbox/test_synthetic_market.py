@@ -5,6 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 
 from helios.domain.market import BAR_VALUES, VenueCandle
 from helios.errors import ConfigError
@@ -142,3 +143,21 @@ def test_live_minutes_look_like_the_history() -> None:
         recent = bars[-120:]
         assert 0.5 < ranges / np.log(recent[:, 1] / recent[:, 2]).mean() < 2.0
         assert 0.4 < volume / recent[:, 4].mean() < 2.5
+
+
+def test_prices_are_no_white_noise_around_a_level(quarter: SyntheticHistory) -> None:
+    # Levels drawn afresh each time would give returns an autocorrelation of -0.5 and let any grid win.
+    for step, lowest in ((1, -0.35), (15, -0.08), (240, -0.15)):
+        returns = np.diff(np.log(closes(quarter)[::step]), axis=0)
+        lagged = [np.corrcoef(returns[1:, i], returns[:-1, i])[0, 1] for i in range(6)]
+        assert min(lagged) > lowest
+
+
+def test_closed_bars_alone_tell_the_sign_of_the_coming_six_hours() -> None:
+    history, ahead, weight = long_history(1.0), 360, 0.5 ** (1 / 60)
+    agreements = []
+    for bars in history.bars.values():
+        smooth = lfilter([1 - weight], [1, -weight], bars[:, COLUMN["book_imbalance"]])
+        log_close = np.log(bars[:, COLUMN["close"]])
+        agreements.append(np.sign(smooth[:-ahead:30]) == np.sign(log_close[ahead:] - log_close[:-ahead])[::30])
+    assert 0.58 < np.mean(agreements) < 0.67
