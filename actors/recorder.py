@@ -41,6 +41,7 @@ class RecorderActor(HeliosActor):
         self._traces: PostgresTraces | None = None
         self._engine: EngineStore | None = None
         self._waiting: deque[tuple[list[DecisionTrace], list[VolatilityForecast]]] = deque()
+        self._writing = asyncio.Lock()
         self.candles = 0
         self.feature_rows = 0
         self.traces_written = 0
@@ -100,16 +101,17 @@ class RecorderActor(HeliosActor):
 
     async def _write_traces(self) -> None:
         assert self._traces is not None
-        while self._waiting:
-            traces, forecasts = self._waiting[0]
-            try:
-                await self._traces.record(traces, forecasts)
-            except RetryableError as error:
-                self.outages += 1
-                self.log.warning("traces wait: %s", error, extra={"waiting": len(self._waiting)})
-                return
-            self._waiting.popleft()
-            self.traces_written += len(traces)
+        async with self._writing:
+            while self._waiting:
+                traces, forecasts = self._waiting[0]
+                try:
+                    await self._traces.record(traces, forecasts)
+                except RetryableError as error:
+                    self.outages += 1
+                    self.log.warning("traces wait: %s", error, extra={"waiting": len(self._waiting)})
+                    return
+                self._waiting.popleft()
+                self.traces_written += len(traces)
 
     async def _flush(self) -> None:
         interval_s = self.config.store.flush_interval_ms / 1e3

@@ -20,6 +20,7 @@ from helios.pipeline.ports import AllocationRequest, AllocationResponse, ReviewR
 from helios.pipeline.symbol import SymbolHistory, SymbolStep
 
 T = TypeVar("T")
+RECORD_RETRY_S = (0.5, 1.0, 2.0)
 
 
 async def call(awaitable: Awaitable[T], timeout_s: float, what: str) -> T:
@@ -123,7 +124,15 @@ class RemoteExecution(RemoteTier):
 
 
 class RemoteTraces(RemoteTier):
+    """Traces are stored once per decision id, so this call may be repeated while the recorder restarts."""
+
     async def record(self, traces: Sequence[DecisionTrace], forecasts: Sequence[VolatilityForecast]) -> None:
+        for delay_s in RECORD_RETRY_S:
+            try:
+                await self._call("record_traces", list(traces), list(forecasts))
+                return
+            except TransportError:
+                await asyncio.sleep(delay_s)
         await self._call("record_traces", list(traces), list(forecasts))
 
 

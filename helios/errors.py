@@ -87,10 +87,14 @@ class VenueError(RejectedError):
     """
 
     def __init__(self, status: int, code: int | None, message: str) -> None:
-        super().__init__(f"venue error {status} code {code}: {message}")
+        super().__init__(status, code, message)  # all of them, so that it survives pickling on its way between processes
         self.status = status
         self.code = code
         self.message = message
+
+    def __str__(self) -> str:
+        code = "" if self.code is None else f" code {self.code}"
+        return f"refused with status {self.status}{code}: {self.message}"
 
 
 class InvariantError(HeliosError):
