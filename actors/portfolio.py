@@ -11,9 +11,9 @@ from actors.base import DeskSpec, HeliosActor
 from actors.stored import closes_until
 from helios.domain.enums import Timeframe
 from helios.domain.market import Instrument
-from helios.pipeline.local import make_desks
 from helios.pipeline.ports import AllocationRequest, AllocationResponse, SymbolContext
 from helios.pipeline.symbol import HOURS_KEPT, SymbolHistory
+from helios.portfolio.build import make_portfolio_desk
 from helios.store.pool import connect
 
 
@@ -24,7 +24,7 @@ class PortfolioActor(HeliosActor):
 
     def __init__(self, spec: DeskSpec, instruments: Mapping[str, Instrument]) -> None:
         super().__init__(spec)
-        self.desk = make_desks(spec.config, instruments)[1]
+        self.desk = make_portfolio_desk(spec.config, instruments)
         self._seeded: set[str] = set()
         self._pool: asyncpg.Pool | None = None
         self.allocations = 0

@@ -6,16 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, TypeVar
 
-import numpy as np
 from ray.exceptions import RayActorError, RayError, RayTaskError
-from ray.serve.handle import DeploymentHandle
 
-from helios.domain.decisions import DecisionTrace, FeatureWindow, Prediction, Verdict, VolatilityForecast
-from helios.domain.enums import Action
+from helios.domain.decisions import DecisionTrace, Verdict, VolatilityForecast
 from helios.domain.events import Mark
 from helios.domain.market import MarketSnapshot
 from helios.domain.orders import AccountSnapshot, ExitPlan, ExitTriggered, OrderIntent, OrderOutcome
-from helios.errors import HeliosError, ModelUnavailableError, TransportError
+from helios.errors import HeliosError, TransportError
 from helios.pipeline.ports import AllocationRequest, AllocationResponse, ReviewRequest, RiskRequest, RiskResponse, SymbolContext
 from helios.pipeline.symbol import SymbolHistory, SymbolStep
 
@@ -44,39 +41,6 @@ async def call(awaitable: Awaitable[T], timeout_s: float, what: str) -> T:
         raise TransportError(f"{what}: the actor is down or restarting") from None
     except RayError as error:
         raise TransportError(f"{what}: {type(error).__name__}") from None
-
-
-class RemotePrediction:
-    """Tier 2 over the Serve deployment: one call for all symbols of a bar."""
-
-    def __init__(self, handle: DeploymentHandle, deadline_s: float) -> None:
-        self._handle = handle
-        self._deadline_s = deadline_s
-
-    async def predict(self, windows: Sequence[FeatureWindow]) -> list[Prediction]:
-        values = np.stack([w.values for w in windows])
-        try:
-            answer = await call(self._ask(values), self._deadline_s, "predictor")
-        except TransportError as error:
-            raise ModelUnavailableError(str(error)) from None
-        return [_prediction(w, answer, i) for i, w in enumerate(windows)]
-
-    async def _ask(self, values: np.ndarray) -> dict[str, Any]:
-        return await self._handle.predict_batch.remote(values)  # type: ignore[no-any-return]
-
-
-def _prediction(window: FeatureWindow, answer: Mapping[str, Any], row: int) -> Prediction:
-    probabilities = tuple(float(p) for p in answer["probabilities"][row])
-    best = int(np.argmax(probabilities))
-    return Prediction(
-        symbol=window.symbol,
-        bar_time=window.bar_time,
-        action=Action(best),
-        confidence=probabilities[best],
-        probabilities=probabilities,  # type: ignore[arg-type]
-        attention=tuple(float(a) for a in answer["attention"][row]),  # type: ignore[arg-type]
-        model_version=str(answer["model_version"]),
-    )
 
 
 class RemoteTier:

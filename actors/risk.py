@@ -12,9 +12,9 @@ from actors.stored import closes_until
 from helios.domain.enums import Timeframe
 from helios.domain.market import Instrument
 from helios.errors import InsufficientHistoryError
-from helios.pipeline.local import make_desks
 from helios.pipeline.ports import RiskRequest, RiskResponse
 from helios.pipeline.symbol import CLOSES_KEPT, SymbolHistory
+from helios.risk.build import make_risk_desk
 from helios.store.pool import connect
 
 
@@ -25,7 +25,7 @@ class RiskActor(HeliosActor):
 
     def __init__(self, spec: DeskSpec, instruments: Mapping[str, Instrument]) -> None:
         super().__init__(spec)
-        self.desk = make_desks(spec.config, instruments)[0]
+        self.desk = make_risk_desk(spec.config, instruments)
         self._seeded: set[str] = set()
         self._pool: asyncpg.Pool | None = None
         self.plans = 0

@@ -21,7 +21,6 @@ from actors.metrics import DeskMetrics
 from actors.remote import (
     RemoteExecution,
     RemotePortfolio,
-    RemotePrediction,
     RemoteReview,
     RemoteRisk,
     RemoteSeeds,
@@ -29,6 +28,7 @@ from actors.remote import (
     RemoteTraces,
     call,
 )
+from actors.remote_prediction import RemotePrediction
 from helios.domain.decisions import FeatureWindow
 from helios.domain.enums import Timeframe
 from helios.errors import HeliosError

@@ -10,6 +10,7 @@ import ray
 
 from actors.base import NAMESPACE, DeskSpec, HeliosActor
 from actors.execution import ExecutionActor
+from actors.peers import Peers
 from actors.portfolio import PortfolioActor
 from actors.recorder import RecorderActor
 from actors.review import ReviewActor
@@ -28,21 +29,6 @@ class Desk:
 
     def __getitem__(self, name: str) -> Any:
         return self.handles[name]
-
-
-class Peers:
-    """Finds named actors; a handle stays good across restarts of its actor."""
-
-    def __init__(self) -> None:
-        self._handles: dict[str, Any] = {}
-
-    def __call__(self, name: str) -> Any:
-        if name not in self._handles:
-            self._handles[name] = ray.get_actor(name, namespace=NAMESPACE)
-        return self._handles[name]
-
-    def __reduce__(self) -> tuple[type[Peers], tuple[()]]:
-        return (Peers, ())
 
 
 def start_desk(spec: DeskSpec, instruments: Mapping[str, Instrument], about: Mapping[str, Any]) -> Desk:

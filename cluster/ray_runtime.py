@@ -54,6 +54,7 @@ def serve_predictor(config: HeliosConfig, stack: ExitStack) -> None:
     ModelUnavailableError
         If the model cannot be loaded.
     """
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # the driver's stderr is the user's progress display
     http = {"host": config.api.host, "port": config.api.port}
     serve.start(proxy_location="HeadOnly", http_options=http)
     stack.callback(_stop_serve)

@@ -25,7 +25,6 @@ def sandbox_exchange(config: HeliosConfig, state_dir: Path, timeout_s: float = 3
             *(sys.executable, "-m", "helios.venues.sandbox", "--port", str(config.sandbox.port)),
             *("--speed", str(config.venue.speed), "--seed", str(config.sandbox.seed)),
             *("--flow-strength", str(config.sandbox.flow_strength), "--parent-pid", str(os.getpid())),
-            *("--state-file", str(state_dir / "sandbox_state.npz")),
         ],
         stdout=subprocess.PIPE,
         stderr=log,

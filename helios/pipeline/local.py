@@ -27,9 +27,10 @@ from helios.pipeline.ports import (
 )
 from helios.pipeline.symbol import SymbolHistory, SymbolState, SymbolStep
 from helios.portfolio.accounting import Account
+from helios.portfolio.build import make_portfolio_desk
 from helios.portfolio.tier import PortfolioDesk
 from helios.review.rules import RuleReviewer
-from helios.risk.sectors import sector_of
+from helios.risk.build import make_risk_desk
 from helios.risk.tier import RiskDesk
 from helios.venues.base import ReplaySource
 
@@ -144,7 +145,7 @@ class LocalDesk:
         self._step_ns = Timeframe(config.desk.decision_timeframe).ns
         self._end_ns = max(s.end_ns for s in sources.values())
         self._next = (min(s.start_ns for s in sources.values()) // self._step_ns + 1) * self._step_ns
-        risk, portfolio = make_desks(config, instruments)
+        risk, portfolio = make_risk_desk(config, instruments), make_portfolio_desk(config, instruments)
         self.traces = LocalTraces()
         self.ledger = MemoryLedger()
         self.execution = make_engine(config, instruments, self.ledger)
@@ -173,14 +174,6 @@ class LocalDesk:
     def _bar_times(self, n_bars: int | None) -> Iterable[int]:
         end = self._end_ns if n_bars is None else min(self._end_ns, self._next + (n_bars - 1) * self._step_ns)
         return range(self._next, end + 1, self._step_ns)
-
-
-def make_desks(config: HeliosConfig, instruments: Mapping[str, Instrument]) -> tuple[RiskDesk, PortfolioDesk]:
-    """Return tiers 3 and 5 as every driver builds them."""
-    bars_per_day = 86_400 // Timeframe(config.desk.decision_timeframe).seconds
-    sectors = {symbol: sector_of(i.base) for symbol, i in instruments.items()}
-    risk = RiskDesk(config.risk, config.limits, instruments, bars_per_day)
-    return risk, PortfolioDesk(config.portfolio, config.risk, instruments, sectors.__getitem__)
 
 
 def make_engine(config: HeliosConfig, instruments: Mapping[str, Instrument], ledger: MemoryLedger) -> ExecutionEngine:
