@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from ray import serve
+from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from actors.remote import call
@@ -17,9 +19,11 @@ from helios.errors import ModelUnavailableError, TransportError
 class RemotePrediction:
     """Tier 2 over the Serve deployment: one call for all symbols of a bar."""
 
-    def __init__(self, handle: DeploymentHandle, deadline_s: float) -> None:
-        self._handle = handle
+    def __init__(self, deployment: str, app: str, deadline_s: float) -> None:
+        self._deployment = deployment
+        self._app = app
         self._deadline_s = deadline_s
+        self._handle: DeploymentHandle | None = None
 
     async def predict(self, windows: Sequence[FeatureWindow]) -> list[Prediction]:
         values = np.stack([w.values for w in windows])
@@ -30,6 +34,11 @@ class RemotePrediction:
         return [_prediction(w, answer, i) for i, w in enumerate(windows)]
 
     async def _ask(self, values: np.ndarray) -> dict[str, Any]:
+        if self._handle is None:
+            try:
+                self._handle = serve.get_deployment_handle(self._deployment, self._app)
+            except (KeyError, RayServeException):
+                raise ModelUnavailableError("the predictor is not deployed yet") from None
         return await self._handle.predict_batch.remote(values)  # type: ignore[no-any-return]
 
 

@@ -14,8 +14,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ray import serve
-
 from actors.base import DeskSpec, HeliosActor
 from actors.metrics import DeskMetrics
 from actors.remote import (
@@ -83,10 +81,9 @@ class SignalActor(HeliosActor):
 
     async def on_start(self) -> None:
         deadline_s = TIER_DEADLINE_S
-        handle = serve.get_deployment_handle("Predictor", SERVE_APP)
         self._execution = RemoteExecution(self._peers("execution"), "execution", deadline_s)
         tiers = Tiers(
-            prediction=RemotePrediction(handle, self.config.model.deadline_ms / 1e3),
+            prediction=RemotePrediction("Predictor", SERVE_APP, self.config.model.deadline_ms / 1e3),
             risk=RemoteRisk(self._peers("risk"), "risk", deadline_s),
             review=RemoteReview(self._peers("review"), "review", self.config.review.deadline_s + 2.0),
             portfolio=RemotePortfolio(self._peers("portfolio"), "portfolio", deadline_s),

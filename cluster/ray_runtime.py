@@ -73,8 +73,19 @@ def serve_gateway(spec: DeskSpec, token: str, say: Callable[[str], None]) -> str
 
 
 def start_desk(spec: DeskSpec, instruments: Mapping[str, Instrument], about: Mapping[str, Any]) -> Desk:
-    """Create the actors."""
-    return _start_desk(spec, instruments, about)
+    """Create the actors.
+
+    Raises
+    ------
+    RetryableError
+        If one of them does not start.
+    """
+    try:
+        return _start_desk(spec, instruments, about)
+    except ray.exceptions.RayTaskError as error:
+        raise RetryableError(f"an actor did not start: {error.cause}") from None
+    except ray.exceptions.RayError as error:
+        raise RetryableError(f"an actor did not start: {type(error).__name__}") from None
 
 
 def stop_desk(desk: Desk) -> None:
