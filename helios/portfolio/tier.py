@@ -12,6 +12,7 @@ from helios.domain.enums import VerdictKind
 from helios.domain.market import Instrument
 from helios.domain.orders import AccountSnapshot, ExitRule, OrderIntent, client_order_id
 from helios.errors import InvariantError, SolverError
+from helios.numerics import one_thread
 from helios.pipeline.ports import AllocationRequest, AllocationResponse, SymbolContext
 from helios.portfolio.history import HOUR_NS, PriceHistory
 from helios.portfolio.targets import TargetPlanner
@@ -86,7 +87,8 @@ class PortfolioDesk:
         weights: Mapping[str, float] = _held_weights(request)
         status = "NOTHING_TO_DO"
         if entries:
-            weights, status = self._enter(entries, multiplier, request, results)
+            with one_thread():
+                weights, status = self._enter(entries, multiplier, request, results)
         rounded = {s: round(w, 10) for s, w in sorted(weights.items())}
         return AllocationResponse(tuple(results[p.decision_id] for p in request.plans), rounded, status)
 

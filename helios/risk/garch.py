@@ -14,6 +14,7 @@ from arch import arch_model
 
 from helios.domain.decisions import FloatArray
 from helios.errors import InsufficientHistoryError, SolverError
+from helios.numerics import one_thread
 
 MIN_RETURNS = 30
 """Below this many returns nobody forecasts anything."""
@@ -71,7 +72,8 @@ def fit_garch(returns_pct: FloatArray) -> VarianceParameters:
     if not scale > 0.0 or not math.isfinite(scale):
         raise SolverError("zero variance: nothing to fit")
     model = arch_model(returns_pct / scale, mean="Zero", vol="GARCH", p=1, q=1, dist="t", rescale=False)
-    result = model.fit(disp="off", show_warning=False)
+    with one_thread():
+        result = model.fit(disp="off", show_warning=False)
     omega, alpha, beta, nu = (float(value) for value in result.params)
     if result.convergence_flag != 0:
         raise SolverError(f"GARCH fit did not converge (code {result.convergence_flag})")
