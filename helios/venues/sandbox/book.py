@@ -55,6 +55,13 @@ class BookSide:
         """Price and quantity strings."""
         return tuple(self._levels)
 
+    def restore(self, ticks: list[int], lots: list[int]) -> None:
+        """Put back saved levels; nothing counts as changed."""
+        self.ticks, self.lots, self._changed = list(ticks), list(lots), {}
+        self._levels = [
+            (decimal_text(price, self._decimals), decimal_text(size, LOT_DECIMALS)) for price, size in zip(ticks, lots, strict=True)
+        ]
+
     def move_to(self, best: int) -> None:
         """Make `best` the touch: levels nearer than it go, the far end is filled up."""
         while self.ticks and (self.ticks[0] - best) * self._away < 0:

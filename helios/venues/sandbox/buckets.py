@@ -45,6 +45,11 @@ class BucketStore:
         self._rows[: self._n] = minutes
 
     @property
+    def start_ns(self) -> int:
+        """Open time of the first minute."""
+        return self._start_ns
+
+    @property
     def end_ns(self) -> int:
         """Close time of the last minute."""
         return self._start_ns + self._n * MINUTE_NS
@@ -65,6 +70,12 @@ class BucketStore:
         view = self._rows[max(0, self._n - 1440) : self._n]
         view.flags.writeable = False
         return view
+
+    def rows(self) -> tuple[FloatArray, FloatArray]:
+        """Return all closed minutes and the older days, read-only views that later minutes do not change."""
+        minutes, days = self._rows[: self._n], self._days[:]
+        minutes.flags.writeable = days.flags.writeable = False
+        return minutes, days
 
     def query(self, period_s: int, start_ns: int, end_ns: int) -> list[Bucket]:
         """Return the closed buckets with start_ns <= start < end_ns, oldest first."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from statistics import median
+from typing import Self
 
 import numpy as np
 
@@ -23,30 +25,48 @@ class Exchange:
 
     Parameters
     ----------
-    config : MarketConfig
-    seed : int
-    start_ns : int
-        Market time at which trading goes on from the history, cut to the minute.
-    history_days : int, default=35
-        Whole days of minutes before the day of `start_ns`.
-    daily_days : int, default=100
-        Days of daily candles in all.
+    market : TickMarket
+        Goes on where `buckets` end.
+    buckets : dict of str to BucketStore
+        Minutes and days per pair.
+    trades : iterable of TickTrade
+        Trades of the past, oldest first.
     """
 
-    def __init__(self, config: MarketConfig, seed: int, start_ns: int, history_days: int = 35, daily_days: int = 100) -> None:
+    def __init__(self, market: TickMarket, buckets: dict[str, BucketStore], trades: Iterable[TickTrade] = ()) -> None:
+        self.market = market
+        self.buckets = buckets
+        self.specs = {spec.pair: spec for spec in market.config.specs}
+        self._pair_of = {spec.symbol: spec.pair for spec in market.config.specs}
+        self._trades: dict[str, deque[TickTrade]] = {pair: deque(maxlen=KEPT_TRADES) for pair in self.specs}
+        for trade in trades:
+            self._trades[self._pair_of[trade.symbol]].append(trade)
+
+    @classmethod
+    def new(cls, config: MarketConfig, seed: int, start_ns: int, history_days: int = 35, daily_days: int = 100) -> Self:
+        """Return an exchange with a fresh history.
+
+        Parameters
+        ----------
+        config : MarketConfig
+        seed : int
+        start_ns : int
+            Market time at which trading goes on from the history, cut to the minute.
+        history_days : int, default=35
+            Whole days of minutes before the day of `start_ns`.
+        daily_days : int, default=100
+            Days of daily candles in all.
+        """
         start = start_ns // MINUTE_NS * MINUTE_NS
         first = start // DAY_NS * DAY_NS - history_days * DAY_NS
         history = MacroMarket(config, seed).history((start - first) // MINUTE_NS, start)
         rng = np.random.default_rng([seed, 3])
-        self.market = TickMarket(history.state, seed)
-        self.specs = {spec.pair: spec for spec in config.specs}
-        self._pair_of = {spec.symbol: spec.pair for spec in config.specs}
-        self._trades: dict[str, deque[TickTrade]] = {pair: deque(maxlen=KEPT_TRADES) for pair in self.specs}
-        self.buckets: dict[str, BucketStore] = {}
+        buckets: dict[str, BucketStore] = {}
         for spec in config.specs:
             rows = history.bars[spec.symbol][:, :6]
             days = days_before(rng, rows, max(daily_days - history_days, 0), float(spec.tick_size))
-            self.buckets[spec.pair] = BucketStore(first, rows, days)
+            buckets[spec.pair] = BucketStore(first, rows, days)
+        return cls(TickMarket(history.state, seed), buckets)
 
     @property
     def time_ns(self) -> int:

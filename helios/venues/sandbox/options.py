@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from helios.errors import ConfigError
 from helios.venues.sandbox.specs import SPECS
@@ -30,6 +31,10 @@ class SandboxConfig:
         Frames that may wait for one client before it is cut as too slow.
     parent_pid : int, optional
         Stop when this process is gone.
+    state_file : Path, optional
+        Where the market is kept over restarts; with a market in it `start_ns` does not count.
+    state_every_s : float
+        Wall seconds between saves, besides the one at the end.
     """
 
     host: str = "127.0.0.1"
@@ -43,7 +48,11 @@ class SandboxConfig:
     lifetime_s: float = 900.0
     queue_frames: int = 5_000
     parent_pid: int | None = None
+    state_file: Path | None = None
+    state_every_s: float = 10.0
 
     def __post_init__(self) -> None:
         if not 0 < self.speed <= 600:
             raise ConfigError(f"sandbox speed {self.speed}: must be above 0 and at most 600")
+        if not self.state_every_s > 0:
+            raise ConfigError(f"sandbox state_every_s {self.state_every_s}: must be above 0")

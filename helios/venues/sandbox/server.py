@@ -13,6 +13,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 from websockets.asyncio.server import Server, ServerConnection
@@ -22,8 +24,8 @@ from websockets.http11 import Request, Response
 
 from helios.clock import VenueClock
 from helios.domain.market import BookUpdate
-from helios.errors import ConfigError
-from helios.venues.sandbox import wire
+from helios.errors import ConfigError, DataError
+from helios.venues.sandbox import state, wire
 from helios.venues.sandbox.clients import Client
 from helios.venues.sandbox.exchange import Exchange
 from helios.venues.sandbox.macro import MINUTE_NS
@@ -43,6 +45,7 @@ MAX_BATCH_STEPS = 60
 SUMMARY_S = 1.0  # wall time between summaries and aggregated books
 MARK_EVERY = 3  # mark prices once in so many summaries
 WATCH_S = 0.5
+MIN_SAVE_BREAK = 20.0  # pause after a save, in multiples of the time it took
 PARENT_WATCH_S = 1.0
 
 
@@ -58,7 +61,8 @@ class SandboxExchange:
     Notes
     -----
     After `start` the properties `rest_url` and `ws_url` hold; `stop` ends everything. Both close codes that VALR's
-    documentation leaves open (life time 1001, slow 1008) are chosen here.
+    documentation leaves open (life time 1001, slow 1008) are chosen here. With a state file the constructor raises DataError
+    if it cannot be read.
     """
 
     def __init__(
@@ -69,14 +73,13 @@ class SandboxExchange:
     ) -> None:
         self.config = config
         self._monotonic = monotonic
-        start = (wall_ns() if config.start_ns is None else config.start_ns) // MINUTE_NS * MINUTE_NS
-        market = MarketConfig(symbols=config.symbols, flow_strength=config.flow_strength)
-        self.exchange = Exchange(market, config.seed, start)
-        self.clock = VenueClock(start, monotonic(), config.speed, monotonic)
+        self.exchange, clock_ns = _market(config, wall_ns)
+        self.clock = VenueClock(clock_ns, monotonic(), config.speed, monotonic)
         self._rest = RestApi(self.exchange, self.clock.now_ns)
         self._clients: set[Client] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._server: Server | None = None
+        self._writer = ThreadPoolExecutor(1, "sandbox-state")  # one thread, so that a later save ends later
 
     @property
     def port(self) -> int:
@@ -101,17 +104,23 @@ class SandboxExchange:
             )  # fmt: skip
         except OSError as error:
             raise ConfigError(f"sandbox: cannot listen on {self.config.host}:{self.config.port}: {error.strerror}") from error
-        loops = (self._pace(), self._summarise(), self._watch_clients())
+        loops = [self._pace(), self._summarise(), self._watch_clients()]
+        if self.config.state_file is not None:
+            loops.append(self._save_now_and_then(self.config.state_file))
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 
     async def stop(self) -> None:
-        """Close all connections and stop."""
+        """Close all connections, save the market and stop; a market whose loops broke is not saved."""
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        ends = await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._server is not None:
             self._server.close()
+            if self.config.state_file is not None and all(isinstance(end, asyncio.CancelledError) for end in ends):
+                self._catch_up()
+                await self._save(self.config.state_file)
             await self._server.wait_closed()
+        self._writer.shutdown()
 
     async def failed(self) -> None:
         """Wait for ever, or raise what ended one of the loops."""
@@ -195,6 +204,21 @@ class SandboxExchange:
                 wanted.setdefault(channel, []).append(client)
         return wanted
 
+    async def _save_now_and_then(self, path: Path) -> None:
+        # The first at once, so that a market that anybody saw is never lost; a slow disk gets longer breaks.
+        while True:
+            before = self._monotonic()
+            await self._save(path)
+            took_s = self._monotonic() - before
+            await asyncio.sleep(max(self.config.state_every_s, MIN_SAVE_BREAK * took_s))
+
+    async def _save(self, path: Path) -> None:
+        now = state.snapshot(self.exchange, self.config.seed, max(self.clock.now_ns(), self.exchange.time_ns))
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._writer, state.write, path, now)
+        except OSError as error:
+            log.warning("the market was not saved: %s", error)
+
     async def _summarise(self) -> None:
         count = 0
         while True:
@@ -218,6 +242,16 @@ class SandboxExchange:
                     await client.close("unauthenticated connections last 15 minutes")
                 elif not client.subscriptions.channels and now - client.heard_s > self.config.idle_s:
                     client.cut()
+
+
+def _market(config: SandboxConfig, wall_ns: Callable[[], int]) -> tuple[Exchange, int]:
+    # The market and the time at which it goes on: the saved one if there is one, else a new one.
+    market = MarketConfig(symbols=config.symbols, flow_strength=config.flow_strength)
+    saved = None if config.state_file is None else state.read(config.state_file, market, config.seed)
+    if saved is not None:
+        return saved
+    start = (wall_ns() if config.start_ns is None else config.start_ns) // MINUTE_NS * MINUTE_NS
+    return Exchange.new(market, config.seed, start), start
 
 
 def _channel_event(event: MarketEvent) -> str:
@@ -268,16 +302,17 @@ async def _watch_parent(parent_pid: int | None, stop: asyncio.Event) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse arguments, run, return the exit code; a taken port or a wrong value is one line on stderr and 1."""
+    """Parse arguments, run, return the exit code; a taken port, a wrong value or a broken state file is one line on stderr and 1."""
     args = _parser().parse_args(argv)
     try:
         config = SandboxConfig(
             host=args.host, port=args.port, speed=args.speed, seed=args.seed,
             symbols=tuple(args.symbols.split(",")), flow_strength=args.flow_strength, start_ns=args.start_ns,
             idle_s=args.idle_s, lifetime_s=args.lifetime_s, parent_pid=args.parent_pid,
+            state_file=args.state_file, state_every_s=args.state_every_s,
         )  # fmt: skip
         asyncio.run(serve(config))
-    except ConfigError as error:
+    except (ConfigError, DataError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
@@ -296,4 +331,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--idle-s", type=float, default=default.idle_s, help="cut sockets idle for so long")
     parser.add_argument("--lifetime-s", type=float, default=default.lifetime_s, help="cut every socket after so long")
     parser.add_argument("--parent-pid", type=int, default=None, help="stop when this process is gone")
+    parser.add_argument("--state-file", type=Path, default=None, help="keep the market here over restarts")
+    parser.add_argument("--state-every-s", type=float, default=default.state_every_s, help="wall seconds between saves")
     return parser

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from random import Random
+from typing import Any, Self
 
 import numpy as np
 
@@ -34,7 +35,7 @@ from helios.venues.sandbox.macro import (
     trade_rate,
     unit_noise,
 )
-from helios.venues.sandbox.specs import SymbolSpec
+from helios.venues.sandbox.specs import MarketConfig, SymbolSpec
 
 SECOND_NS = 1_000_000_000
 MS_NS = 1_000_000
@@ -61,6 +62,8 @@ class TickTrade:
 
 
 MarketEvent = TickTrade | BookUpdate | VenueCandle
+Saved = dict[str, Any]  # JSON values
+SAVED_TICKS = ("_log_mid", "sequence", "checksum", "last_change_ns", "last", "_candle", "_volume_lots", "_quote")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,19 @@ class SymbolTicks:
         self._candle = [self.last, self.last, self.last, self.last]
         self._volume_lots = 0
         self._quote = 0.0
+
+    def saved(self) -> Saved:
+        """Return everything the next steps depend on, as JSON values."""
+        sides = {name: [side.ticks, side.lots] for name, side in (("bids", self.bids), ("asks", self.asks))}
+        return {name: getattr(self, name) for name in SAVED_TICKS} | sides | {"plan": asdict(self._plan)}
+
+    def restore(self, saved: Saved) -> None:
+        """Put back what `saved` returned."""
+        for name in SAVED_TICKS:
+            setattr(self, name, saved[name])
+        self.bids.restore(*saved["bids"])
+        self.asks.restore(*saved["asks"])
+        self._plan = MinutePlan(**saved["plan"])
 
     @property
     def log_mid(self) -> float:
@@ -239,6 +255,39 @@ class TickMarket:
             spec.symbol: SymbolTicks(spec, float(state.mids[i]), self._random, plans[i]) for i, spec in enumerate(self.config.specs)
         }
         self._in_order = list(self.symbols.values())
+
+    def saved(self) -> Saved:
+        """Return the whole state, random generators included, as JSON values: a restored market makes the same events."""
+        return {
+            "time_ns": self.time_ns, "second": self._second, "trade_number": self._trade_number,
+            "numpy_random": self._rng.bit_generator.state, "python_random": self._random.getstate(),
+            "regimes": self._regimes.tolist(), "shared_regime": self._shared,
+            "slow": self._slow.tolist(), "fast": self._fast.tolist(), "common": self._common.tolist(),
+            "symbols": [ticks.saved() for ticks in self._in_order],
+        }  # fmt: skip
+
+    @classmethod
+    def restored(cls, config: MarketConfig, seed: int, saved: Saved) -> Self:
+        """Return the market that `saved` describes; KeyError, TypeError or ValueError if it does not describe one."""
+        n = len(config.symbols)
+        slow, fast = np.array(saved["slow"]).reshape(n), np.array(saved["fast"]).reshape(n)
+        regimes, common = np.array(saved["regimes"], dtype=np.int64).reshape(n), np.array(saved["common"]).reshape(2)
+        mids = np.exp([symbol["_log_mid"] for symbol in saved["symbols"]])
+        state = MacroState(config, saved["time_ns"], mids, regimes, saved["shared_regime"], slow, fast, common)
+        market = cls(state, seed)
+        market._resume(saved, state)
+        return market
+
+    def _resume(self, saved: Saved, state: MacroState) -> None:
+        # The constructor has begun a minute of its own, which moved the flow and both generators.
+        self._second, self._trade_number = saved["second"], saved["trade_number"]
+        self._regimes, self._shared = state.regimes, state.shared_regime
+        self._slow, self._fast, self._common = state.slow, state.fast, state.common
+        for ticks, symbol in zip(self._in_order, saved["symbols"], strict=True):
+            ticks.restore(symbol)
+        version, internal, gauss_next = saved["python_random"]
+        self._random.setstate((version, tuple(internal), gauss_next))
+        self._rng.bit_generator.state = saved["numpy_random"]
 
     def step(self) -> list[MarketEvent]:
         """Advance one second of market time; a minute's last step ends with its candles."""
