@@ -16,6 +16,7 @@ from training.cli import train_command
 from training.job import TrainRequest, prepare
 from training.loop import BEST, LAST, TrainSettings
 from training.train import fit_here, run_training, train
+from training.tuning import tune_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -54,6 +55,13 @@ def test_one_worker_does_what_the_loop_in_process_does(markets: list, tmp_path: 
     assert (tmp_path / "ray" / BEST).exists()
     assert here["progress"] == there["progress"]
     assert all(torch.equal(here["net"][key], there["net"][key]) for key in here["net"])
+
+
+def test_tuning_tries_settings_and_sorts_them(markets: list, tmp_path: Path) -> None:
+    job = prepare(REQUEST, markets)
+    trials = tune_settings(job, tmp_path, n_trials=2)
+    assert len({trial.learning_rate for trial in trials}) == 2
+    assert trials[0].validation_loss <= trials[1].validation_loss < 3
 
 
 def test_the_command_registers_what_it_trained(tmp_path: Path) -> None:
