@@ -65,7 +65,9 @@ def test_tuning_tries_settings_and_sorts_them(markets: list, tmp_path: Path) -> 
 
 
 def test_the_command_registers_what_it_trained(tmp_path: Path) -> None:
-    card = train_command("starter", minutes=8 * 1440, seed=1, version="mine", out=tmp_path, epochs=1, as_json=True, stride=48)
+    card = train_command(
+        "starter", minutes=15 * 1440, seed=1, version="mine", out=tmp_path, epochs=1, as_json=True, n_markets=2
+    )
     assert Registry(tmp_path).get("mine").card.model_dump() == card
-    assert "seeds 1 to 12" in card["trained_on"]
+    assert "seeds 1 to 2" in card["trained_on"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
