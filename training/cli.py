@@ -62,7 +62,6 @@ def train_command(
         Print no progress.
     history : History or None
         1m bars per symbol for the sources that are not synthetic.
-
     n_markets : int
         How many synthetic histories, with consecutive seeds.
     stride : int
