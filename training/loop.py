@@ -129,9 +129,8 @@ class Trainer:
         self._settings, self._directory = settings, directory
         self._rank, self._world, self._device = rank, world_size, device or torch.device("cpu")
         self._weights = class_weights(dataset.labels[train_rows], settings.class_weight_floor)
-        self._loss = nn.CrossEntropyLoss(
-            torch.tensor(self._weights, device=self._device), label_smoothing=settings.label_smoothing
-        )
+        self._weight_tensor = torch.tensor(self._weights, device=self._device)
+        self._loss = nn.CrossEntropyLoss(self._weight_tensor, label_smoothing=settings.label_smoothing)
         self._optimiser = torch.optim.AdamW(net.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
         self._steps = max(1, math.ceil(len(train_rows) / (settings.batch_size * world_size)))
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimiser, self._rate)
@@ -160,7 +159,7 @@ class Trainer:
             for rows in _chunks(self._validation[self._rank :: self._world], self._settings.batch_size):
                 for hide in (False, True):
                     logits, labels = self._logits(rows, np.full(len(rows), hide))
-                    weight = float(self._loss.weight[labels].sum())
+                    weight = float(self._weight_tensor[labels].sum())
                     total += (float(self._loss(logits, labels)) * weight, weight)
         sums = self._sum_over_workers(total)
         return float(sums[0] / sums[1])
@@ -275,8 +274,8 @@ class Trainer:
 
 def hide_flow(windows: NDArray[np.float32], hidden: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return windows in which the flow and book columns of the chosen rows are NaN; changes `windows` in place."""
-    chosen = np.flatnonzero(hidden)
-    windows[np.ix_(chosen, range(windows.shape[1]), range(windows.shape[2]), FLOW_BOOK_COLUMNS)] = np.nan
+    column = np.isin(np.arange(windows.shape[-1]), FLOW_BOOK_COLUMNS)
+    np.copyto(windows, np.nan, where=hidden[:, None, None, None] & column)
     return windows
 
 

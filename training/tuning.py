@@ -68,7 +68,9 @@ def tune_settings(job: Job, storage_dir: Path, n_trials: int = 8, cpus_per_trial
         ),
         run_config=tune.RunConfig(storage_path=str(storage_dir.resolve()), name=f"tune-{job.request.version}", verbose=0),
     )
-    trials = [_trial(result.config, result.metrics) for result in search.fit() if result.metrics and not result.error]
+    grid = search.fit()
+    results = [grid[i] for i in range(len(grid))]
+    trials = [_trial(result.config, result.metrics) for result in results if result.metrics and not result.error]
     if not trials:
         raise SolverError("no tuning trial gave a validation loss")
     return sorted(trials, key=lambda trial: trial.validation_loss)
