@@ -15,6 +15,9 @@ from pathlib import Path
 from helios.config import HeliosConfig
 from helios.errors import ConfigError
 
+MARKET_START_NS = 1_767_571_200_000_000_000
+"""2026-01-05 00:00 UTC. A fixed start makes the synthetic market the same for everybody; a state file goes on from its own time."""
+
 
 @contextmanager
 def sandbox_exchange(config: HeliosConfig, state_dir: Path, timeout_s: float = 30.0) -> Iterator[dict[str, object]]:
@@ -25,6 +28,7 @@ def sandbox_exchange(config: HeliosConfig, state_dir: Path, timeout_s: float = 3
             *(sys.executable, "-m", "helios.venues.sandbox", "--port", str(config.sandbox.port)),
             *("--speed", str(config.venue.speed), "--seed", str(config.sandbox.seed)),
             *("--flow-strength", str(config.sandbox.flow_strength), "--parent-pid", str(os.getpid())),
+            *("--start-ns", str(MARKET_START_NS), "--state-file", str(state_dir / "sandbox_state.npz")),
         ],
         stdout=subprocess.PIPE,
         stderr=log,

@@ -24,7 +24,7 @@ from training.loop import TrainSettings
 from training.train import train
 
 N_SANDBOX_SYMBOLS = 6
-N_SANDBOX_MARKETS = 12  # several histories of one market: its slow flow turns about every 8 h, so one holds few examples
+N_SANDBOX_MARKETS = 24  # many histories of one market: its slow flow turns every 8 h or so, so one holds few examples
 
 
 def train_command(
@@ -38,7 +38,8 @@ def train_command(
     as_json: bool = False,
     *,
     history: History | None = None,
-    stride: int = 24,
+    n_markets: int = N_SANDBOX_MARKETS,
+    stride: int = 60,
     num_workers: int = 1,
     num_threads: int = 1,
     use_ray: bool = True,
@@ -61,6 +62,12 @@ def train_command(
         Print no progress.
     history : History or None
         1m bars per symbol for the sources that are not synthetic.
+    n_markets : int
+        How many synthetic histories, with consecutive seeds.
+    stride : int
+        Distance of training decisions in decision bars.
+    num_workers, num_threads, use_ray
+        Workers of Ray Train and threads of each; `use_ray=False` trains in this process.
 
     Raises
     ------
@@ -72,7 +79,7 @@ def train_command(
     name = version or f"{preset}-{seed}"
     if (out / name / "card.json").exists():
         raise RejectedError(f"model version exists already: {name}")
-    markets, described = _markets(source, minutes, seed, history)
+    markets, described = _markets(source, minutes, seed, n_markets, history)
     request = TrainRequest(
         preset=preset,
         version=name,
@@ -86,11 +93,11 @@ def train_command(
     return card.model_dump()
 
 
-def _markets(source: str, minutes: int, seed: int, history: History | None) -> tuple[Sequence[History], str]:
+def _markets(source: str, minutes: int, seed: int, n_markets: int, history: History | None) -> tuple[Sequence[History], str]:
     if source == "sandbox":
         symbols = list(SPECS)[:N_SANDBOX_SYMBOLS]
-        markets = [synthetic_history(symbols, minutes, seed + i) for i in range(N_SANDBOX_MARKETS)]
-        last = seed + N_SANDBOX_MARKETS - 1
+        markets = [synthetic_history(symbols, minutes, seed + i) for i in range(n_markets)]
+        last = seed + n_markets - 1
         return markets, f"synthetic market, seeds {seed} to {last}, {minutes / 1440:g} days each, {', '.join(symbols)}"
     if source not in ("archive", "venue"):
         raise ConfigError(f"unknown training source: {source} (sandbox, archive or venue)")

@@ -103,17 +103,20 @@ def finish(job: Job, checkpoint_dir: Path) -> tuple[TimeframeAttentionNet, Model
 
 
 def _calibrate(job: Job, net: TimeframeAttentionNet) -> Calibration:
-    # Rows with and without flow count alike: one temperature must serve both.
     rows, labels = job.splits.calibration, job.dataset.labels[job.splits.calibration]
-    logits = [predict_logits(net, job.dataset, job.scaler, rows, hide) for hide in (False, True)]
     a, b, c = (float(np.log(w)) for w in _weights(job))
-    return fit_temperature(np.concatenate(logits), np.concatenate([labels, labels]), (a, b, c))
+    full, candles = (
+        fit_temperature(predict_logits(net, job.dataset, job.scaler, rows, hide), labels, (a, b, c)) for hide in (False, True)
+    )
+    return Calibration(full, candles, (a, b, c))
 
 
 def _judge(job: Job, net: TimeframeAttentionNet, calibration: Calibration) -> tuple[dict[str, Any], dict[str, Any]]:
     rows = job.splits.test
     labels, returns = job.dataset.labels[rows], job.dataset.exit_returns[rows]
-    full, candles = (calibration.probabilities(predict_logits(net, job.dataset, job.scaler, rows, hide)) for hide in (False, True))
+    full, candles = (
+        calibration.probabilities(predict_logits(net, job.dataset, job.scaler, rows, hide), hide) for hide in (False, True)
+    )
     metrics = evaluate(full, labels, returns)
     metrics["confidence"] = confidence_report(full, labels)
     metrics["candles_only"] = {**evaluate(candles, labels, returns), "confidence": confidence_report(candles, labels)}
@@ -137,11 +140,13 @@ def _card(job: Job, calibration: Calibration, metrics: dict[str, Any], baselines
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         barriers=request.spec.to_dict(),
         train_ranges={
-            name: (int(dataset.times[rows].min()), int(dataset.times[rows].max()), len(rows)) for name, rows in job.splits.items()
+            name: (int(dataset.times[rows].min()), int(dataset.times[rows].max()), len(rows))
+            for name, rows in job.splits.items()
         },
         class_counts=(buys, sells, holds),
         class_weights=_weights(job),
         temperature=calibration.temperature,
+        candles_temperature=calibration.candles_temperature,
         logit_offset=calibration.offset,
         settings={**request.settings.to_dict(), "stride": request.stride, "embargo_bars": request.embargo_bars},
         metrics=metrics,

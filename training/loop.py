@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -19,6 +20,7 @@ from helios.features.definitions import FLOW_BOOK_COLUMNS
 from helios.learn.dataset import Dataset, IntArray
 from helios.learn.scaling import FeatureScaler
 
+logger = logging.getLogger(__name__)
 LAST, BEST = "last.pt", "best.pt"
 
 
@@ -37,6 +39,8 @@ class TrainSettings:
         rows made of candles alone.
     class_weight_floor : float
         Least share a class counts with; bounds the weight of a rare or absent class.
+    part_size : int
+        Rows per forward pass, for small GPUs: gradients of a batch are accumulated over its parts. 0 takes the whole batch.
     mixed_precision : bool
         float16 with loss scaling, on a GPU only.
     """
@@ -50,6 +54,7 @@ class TrainSettings:
     hide_flow_probability: float = 0.5
     class_weight_floor: float = 0.10
     label_smoothing: float = 0.0
+    part_size: int = 0
     mixed_precision: bool = True
     num_threads: int = 1
 
@@ -124,15 +129,19 @@ class Trainer:
         self._settings, self._directory = settings, directory
         self._rank, self._world, self._device = rank, world_size, device or torch.device("cpu")
         self._weights = class_weights(dataset.labels[train_rows], settings.class_weight_floor)
-        self._loss = nn.CrossEntropyLoss(torch.tensor(self._weights, device=self._device), label_smoothing=settings.label_smoothing)
+        self._weight_tensor = torch.tensor(self._weights, device=self._device)
+        self._loss = nn.CrossEntropyLoss(self._weight_tensor, label_smoothing=settings.label_smoothing)
         self._optimiser = torch.optim.AdamW(net.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
         self._steps = max(1, math.ceil(len(train_rows) / (settings.batch_size * world_size)))
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimiser, self._rate)
         self._amp = settings.mixed_precision and self._device.type == "cuda"
         self._grad_scaler = torch.amp.GradScaler("cuda", enabled=self._amp)
+        self._part_size = settings.part_size or settings.batch_size
         self.progress = Progress()
 
-    def run(self, stop_after: int | None = None, on_epoch: EpochHook | None = None, on_batch: BatchHook | None = None) -> Progress:
+    def run(
+        self, stop_after: int | None = None, on_epoch: EpochHook | None = None, on_batch: BatchHook | None = None
+    ) -> Progress:
         """Train until the schedule ends, early stopping strikes, or `stop_after` epochs are done in all."""
         while not self.progress.is_finished(self._settings) and (stop_after is None or self.progress.epoch < stop_after):
             train_loss = self._epoch(on_batch)
@@ -150,7 +159,7 @@ class Trainer:
             for rows in _chunks(self._validation[self._rank :: self._world], self._settings.batch_size):
                 for hide in (False, True):
                     logits, labels = self._logits(rows, np.full(len(rows), hide))
-                    weight = float(self._loss.weight[labels].sum())
+                    weight = float(self._weight_tensor[labels].sum())
                     total += (float(self._loss(logits, labels)) * weight, weight)
         sums = self._sum_over_workers(total)
         return float(sums[0] / sums[1])
@@ -185,16 +194,36 @@ class Trainer:
         return float(sums[0] / sums[1])
 
     def _step(self, rows: IntArray, hidden: NDArray[np.bool_]) -> tuple[float, float]:
-        self._optimiser.zero_grad(set_to_none=True)
-        logits, labels = self._logits(rows, hidden)
-        loss = self._loss(logits, labels)
-        self._grad_scaler.scale(loss).backward()
+        loss = self._gradients(rows, hidden)
         self._grad_scaler.unscale_(self._optimiser)
         nn.utils.clip_grad_norm_(self._net.parameters(), 1.0)
         self._grad_scaler.step(self._optimiser)
         self._grad_scaler.update()
         self._schedule.step()
-        return float(loss.detach()) * len(rows), float(len(rows))
+        return loss * len(rows), float(len(rows))
+
+    def _gradients(self, rows: IntArray, hidden: NDArray[np.bool_]) -> float:
+        """Gradients of the batch's mean loss, in as few parts as memory allows; the step stays the same."""
+        while True:
+            self._optimiser.zero_grad(set_to_none=True)
+            try:
+                return sum(self._backward(part, hidden_part, len(rows)) for part, hidden_part in self._parts(rows, hidden))
+            except torch.OutOfMemoryError:
+                # Workers that disagree on the number of parts would wait for each other for ever
+                if self._world > 1 or self._part_size <= 1:
+                    raise
+                self._part_size = max(1, min(self._part_size, len(rows)) // 2)
+                logger.warning("out of GPU memory: batches go in parts of %d rows from now on", self._part_size)
+
+    def _parts(self, rows: IntArray, hidden: NDArray[np.bool_]) -> list[tuple[IntArray, NDArray[np.bool_]]]:
+        size = self._part_size
+        return [(rows[i : i + size], hidden[i : i + size]) for i in range(0, len(rows), size)]
+
+    def _backward(self, rows: IntArray, hidden: NDArray[np.bool_], n_batch: int) -> float:
+        logits, labels = self._logits(rows, hidden)
+        loss = self._loss(logits, labels) * (len(rows) / n_batch)
+        self._grad_scaler.scale(loss).backward()
+        return float(loss.detach())
 
     def _logits(self, rows: IntArray, hidden: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
         windows = hide_flow(self._dataset.gather(rows), hidden)
@@ -245,8 +274,8 @@ class Trainer:
 
 def hide_flow(windows: NDArray[np.float32], hidden: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return windows in which the flow and book columns of the chosen rows are NaN; changes `windows` in place."""
-    chosen = np.flatnonzero(hidden)
-    windows[np.ix_(chosen, range(windows.shape[1]), range(windows.shape[2]), FLOW_BOOK_COLUMNS)] = np.nan
+    column = np.isin(np.arange(windows.shape[-1]), FLOW_BOOK_COLUMNS)
+    np.copyto(windows, np.nan, where=hidden[:, None, None, None] & column)
     return windows
 
 

@@ -92,7 +92,7 @@ def run_training(job: Job, checkpoints: Path, num_workers: int = 1, on_epoch: Ep
     """
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False)
-    has_gpu = ray.cluster_resources().get("GPU", 0.0) >= num_workers
+    has_gpu = ray.cluster_resources().get("GPU", 0.0) >= num_workers  # type: ignore[no-untyped-call]
     trainer = TorchTrainer(
         worker_loop,
         train_loop_config={"job": ray.put(job)},

@@ -38,7 +38,7 @@ class ModelCard(BaseModel):
         time (ns UTC) and row count of each split.
     barriers, class_weights, class_counts
         Label definition, loss weights and label counts of the training split (BUY, SELL, HOLD).
-    temperature, logit_offset
+    temperature, candles_temperature, logit_offset
         Calibration, see `helios.learn.calibration.Calibration`.
     metrics, baselines
         On the untouched test slice, the network and each baseline ("not installed" where a baseline could not run).
@@ -64,6 +64,7 @@ class ModelCard(BaseModel):
     class_counts: tuple[int, int, int] = (0, 0, 0)
     class_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
     temperature: float = 1.0
+    candles_temperature: float = 1.0
     logit_offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
     settings: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
@@ -75,7 +76,7 @@ class ModelCard(BaseModel):
     @property
     def calibration(self) -> Calibration:
         """The map from logits to probabilities."""
-        return Calibration(self.temperature, self.logit_offset)
+        return Calibration(self.temperature, self.candles_temperature, self.logit_offset)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

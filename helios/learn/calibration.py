@@ -34,29 +34,38 @@ def log_loss(probabilities: FloatArray, labels: NDArray[np.int8]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Map from logits to calibrated probabilities: softmax((logits - offset) / temperature).
+    """Map from logits to calibrated probabilities: softmax((logits - offset) / temperature of the row).
 
     Attributes
     ----------
     temperature : float
         Above 1 the network was too sure.
+    candles_temperature : float
+        The same for rows made of candles alone, on which the network knows less.
     offset : tuple of 3 floats
         Log class weights of the training loss. A network trained with weights w estimates w p / sum(w p); subtracting log w
         gives p back, without which no temperature could make the confidence honest.
     """
 
     temperature: float = 1.0
+    candles_temperature: float = 1.0
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
-    def probabilities(self, logits: FloatArray) -> FloatArray:
-        """Return calibrated probabilities of shape (n, 3)."""
-        return softmax((logits - np.asarray(self.offset)) / self.temperature)
+    def probabilities(self, logits: FloatArray, candles_only: NDArray[np.bool_] | bool = False) -> FloatArray:
+        """Return calibrated probabilities of shape (n, 3).
+
+        Parameters
+        ----------
+        logits : float64 array of shape (n, 3)
+        candles_only : bool or bool array of shape (n,)
+            Which rows had neither flow nor book.
+        """
+        temperature = np.where(candles_only, self.candles_temperature, self.temperature)
+        return softmax((logits - np.asarray(self.offset)) / temperature[..., None])
 
 
-def fit_temperature(
-    logits: FloatArray, labels: NDArray[np.int8], offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
-) -> Calibration:
-    """Fit the temperature on a slice the network was neither trained nor stopped on.
+def fit_temperature(logits: FloatArray, labels: NDArray[np.int8], offset: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> float:
+    """Return the temperature with the least log loss on a slice the network was neither trained nor stopped on.
 
     Parameters
     ----------
@@ -75,11 +84,11 @@ def fit_temperature(
         raise InsufficientHistoryError("the calibration slice is empty")
 
     def cost(log_temperature: float) -> float:
-        return log_loss(Calibration(float(np.exp(log_temperature)), offset).probabilities(logits), labels)
+        return log_loss(Calibration(float(np.exp(log_temperature)), offset=offset).probabilities(logits), labels)
 
     bounds = (np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE))
     found = minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-6})
-    return Calibration(float(np.exp(found.x)), offset)
+    return float(np.exp(found.x))
 
 
 @dataclass(frozen=True, slots=True)

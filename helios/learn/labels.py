@@ -168,6 +168,17 @@ def fixed_horizon(close: FloatArray, horizon_bars: int = 12, threshold: float = 
     return labels
 
 
+def forward_returns(close: FloatArray, horizons_bars: tuple[int, ...]) -> FloatArray:
+    """Return the simple return to each horizon: shape (n, n_horizons), NaN where it is not known yet.
+
+    Targets of the short-horizon (grid) research: their signs are the classes, above a threshold the winners.
+    """
+    out = np.full((len(close), len(horizons_bars)), np.nan)
+    for column, horizon in enumerate(horizons_bars):
+        out[: max(len(close) - horizon, 0), column] = close[horizon:] / close[: max(len(close) - horizon, 0)] - 1.0
+    return out
+
+
 def class_counts(labels: NDArray[np.int8]) -> NDArray[np.int64]:
     """Return how many rows each class has, absent classes included."""
     return np.bincount(labels[labels >= 0], minlength=len(Action)).astype(np.int64)

@@ -84,7 +84,8 @@ class Branch(nn.Module):
     def _remember(self) -> None:
         """Spread the memory of the units over 1 to T steps at the start (chrono initialisation, [1] section 2).
 
-        What predicts here are slow averages; with torch's zero gate biases every unit forgets half of its state at each step.
+        What predicts here are slow averages. With torch's gate biases around zero every unit forgets half of its state at each
+        step, and no gradient reaches the oldest ones.
         """
         for layer in range(self.lstm.num_layers):
             span = _log_spans(self.lstm.hidden_size)

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from helios.domain.decisions import FeatureWindow, Float32Array, FloatArray, Prediction
 from helios.domain.enums import Action
 from helios.errors import ConfigError, DataError
+from helios.features.definitions import FLOW_BOOK_COLUMNS
 from helios.learn.artifact import LoadedModel
 from helios.learn.network import example_shape, parameter_count
 
@@ -85,7 +87,7 @@ class BatchPredictor:
         scaled = torch.from_numpy(self._model.scaler.transform(values)).to(self._device, self._dtype)  # (n, 3, 60, 30)
         with torch.inference_mode():
             logits, attention = self._net(scaled)  # (n, 3), (n, 3)
-        probabilities = self._model.card.calibration.probabilities(logits.double().cpu().numpy())
+        probabilities = self._model.card.calibration.probabilities(logits.double().cpu().numpy(), is_candles_only(values))
         return np.round(probabilities, PROBABILITY_DIGITS), np.round(attention.double().cpu().numpy(), ATTENTION_DIGITS)
 
     def predict_windows(self, windows: Sequence[FeatureWindow]) -> list[Prediction]:
@@ -108,6 +110,11 @@ class BatchPredictor:
             attention=(a[0], a[1], a[2]),
             model_version=self.version,
         )
+
+
+def is_candles_only(values: Float32Array) -> NDArray[np.bool_]:
+    """Return which windows of shape (n, 3, 60, 30) know nothing of trades and books: bool of shape (n,)."""
+    return np.asarray(np.isnan(values[..., FLOW_BOOK_COLUMNS]).all(axis=(1, 2, 3)))
 
 
 def _copy_of(model: LoadedModel) -> torch.nn.Module:

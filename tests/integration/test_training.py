@@ -16,6 +16,7 @@ from training.cli import train_command
 from training.job import TrainRequest, prepare
 from training.loop import BEST, LAST, TrainSettings
 from training.train import fit_here, run_training, train
+from training.tuning import tune_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -56,8 +57,15 @@ def test_one_worker_does_what_the_loop_in_process_does(markets: list, tmp_path: 
     assert all(torch.equal(here["net"][key], there["net"][key]) for key in here["net"])
 
 
+def test_tuning_tries_settings_and_sorts_them(markets: list, tmp_path: Path) -> None:
+    job = prepare(REQUEST, markets)
+    trials = tune_settings(job, tmp_path, n_trials=2)
+    assert len({trial.learning_rate for trial in trials}) == 2
+    assert trials[0].validation_loss <= trials[1].validation_loss < 3
+
+
 def test_the_command_registers_what_it_trained(tmp_path: Path) -> None:
-    card = train_command("starter", minutes=8 * 1440, seed=1, version="mine", out=tmp_path, epochs=1, as_json=True, stride=48)
+    card = train_command("starter", minutes=15 * 1440, seed=1, version="mine", out=tmp_path, epochs=1, as_json=True, n_markets=2)
     assert Registry(tmp_path).get("mine").card.model_dump() == card
-    assert "seeds 1 to 12" in card["trained_on"]
+    assert "seeds 1 to 2" in card["trained_on"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]

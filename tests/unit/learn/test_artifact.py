@@ -153,3 +153,16 @@ def test_packaged_starter_is_there_without_a_root_and_read_only() -> None:
 
 def test_packaged_files_are_small() -> None:
     assert sum(path.stat().st_size for path in Registry(None).path("starter").iterdir()) < 2_000_000
+
+
+def test_packaged_starter_is_not_fit_for_live_money() -> None:
+    card = Registry(None).card("starter")
+    assert card.phase == "shadow"  # trained on a synthetic market: LIVE asks for an active model
+    assert "synthetic" in card.trained_on
+
+
+def test_packaged_starter_says_what_its_numbers_say() -> None:
+    card = Registry(None).card("starter")
+    better = [card.metrics["log_loss"] < b["log_loss"] for b in card.baselines.values() if isinstance(b, dict)]
+    assert card.beats_baselines == all(better)
+    assert card.verdict.startswith("Beats" if card.beats_baselines else "Does NOT")

@@ -26,13 +26,13 @@ def drawn() -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("factor", [0.4, 1.0, 3.0])
 def test_temperature_undoes_over_and_under_confidence(drawn, factor: float) -> None:
     logits, labels = drawn
-    assert fit_temperature(logits * factor, labels).temperature == pytest.approx(factor, rel=0.05)
+    assert fit_temperature(logits * factor, labels) == pytest.approx(factor, rel=0.05)
 
 
 def test_calibrated_confidence_is_the_hit_rate(drawn) -> None:
     logits, labels = drawn
     raw = expected_calibration_error(softmax(logits * 3), labels)
-    calibrated = fit_temperature(logits * 3, labels).probabilities(logits * 3)
+    calibrated = Calibration(fit_temperature(logits * 3, labels)).probabilities(logits * 3)
     assert raw > 0.1
     assert expected_calibration_error(calibrated, labels) < 0.015
 
@@ -41,14 +41,23 @@ def test_offset_takes_class_weights_out_again(drawn) -> None:
     logits, labels = drawn
     weights = np.array([0.5, 1.0, 3.0])
     weighted = logits + np.log(weights)  # what a loss with these weights makes a network say
-    found = fit_temperature(weighted, labels, tuple(np.log(weights)))
-    assert found.temperature == pytest.approx(1.0, rel=0.05)
+    offset = tuple(np.log(weights))
+    temperature = fit_temperature(weighted, labels, offset)
+    assert temperature == pytest.approx(1.0, rel=0.05)
+    found = Calibration(temperature, offset=offset)
     np.testing.assert_allclose(found.probabilities(weighted).mean(0), np.bincount(labels) / len(labels), atol=0.01)
 
 
 def test_temperature_keeps_the_order_of_classes(drawn) -> None:
     logits, _ = drawn
     assert (Calibration(4.0).probabilities(logits).argmax(1) == logits.argmax(1)).all()
+
+
+def test_each_kind_of_row_has_its_own_temperature(drawn) -> None:
+    logits = drawn[0][:2]
+    both = Calibration(2.0, 5.0).probabilities(logits, np.array([False, True]))
+    np.testing.assert_array_equal(both[0], Calibration(2.0).probabilities(logits)[0])
+    np.testing.assert_array_equal(both[1], Calibration(5.0).probabilities(logits)[1])
 
 
 def test_calibration_error_by_hand() -> None:

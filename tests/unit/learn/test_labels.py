@@ -13,6 +13,7 @@ from helios.learn.labels import (
     class_counts,
     ewma_daily_volatility,
     fixed_horizon,
+    forward_returns,
     label_bars,
     payoff_stats,
     triple_barrier,
@@ -175,6 +176,11 @@ def test_fixed_horizon_uses_the_threshold_and_drops_the_end() -> None:
     assert (labels[8], labels[9], labels[7]) == (BUY, SELL, HOLD)
     assert (labels[-12:] == -1).all()
     assert (labels[:-12] >= 0).all()
+
+
+def test_forward_returns_are_unknown_at_the_end() -> None:
+    out = forward_returns(np.array([100.0, 101.0, 99.0]), (1, 2, 9))
+    np.testing.assert_allclose(out, [[0.01, -0.01, np.nan], [99 / 101 - 1, np.nan, np.nan], [np.nan] * 3])
 
 
 def test_class_counts_keep_absent_classes() -> None:

@@ -48,6 +48,15 @@ def test_each_timeframe_and_the_oldest_step_reach_the_logits(net: TimeframeAtten
     assert (windows.grad[0].abs().sum(2) > 0).all()
 
 
+def test_a_fresh_network_does_not_forget_the_oldest_steps() -> None:
+    torch.manual_seed(2)
+    windows = torch.randn(example_shape(8)).requires_grad_()
+    TimeframeAttentionNet(preset("starter")).eval()(windows)[0][:, 0].sum().backward()
+    assert windows.grad is not None
+    by_step = windows.grad.abs().mean(dim=(0, 1, 3))
+    assert by_step[0] > 0.01 * by_step[-1]  # with zero gate biases it is below 1e-10
+
+
 def test_every_parameter_is_trained_by_the_loss() -> None:
     net = TimeframeAttentionNet(preset("starter"))
     loss = torch.nn.functional.cross_entropy(net(torch.randn(example_shape(8)))[0], torch.tensor([0, 1, 2, 0, 1, 2, 0, 1]))

@@ -10,6 +10,7 @@ from helios.domain.decisions import FeatureWindow
 from helios.domain.enums import Action
 from helios.domain.market import MarketSnapshot
 from helios.errors import ConfigError, DataError
+from helios.features.definitions import FLOW_BOOK_COLUMNS
 from helios.learn.artifact import LoadedModel, ModelCard
 from helios.learn.network import TimeframeAttentionNet, example_shape, preset
 from helios.learn.predictor import BatchPredictor
@@ -20,7 +21,7 @@ from helios.learn.scaling import FeatureScaler
 def model() -> LoadedModel:
     torch.manual_seed(1)
     scaler = FeatureScaler(np.zeros((3, 30)), np.ones((3, 30)))
-    card = ModelCard(version="t", preset="starter", temperature=1.5, logit_offset=(0.1, 0.0, -0.2))
+    card = ModelCard(version="t", preset="starter", temperature=1.5, candles_temperature=2.5, logit_offset=(0.1, 0.0, -0.2))
     return LoadedModel(TimeframeAttentionNet(preset("starter")), scaler, card)  # still in training mode
 
 
@@ -32,6 +33,7 @@ def predictor(model: LoadedModel) -> BatchPredictor:
 def windows(n: int, seed: int = 0) -> np.ndarray:
     values = np.random.default_rng(seed).normal(0, 2, example_shape(n)).astype(np.float32)
     values[0, :, :, 9] = np.nan
+    values[1:2, :, :, list(FLOW_BOOK_COLUMNS)] = np.nan
     return values
 
 
@@ -43,7 +45,7 @@ def test_probabilities_are_calibrated_and_sum_to_one(predictor: BatchPredictor, 
     np.testing.assert_allclose(attention.sum(1), 1, atol=2e-4)
     with torch.inference_mode():
         logits = model.net.eval()(torch.from_numpy(model.scaler.transform(values)))[0].double().numpy()
-    np.testing.assert_allclose(probabilities, model.card.calibration.probabilities(logits), atol=1e-5)
+    np.testing.assert_allclose(probabilities, model.card.calibration.probabilities(logits, [False, True, False, False]), atol=1e-5)
 
 
 def test_answers_repeat_exactly(model: LoadedModel, predictor: BatchPredictor) -> None:

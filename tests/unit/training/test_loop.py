@@ -73,6 +73,22 @@ def test_early_stopping_keeps_the_best_epoch(job: Job, tmp_path: Path) -> None:
     assert best["progress"]["epoch"] == 1
 
 
+def test_out_of_memory_makes_the_parts_smaller_and_training_goes_on(job: Job, tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def forward_hook(_module: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        if torch.is_grad_enabled():
+            if len(inputs[0]) > 20:
+                raise torch.OutOfMemoryError
+            seen.append(len(inputs[0]))
+
+    small = trainer(job, tmp_path)
+    small._net.register_forward_pre_hook(forward_hook)
+    progress = small.run(stop_after=1)
+    assert progress.epoch == 1
+    assert max(seen) == 16  # 64 -> 32 -> 16
+
+
 def test_class_weights_survive_an_absent_class() -> None:
     weights = class_weights(np.array([0] * 90 + [1] * 10, dtype=np.int8), floor=0.05)
     assert np.isfinite(weights).all()

@@ -1,0 +1,166 @@
+"""A real desk on the sandbox exchange: it decides, obeys, survives kill -9, explains, and stops."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.desk import RunningDesk, eventually, helios, running_desk
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(240)]
+SYMBOLS = ("BTC/ZAR", "ETH/ZAR", "SOL/ZAR")
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDesk]:
+    state_dir = tmp_path_factory.mktemp("desk") / "state"
+    with running_desk(state_dir, "--symbols", ",".join(SYMBOLS), "--speed", "120") as running:
+        running.connect()
+        eventually(lambda: running.status()["counters"].get("predictions", 0) >= 3, 60, "first predictions")
+        yield running
+
+
+def decided(desk: RunningDesk) -> int:
+    return int(desk.status()["counters"]["decisions"])
+
+
+def goes_on(desk: RunningDesk, more: int = 6) -> None:
+    before = decided(desk)
+    eventually(lambda: decided(desk) >= before + more, 40, "decisions go on")
+
+
+def test_every_tier_is_heard_from_and_healthy(desk: RunningDesk) -> None:
+    tiers = eventually(lambda: [t for t in desk.status()["tiers"] if t["status"] == "healthy"], what="healthy tiers")
+    assert {t["id"] for t in tiers} >= {"prediction", "risk", "review", "portfolio", "execution"}
+
+
+def test_one_decision_per_symbol_and_bar(desk: RunningDesk) -> None:
+    goes_on(desk)
+    rows = json.loads(helios("decisions", "--limit", "1000", "--state-dir", str(desk.state_dir), "--json").stdout)
+    keys = Counter((r["symbol"], r["bar_time"]) for r in rows)
+    assert set(keys.values()) == {1}
+    assert {symbol for symbol, _ in keys} == set(SYMBOLS)
+
+
+def test_a_decision_is_explained_tier_by_tier(desk: RunningDesk) -> None:
+    row = next(d for d in desk.get("/api/v1/decisions?limit=50")["decisions"] if d["outcome"] not in ("DATA_MISSING", "STALE_DATA"))
+    told = json.loads(helios("explain", row["decision_id"], "--state-dir", str(desk.state_dir), "--json").stdout)
+    assert told["steps"]["data"]["close"] > 0
+    assert abs(sum(told["steps"]["prediction"]["probabilities"]) - 1) < 1e-4
+    assert told["outcome"] == row["outcome"]
+
+
+def test_live_bars_carry_flow_and_book_features(desk: RunningDesk) -> None:
+    symbols = eventually(lambda: [s for s in desk.status()["symbols"] if s["spread_bps"]], what="books in step")
+    assert all(0 < s["spread_bps"] < 100 for s in symbols)
+
+
+def test_pause_and_resume(desk: RunningDesk) -> None:
+    assert helios("pause", "--state-dir", str(desk.state_dir)).returncode == 0
+    assert desk.status()["state"] == "PAUSED"
+    assert desk.post("/api/v1/engine/resume").status_code == 200
+    assert desk.status()["state"] == "RUNNING"
+
+
+def test_live_is_refused(desk: RunningDesk) -> None:
+    answer = desk.post("/api/v1/engine/mode", {"mode": "live", "confirmation": "yes"})
+    assert answer.status_code == 409
+    assert "I_CONFIRM_LIVE_TRADING" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("component", ["symbol:ETH/ZAR", "execution", "recorder", "risk", "signal", "supervisor"])
+def test_a_killed_actor_comes_back_and_decisions_go_on(desk: RunningDesk, component: str) -> None:
+    before = desk.pid_of(component)
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: _pid_or_zero(desk, component) not in (0, before), 20, f"{component} restarted")
+    if component == "supervisor" or component == "signal":
+        eventually(lambda: decided(desk) >= 3, 40, "decisions go on")
+    else:
+        goes_on(desk)
+
+
+def _pid_or_zero(desk: RunningDesk, component: str) -> int:
+    assert desk.client is not None
+    answer = desk.client.get("/api/v1/status")
+    if answer.status_code != 200:
+        return 0
+    return next((int(c["pid"]) for c in answer.json()["components"] if c["name"] == component and c["healthy"]), 0)
+
+
+def test_a_killed_predictor_comes_back(desk: RunningDesk) -> None:
+    (replica,) = eventually(lambda: desk.processes("ServeReplica:predictor"), what="replica")
+    replica.send_signal(signal.SIGKILL)
+    before = int(desk.status()["counters"]["predictions"])
+    eventually(lambda: desk.status()["counters"]["predictions"] >= before + 3, 60, "predictions go on")
+
+
+def test_no_order_twice_after_all_that(desk: RunningDesk) -> None:
+    rows = json.loads(helios("orders", "--limit", "1000", "--state-dir", str(desk.state_dir), "--json").stdout)
+    assert len({r["client_order_id"] for r in rows}) == len(rows)
+    fills = desk.get("/api/v1/fills?limit=200")["fills"]
+    assert len({f["fill_id"] for f in fills}) == len(fills)
+    filled = Counter(f["client_order_id"] for f in fills)
+    assert set(filled) <= {r["client_order_id"] for r in rows}
+
+
+def test_emergency_stop_flattens_and_stays(desk: RunningDesk) -> None:
+    answer = desk.post("/api/v1/engine/emergency-stop", {"reason": "drill"})
+    assert answer.status_code == 200
+    assert answer.json()["still_open"] == []
+    assert desk.status()["state"] == "EMERGENCY_STOP"
+    assert desk.post("/api/v1/engine/resume").status_code == 409
+    eventually(lambda: desk.status()["positions"] == [], what="flat")
+    assert helios("emergency-stop", "--clear", "--state-dir", str(desk.state_dir)).returncode == 0
+    assert desk.status()["state"] == "PAUSED"
+
+
+def test_a_second_desk_in_the_same_directory_is_refused(desk: RunningDesk) -> None:
+    answer = helios("up", "--port", "0", "--state-dir", str(desk.state_dir))
+    assert answer.returncode == 1
+    assert "already running" in answer.stderr.splitlines()[-1]
+    assert "Traceback" not in answer.stderr
+
+
+def test_down_stops_within_ten_seconds_and_leaves_nothing(desk: RunningDesk) -> None:
+    pids = desk.all_pids()
+    answer = helios("down", "--state-dir", str(desk.state_dir))
+    assert answer.returncode == 0
+    assert desk.stop() < 10
+    assert desk.process.returncode == 0
+    assert desk.summary()["state"] == "PAUSED"
+    eventually(lambda: not _alive(pids), 5, "no process left")
+
+
+def _alive(pids: set[int]) -> list[str]:
+    alive = []
+    for pid in pids:
+        try:
+            process = psutil.Process(pid)
+            if process.status() != psutil.STATUS_ZOMBIE:
+                alive.append(" ".join(process.cmdline())[:80])
+        except psutil.NoSuchProcess:
+            continue
+    return alive
+
+
+def test_positions_and_equity_are_there_again_after_a_restart(tmp_path: Path) -> None:
+    state_dir = tmp_path / "state"
+    with running_desk(state_dir, "--symbols", "BTC/ZAR,ETH/ZAR", "--speed", "60") as first:
+        first.connect()
+        eventually(lambda: first.status().get("equity"), 30, "account known")
+        first.post("/api/v1/engine/pause")
+        before = first.status()
+        assert first.stop(signal.SIGINT) < 10
+    with running_desk(state_dir, "--symbols", "BTC/ZAR,ETH/ZAR", "--speed", "60") as second:
+        second.connect()
+        after = eventually(lambda: second.status() if "equity" in second.status() else None, 30, "account known")
+    assert after["state"] == "PAUSED"  # a pause outlives a restart
+    assert {(p["symbol"], p["quantity"]) for p in after["positions"]} == {(p["symbol"], p["quantity"]) for p in before["positions"]}
+    assert abs(float(after["equity"]) / float(before["equity"]) - 1) < 0.02
