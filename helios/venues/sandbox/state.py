@@ -12,11 +12,12 @@ import logging
 import os
 import zipfile
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 
 from helios.domain.enums import Side
 from helios.errors import DataError
@@ -39,7 +40,7 @@ UNREADABLE = (
 class Snapshot:
     """A market at a moment: nothing in it changes when the market goes on, so another thread may write it."""
 
-    header: str
+    header: str  # by json, since orjson refuses the generator's integers of 128 bits
     trades: tuple[TickTrade, ...]
     bars: dict[str, FloatArray]
 
@@ -75,12 +76,12 @@ def snapshot(exchange: Exchange, seed: int, clock_ns: int) -> Snapshot:
 def write(path: Path, state: Snapshot) -> None:
     """Replace the file, readable by its owner alone; a crash leaves the old one. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    trades = json.dumps([asdict(trade) for trade in state.trades])
-    texts = {name: np.frombuffer(text.encode(), dtype=np.uint8) for name, text in (("header", state.header), ("trades", trades))}
+    texts = {"header": state.header.encode(), "trades": orjson.dumps(state.trades)}
+    arrays = {name: np.frombuffer(text, dtype=np.uint8) for name, text in texts.items()} | state.bars
     temporary = path.with_name(path.name + ".tmp")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         os.fchmod(file.fileno(), 0o600)  # a left-over temporary keeps its own mode
-        np.savez(file, allow_pickle=False, **texts, **state.bars)
+        np.savez(file, allow_pickle=False, **arrays)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
@@ -120,7 +121,7 @@ def _exchange(header: dict[str, Any], archive: Any, config: MarketConfig, seed: 
         spec.pair: _bucket_store(spec.pair, header["starts_ns"][spec.pair], minute_ns, archive) for spec in config.specs
     }  # fmt: skip
     trades = [
-        TickTrade(**(trade | {"taker_side": Side(trade["taker_side"])})) for trade in json.loads(archive["trades"].tobytes())
+        TickTrade(**(trade | {"taker_side": Side(trade["taker_side"])})) for trade in orjson.loads(archive["trades"].tobytes())
     ]  # fmt: skip
     return Exchange(market, buckets, trades)
 
