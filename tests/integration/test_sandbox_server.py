@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -286,3 +287,105 @@ def test_process_ends_when_its_parent_is_gone() -> None:
     assert not os.path.exists(f"/proc/{parent.pid}")
     assert process.wait(5.0) == 0
     process.communicate()
+
+
+LONG_AGO_S = 1_750_000_020  # so that a jump to the wall clock would show
+
+
+def kept_process(file: Path, *arguments: str) -> tuple[subprocess.Popen[str], str]:
+    process = start_process("--state-file", str(file), "--start-ns", str(LONG_AGO_S * 10**9), *arguments)
+    assert process.stdout is not None
+    return process, json.loads(process.stdout.readline())["rest_url"] + "/v1/public"
+
+
+def epoch(url: str) -> int:
+    return int(httpx.get(url + "/time").json()["epochTime"])
+
+
+def last_buckets(url: str, end: int) -> list[Message]:
+    """The 300 minutes before `end`, newest first."""
+    params: dict[str, int | str] = {"startTime": end - 18_000, "endTime": end, "includeEmpty": "true"}
+    found: list[Message] = httpx.get(url + "/BTCZAR/buckets", params=params).json()
+    return found
+
+
+def wait_for_time(url: str, end: int) -> None:
+    deadline = time.monotonic() + 20.0
+    while epoch(url) < end:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def ended(process: subprocess.Popen[str], number: signal.Signals) -> int:
+    process.send_signal(number)
+    process.communicate(timeout=10.0)
+    return process.returncode
+
+
+def test_a_restarted_process_goes_on_with_its_market(tmp_path: Path) -> None:
+    file = tmp_path / "state.npz"
+    process, url = kept_process(file, "--speed", "60")
+    wait_for_time(url, LONG_AGO_S + 150)
+    end = epoch(url) // 60 * 60
+    buckets, trades = last_buckets(url, end), httpx.get(url + "/BTCZAR/trades?limit=100").json()
+    stopped = epoch(url)
+    assert ended(process, signal.SIGTERM) == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    time.sleep(1.0)  # a market minute at this speed, during which the venue's clock stands still
+
+    process, url = kept_process(file, "--speed", "60")
+    assert stopped <= epoch(url) < stopped + 600
+    assert last_buckets(url, end) == buckets
+    wait_for_time(url, end + 180)
+    after = httpx.get(url + "/BTCZAR/trades?limit=100").json()
+    starts = [seconds(bucket["startTime"]) for bucket in last_buckets(url, end + 180)]
+    assert starts == list(range(end + 120, end - 17_821, -60))
+    assert ended(process, signal.SIGINT) == 0
+    known = {trade["sequenceId"]: trade["id"] for trade in trades}
+    fresh = {trade["sequenceId"]: trade["id"] for trade in after if trade["sequenceId"] > max(known)}
+    assert len(fresh) > 20
+    assert not set(known.values()) & set(fresh.values())
+    assert float(after[-1]["price"]) == pytest.approx(float(trades[0]["price"]), rel=0.01)
+
+
+def test_a_killed_process_goes_on_from_its_last_save_and_confirms_what_was_lost(tmp_path: Path) -> None:
+    file = tmp_path / "state.npz"
+    process, url = kept_process(file, "--speed", "60", "--state-every-s", "1")
+    wait_for_time(url, LONG_AGO_S + 120)
+    before, deadline = file.stat().st_mtime_ns, time.monotonic() + 20.0
+    while file.stat().st_mtime_ns == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    end = epoch(url) // 60 * 60
+    wait_for_time(url, end + 60)
+    buckets = last_buckets(url, end + 60)
+    assert ended(process, signal.SIGKILL) == -signal.SIGKILL
+
+    process, url = kept_process(file, "--speed", "60")
+    assert LONG_AGO_S + 60 <= epoch(url) < end + 600
+    wait_for_time(url, end + 60)
+    assert last_buckets(url, end + 60) == buckets
+    assert ended(process, signal.SIGTERM) == 0
+
+
+def test_a_broken_state_file_ends_the_process_with_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "state.npz"
+    file.write_bytes(b"no market")
+    process = start_process("--state-file", str(file))
+    output, errors = process.communicate(timeout=20.0)
+    assert (process.returncode, output) == (1, "")
+    assert errors.strip().endswith("delete it to start a new market")
+    assert len(errors.strip().splitlines()) == 1
+
+
+def test_another_seed_starts_a_new_market_and_says_so_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "state.npz"
+    process, _ = kept_process(file)
+    assert ended(process, signal.SIGTERM) == 0
+    process, url = kept_process(file, "--seed", "8", "--start-ns", "1760000040000000000")
+    assert epoch(url) >= 1_760_000_040
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=10.0)
+    assert process.returncode == 0
+    assert len(errors.strip().splitlines()) == 1
+    assert "seed 7 is now 8" in errors

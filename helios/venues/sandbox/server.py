@@ -45,7 +45,7 @@ MAX_BATCH_STEPS = 60
 SUMMARY_S = 1.0  # wall time between summaries and aggregated books
 MARK_EVERY = 3  # mark prices once in so many summaries
 WATCH_S = 0.5
-MIN_SAVE_BREAK = 20.0  # pause after a save, in multiples of the time it took
+MIN_SAVE_BREAK = 10.0  # pause after a save, in multiples of the time it took
 PARENT_WATCH_S = 1.0
 
 
