@@ -60,7 +60,9 @@ def snapshot(symbol: str = "BTC/USDT", price: str = "100", ts: int = T0) -> Mark
     return MarketSnapshot(symbol, D(price), ts, ((D(price), D(5)),), ((D(price) + D("0.1"), D(5)),), 10.0)
 
 
-def window(symbol: str = "BTC/USDT", bar_time: int = T0, is_stale: bool = False, is_warm: bool = True, close: float = 100.0) -> FeatureWindow:
+def window(
+    symbol: str = "BTC/USDT", bar_time: int = T0, is_stale: bool = False, is_warm: bool = True, close: float = 100.0
+) -> FeatureWindow:
     values = np.full((3, WINDOW_STEPS, 30), 0.25, dtype=np.float32)
     returns = np.zeros((3, WINDOW_STEPS + 59))
     return FeatureWindow(symbol, bar_time, values, returns, is_warm, close, NAN, snapshot(symbol, ts=bar_time), is_stale)
@@ -93,7 +95,9 @@ def verdict(plan_: TradePlan, kind: VerdictKind = VerdictKind.APPROVE, multiplie
 
 def intent(plan_: TradePlan) -> OrderIntent:
     name = plan_.decision_id
-    return OrderIntent(client_order_id(name, "entry"), name, plan_.symbol, Side.BUY, D(50), D(100), False, "entry", 1.0, plan_.bar_time)
+    return OrderIntent(
+        client_order_id(name, "entry"), name, plan_.symbol, Side.BUY, D(50), D(100), False, "entry", 1.0, plan_.bar_time
+    )
 
 
 def record(of: OrderIntent, status: OrderStatus = OrderStatus.FILLED, deny_codes: tuple[str, ...] = ()) -> OrderRecord:
@@ -106,7 +110,9 @@ def record(of: OrderIntent, status: OrderStatus = OrderStatus.FILLED, deny_codes
 
 def fill(of: OrderRecord) -> Fill:
     fee = D("0.5")
-    return Fill(of.client_order_id + "-0", of.client_order_id, of.symbol, of.side, of.filled_base, D(100), fee, "USDT", fee, of.ts_event)
+    return Fill(
+        of.client_order_id + "-0", of.client_order_id, of.symbol, of.side, of.filled_base, D(100), fee, "USDT", fee, of.ts_event
+    )
 
 
 @dataclass

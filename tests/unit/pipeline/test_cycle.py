@@ -36,12 +36,14 @@ async def test_a_bar_that_goes_well_ends_in_an_order_per_symbol() -> None:
     assert script.calls == ["observe", "prediction", "risk", "review", "portfolio", "execution", "record"]
     assert script.traces == result.traces
     assert [t.client_order_id for t in result.traces] == [client_order_id(t.decision_id, "entry") for t in result.traces]
-    assert [list(t.steps) for t in result.traces][0] == [
+    assert list(result.traces[0].steps) == [
         "data", "prediction", "volatility", "plan", "review", "allocation", "execution",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("error", [SkipError("no"), TransportError("lost"), StoreUnavailableError("away")], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize(
+    "error", [SkipError("no"), TransportError("lost"), StoreUnavailableError("away")], ids=lambda e: type(e).__name__
+)
 @pytest.mark.parametrize(("tier", "code", "ended_in"), [
     ("prediction", "MODEL_UNAVAILABLE", "prediction"),
     ("risk", "RISK_UNAVAILABLE", "risk"),
