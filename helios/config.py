@@ -234,7 +234,7 @@ def _read_file(path: Path | None) -> dict[str, Any]:
         return {}
     try:
         return tomllib.loads(chosen.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"cannot read {chosen}: {error}") from None
 
 

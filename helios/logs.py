@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_SECRET = re.compile(r"(://[^:/@\s]+:)[^@\s]+@|(sk-ant-)[\w-]+|(Bearer )\S+")
+_SECRET = re.compile(r"(://[^:/@\s]*:)[^@\s]+@|(sk-ant-)[\w-]+|(Bearer )\S+")
 
 
 def masked(text: str) -> str:
@@ -29,7 +29,7 @@ class JsonFormatter(logging.Formatter):
             "component": record.name,
             "message": masked(record.getMessage()),
         }
-        entry |= {k: v for k, v in vars(record).items() if k not in _PLAIN}
+        entry |= {k: masked(v) if isinstance(v, str) else v for k, v in vars(record).items() if k not in _PLAIN}
         if record.exc_info:
             entry["exception"] = masked(self.formatException(record.exc_info))
         return orjson.dumps(entry, default=str).decode()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
-import click
 import typer
 
 from helios import __version__
 from helios.errors import HeliosError
+
+# Typer carries its own copy of click: its errors are no subclasses of those of an installed click.
+_CommandLineError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 app = typer.Typer(
     name="helios",
@@ -34,16 +37,14 @@ def main() -> int:
     import helios.cli.queries  # noqa: F401  each module adds its commands to `app`
 
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except HeliosError as error:
         print(f"helios: {error}", file=sys.stderr)
         return 1
-    except click.ClickException as error:
+    except _CommandLineError as error:
         print(f"helios: {error.format_message()}", file=sys.stderr)
         return 2
-    except (click.exceptions.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         print("helios: interrupted", file=sys.stderr)
         return 130
-    except click.exceptions.Exit as done:
-        return done.exit_code
-    return 0
+    return code if isinstance(code, int) else 0  # `typer.Exit` comes back as its code

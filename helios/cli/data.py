@@ -47,7 +47,10 @@ def features(
             table |= _columns(_aligned(opens, bars, each), f"{each.value}_")
     else:
         table |= _columns(features_of(bars), "")
-    pq.write_table(pa.table(table), out)
+    try:
+        pq.write_table(pa.table(table), out)
+    except OSError as error:
+        raise DataError(f"cannot write {out}: {error.strerror or error}") from None
     print(json.dumps({"rows": len(opens), "columns": len(table) - 1, "out": str(out)}) if as_json else f"{len(opens)} rows -> {out}")
 
 
@@ -74,7 +77,7 @@ def read_candles(file: Path) -> tuple[np.ndarray, FloatArray]:
     Raises
     ------
     DataError
-        If the file is missing, is not Parquet, lacks a column, or is not in time order.
+        If the file is missing, is not Parquet, lacks a column, has one of another kind, or is not in time order.
     """
     try:
         table = pq.read_table(file)
@@ -83,12 +86,16 @@ def read_candles(file: Path) -> tuple[np.ndarray, FloatArray]:
     missing = [c for c in CANDLE_COLUMNS if c not in table.column_names]
     if missing:
         raise DataError(f"{file} has no column {missing[0]!r}")
-    opens = table["ts"].cast(pa.timestamp("ns", tz="UTC")).to_numpy().astype("datetime64[ns]").astype(np.int64)
+    try:
+        opens = table["ts"].cast(pa.timestamp("ns", tz="UTC")).to_numpy().astype("datetime64[ns]").astype(np.int64)
+        values = [table[name].cast(pa.float64()).to_numpy() for name in CANDLE_COLUMNS[1:]]
+    except (pa.ArrowException, OverflowError) as error:
+        raise DataError(f"{file} has a column of the wrong kind: {str(error).splitlines()[0]}") from None
     if len(opens) == 0 or not (np.diff(opens) > 0).all():
         raise DataError(f"{file} is empty or not in time order")
     bars = np.full((len(opens), len(BAR_VALUES)), np.nan)
-    for index, name in enumerate(CANDLE_COLUMNS[1:]):
-        bars[:, index] = table[name].to_numpy()
+    for index, column in enumerate(values):
+        bars[:, index] = column
     return opens, bars
 
 
@@ -133,6 +140,8 @@ def size(
     config = load_config().risk
     try:
         side, level, money = Side[signal.upper()], VolatilityRegime(regime.upper()), Decimal(equity)
+        if not money.is_finite():
+            raise ValueError(equity)
     except (KeyError, ValueError, ArithmeticError):
         raise ConfigError("--signal is BUY or SELL, --regime LOW, MEDIUM, HIGH or EXTREME, --equity a number") from None
     stop_pct, target_pct = exit_levels(daily_volatility, config)

@@ -145,6 +145,9 @@ class SymbolState:
         except BookDesyncError:
             self.needs_book = True
             self.book_desyncs += 1
+            # The candles must hear of it, or the spread of before would go on counting.
+            if feed_candles:
+                self._close(self.builder.on_book(self.book, update.ts_event))
             return
         self.needs_book = False
         self.last_event_ns = max(self.last_event_ns, update.ts_event)

@@ -37,14 +37,22 @@ class DiskJournal:
         """Forget the oldest entries: they are in the ledger."""
         kept = self._lines()[n_entries:]
         temporary = self._path.with_suffix(".new")
-        temporary.write_bytes(b"".join(line + b"\n" for line in kept))
+        with temporary.open("wb") as handle:
+            handle.write(b"".join(line + b"\n" for line in kept))
+            handle.flush()
+            os.fsync(handle.fileno())  # else a power cut could leave the new name with nothing in it
         temporary.replace(self._path)
 
     def _append(self, line: bytes) -> None:
         with self._path.open("ab") as handle:
+            handle.truncate(self._acknowledged())
             handle.write(line)
             handle.flush()
             os.fsync(handle.fileno())
+
+    def _acknowledged(self) -> int:
+        # A fragment left by a crash must go first, or the next entry would be glued to it and lost with it.
+        return self._path.read_bytes().rfind(b"\n") + 1
 
     def _lines(self) -> list[bytes]:
         try:

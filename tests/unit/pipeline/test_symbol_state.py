@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from helios.domain.enums import ExitReason, MarketKind, Side, Timeframe
+from helios.domain.market import Bar, BookUpdate, Instrument, Trade
+from helios.domain.orders import ExitPlan
+from helios.features.definitions import FEATURE_NAMES
+from helios.pipeline.symbol import SymbolState, turnover_quote
+from tests.support.pipeline_values import MINUTE_NS, T0, bar
+
+BTC = Instrument("BTC/USDT", "BTC", "USDT", "test", "BTCUSDT", kind=MarketKind.PERP)
+SPREAD = FEATURE_NAMES.index("spread_bps")
+FAR = T0 + 10**18
+
+
+def at(minute: float) -> int:
+    return T0 + int(minute * MINUTE_NS)
+
+
+def state(timeframe: Timeframe = Timeframe.M5) -> SymbolState:
+    return SymbolState(BTC, timeframe)
+
+
+def trade(minute: float, price: float = 100.0, number: int | None = None, quantity: float = 1.0) -> Trade:
+    return Trade(BTC.symbol, str(minute if number is None else number), price, quantity, Side.BUY, at(minute))
+
+
+def book(sequence: int, minute: float, is_snapshot: bool = False, bid: str = "99.9", ask: str = "100.1") -> BookUpdate:
+    return BookUpdate(BTC.symbol, is_snapshot, ((bid, "3"),), ((ask, "1"),), sequence, None, at(minute))
+
+
+def long(stop: float = 95.0, target: float = 110.0, expires_at: int = 0, name: str = "p1") -> ExitPlan:
+    return ExitPlan(name, BTC.symbol, Side.BUY, 100.0, stop, target, 0.0, 0.0, expires_at)
+
+
+def shape(bars: tuple[Bar, ...]) -> list[tuple[str, int]]:
+    return [(b.timeframe.value, (b.open_time - T0) // MINUTE_NS) for b in bars]
+
+
+def test_windows_come_at_decision_closes_only() -> None:
+    symbol = state()
+    for i in range(14):
+        symbol.on_minute(bar(i))
+    step = symbol.drain()
+    assert [(w.bar_time - T0) // MINUTE_NS for w in step.windows] == [5, 10]
+    assert [m.ts_event for m in step.marks] == [at(i + 1) for i in range(14)]
+
+
+def test_a_decision_sees_every_timeframe_that_has_closed_by_then() -> None:
+    symbol = state()
+    for i in range(15):
+        symbol.on_minute(bar(i, close=100.0 + i))
+    first, second, third = symbol.drain().windows
+    newest = third.values[:, -1, :]
+    assert np.isnan(first.values[2]).all()
+    assert np.isnan(second.values[2]).all()
+    # open / close - 1 of the 15m bar: opened at 100, closed at 114.
+    assert newest[2, 0] == np.float32(100.0 / 114.0 - 1.0)
+    assert newest[1, 0] == np.float32(110.0 / 114.0 - 1.0)
+
+
+def test_the_last_decision_before_a_higher_close_does_not_see_it() -> None:
+    symbol = state(Timeframe.M1)
+    for i in range(15):
+        symbol.on_minute(bar(i))
+    windows = symbol.drain().windows
+    assert np.isnan(windows[13].values[2]).all()
+    assert not np.isnan(windows[14].values[2, -1, 0])
+
+
+def test_history_repair_and_live_bars_may_overlap() -> None:
+    symbol, plain = state(), state()
+    minutes = [bar(i, close=100.0 + i % 3) for i in range(40)]
+    for minute in minutes:
+        plain.on_minute(minute)
+    symbol.warm({Timeframe.M1: minutes[:20], Timeframe.M5: [b for b in plain.drain().bars if b.timeframe is Timeframe.M5][:4]})
+    assert symbol.drain().bars == ()
+    symbol.repair(minutes[15:30])
+    for minute in minutes[25:]:
+        symbol.on_minute(minute)
+    opened = [index for timeframe, index in shape(symbol.drain().bars) if timeframe == "1m"]
+    assert opened == list(range(20, 40))
+    assert symbol.history().closes.tolist() == plain.history().closes.tolist()
+
+
+def test_warming_gives_out_nothing_and_says_how_far_it_got() -> None:
+    symbol = state()
+    symbol.warm(
+        {Timeframe.M1: [bar(i) for i in range(10)], Timeframe.H1: [bar(-2, timeframe=Timeframe.H1), bar(-1, timeframe=Timeframe.H1)]}
+    )
+    step = symbol.drain()
+    assert (step.bars, step.windows, step.exits) == ((), (), ())
+    assert symbol.last_open(Timeframe.M1) == at(9)
+    assert symbol.last_open(Timeframe.D1) is None
+    assert symbol.history().hourly_times.tolist() == [T0 - 60 * MINUTE_NS, T0]
+    assert symbol.last_price == 100.0
+
+
+def test_repair_never_triggers_an_exit_but_a_live_minute_does() -> None:
+    symbol = state()
+    symbol.on_minute(bar(0))
+    symbol.arm([long(stop=95.0)])
+    symbol.repair([bar(1, low=80.0)])
+    assert symbol.drain().exits == ()
+    symbol.on_minute(bar(2, low=80.0))
+    (exit_,) = symbol.drain().exits
+    assert (exit_.reason, exit_.trigger_price) == (ExitReason.STOP, 95.0)
+
+
+def test_an_exit_fires_once_though_the_price_stays_there_and_the_plan_is_armed_again() -> None:
+    symbol = state()
+    symbol.arm([long(stop=95.0)])
+    for i, price in enumerate((100.0, 94.0, 93.0)):
+        symbol.on_trade(trade(i / 10, price))
+    symbol.arm([long(stop=95.0)])
+    symbol.on_trade(trade(0.4, 92.0))
+    symbol.on_time(at(1))
+    (exit_,) = symbol.drain().exits
+    assert (exit_.position_id, exit_.trigger_price, exit_.ts_event) == ("p1", 94.0, at(0.1))
+    assert float(exit_.market.last) == 94.0
+
+
+def test_time_alone_ends_a_position_but_not_before_a_price_is_known() -> None:
+    symbol = state()
+    symbol.arm([long(expires_at=at(3))])
+    symbol.on_time(at(4))
+    assert symbol.drain().exits == ()
+    symbol.on_trade(trade(2, 100.0))
+    assert symbol.drain().exits == ()
+    symbol.on_time(at(4))
+    assert [e.reason for e in symbol.drain().exits] == [ExitReason.TIMEOUT]
+
+
+def test_a_position_that_is_no_longer_armed_is_not_watched() -> None:
+    symbol = state()
+    symbol.arm([long()])
+    symbol.arm([])
+    symbol.on_trade(trade(0, 50.0))
+    assert symbol.drain().exits == ()
+
+
+def test_a_book_out_of_sequence_is_asked_for_and_unknown_until_a_snapshot_comes() -> None:
+    symbol = state(Timeframe.M1)
+    symbol.on_trade(trade(0))
+    symbol.on_book(book(1, 0.1, is_snapshot=True))
+    symbol.on_time(at(1))
+    assert symbol.drain().windows[0].values[0, -1, SPREAD] == np.float32(0.2 / 100.0 * 1e4)
+    symbol.on_book(book(3, 1.0))
+    assert (symbol.needs_book, symbol.book_desyncs, symbol.market().bids) == (True, 1, ())
+    symbol.on_book(book(4, 1.1))
+    assert symbol.book_desyncs == 1
+    symbol.on_trade(trade(1.5))
+    symbol.on_time(at(3))
+    assert math.isnan(symbol.drain().windows[-1].values[0, -1, SPREAD])
+    symbol.on_book(book(9, 3.0, is_snapshot=True))
+    symbol.on_book(book(10, 3.5, ask="100.1"))
+    symbol.on_time(at(4))
+    assert symbol.needs_book is False
+    assert symbol.drain().windows[-1].values[0, -1, SPREAD] == np.float32(0.2 / 100.0 * 1e4)
+    assert len(symbol.market().bids) == 1
+
+
+def test_the_stale_mark_of_the_moment_is_kept_with_the_window() -> None:
+    symbol = state(Timeframe.M1)
+    symbol.on_minute(bar(0))
+    symbol.is_stale = True
+    symbol.on_minute(bar(1))
+    symbol.is_stale = False
+    symbol.on_minute(bar(2))
+    assert [w.is_stale for w in symbol.drain().windows] == [False, True, False]
+
+
+def test_bars_from_trades_equal_the_minutes_they_make() -> None:
+    live, replayed = state(), state()
+    rng = np.random.default_rng(3)
+    prices = np.round(100.0 + np.cumsum(rng.normal(0, 0.1, 900)), 2)
+    minutes: dict[int, list[float]] = {}
+    for i, price in enumerate(prices):
+        live.on_trade(trade(i / 60, float(price), number=i, quantity=0.5))
+        minutes.setdefault(i // 60, []).append(float(price))
+    live.on_time(at(15))
+    for index, seen in minutes.items():
+        replayed.on_minute(Bar(BTC.symbol, Timeframe.M1, at(index), seen[0], max(seen), min(seen), seen[-1], 0.5 * len(seen)))
+    mine, theirs = live.drain(), replayed.drain()
+    assert shape(mine.bars) == shape(theirs.bars)
+    for a, b in zip(mine.bars, theirs.bars):
+        assert (a.open, a.high, a.low, a.close, a.volume) == pytest.approx((b.open, b.high, b.low, b.close, b.volume), rel=1e-12)
+    for timeframe in range(3):
+        np.testing.assert_allclose(mine.windows[-1].returns[timeframe], theirs.windows[-1].returns[timeframe], rtol=1e-12)
+
+
+def test_a_minute_without_trades_closes_flat_by_time() -> None:
+    symbol = state()
+    symbol.on_trade(trade(0.5, 101.0))
+    symbol.on_time(at(3))
+    bars = symbol.drain().bars
+    assert [(b.open, b.close, b.volume) for b in bars] == [(101.0, 101.0, 1.0), (101.0, 101.0, 0.0), (101.0, 101.0, 0.0)]
+
+
+def test_price_only_trades_move_exits_and_marks_but_no_candle() -> None:
+    symbol = state()
+    symbol.arm([long(stop=95.0)])
+    symbol.on_price_only(trade(0.5, 90.0))
+    symbol.on_time(at(5))
+    step = symbol.drain()
+    assert (step.bars, [e.reason for e in step.exits], symbol.last_price) == ((), [ExitReason.STOP], 90.0)
+
+
+def test_drain_forgets() -> None:
+    symbol = state()
+    symbol.on_minute(bar(0))
+    assert len(symbol.drain().bars) == 1
+    assert symbol.drain().bars == ()
+
+
+def test_turnover_is_as_reported_else_typical_price_times_volume() -> None:
+    assert turnover_quote(replace(bar(0), quote_volume=7.0)) == 7.0
+    assert turnover_quote(bar(0, close=90.0, low=80.0, high=100.0, volume=2.0)) == 180.0
