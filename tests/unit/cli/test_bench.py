@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 from helios.cli.app import app, main
 from helios.cli.bench import Figure, measure, run_benchmarks
-from helios.cli.contests import BENCHMARKS, Contest, Sizes, allocate, book_updates, valr_frames
+from helios.cli.contests import BENCHMARKS, Contest, Sizes, allocate, book_updates, features_stream, valr_frames
 from helios.errors import ConfigError
 from helios.market.book import BookDesyncError, OrderBook
 from helios.venues.valr.codec import decode_frame
@@ -46,6 +48,34 @@ def test_units_and_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
     assert figure("us").helios == pytest.approx(0.5e6)
     assert figure("ms").peer_value == pytest.approx(750.0)
     assert figure("s").ratio == pytest.approx(1.5)
+
+
+def test_the_peer_of_the_stream_gets_every_close_nine_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    closes: list[float] = []
+
+    class Indicator:
+        def __init__(self, *periods: int) -> None:
+            assert periods
+
+        def add(self, close: float) -> None:
+            closes.append(close)
+
+    module = ModuleType("talipp.indicators")
+    for name in ("RSI", "MACD", "SMA", "EMA", "BB", "StdDev"):
+        setattr(module, name, Indicator)
+    monkeypatch.setitem(sys.modules, "talipp", ModuleType("talipp"))
+    monkeypatch.setitem(sys.modules, "talipp.indicators", module)
+    (contest,) = features_stream(TINY)
+    assert contest.theirs is not None
+    contest.theirs()
+    assert len(closes) == 9 * TINY.stream_candles
+    assert len(set(closes)) == TINY.stream_candles
+
+
+def test_a_peer_that_is_absent_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "talipp", None)
+    (figure,) = run_benchmarks(["features_stream"], 1, TINY)
+    assert (figure.peer, figure.peer_value, figure.ratio) == ("talipp", None, None)
 
 
 def test_both_sides_of_allocate_solve_the_same_problem() -> None:
