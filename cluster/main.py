@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+import cluster.commands  # noqa: F401  adds `helios cluster`
 from cluster.options import UpOptions
 from helios.cli.app import app, main
 from helios.config import load_config

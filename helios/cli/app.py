@@ -31,6 +31,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 def main() -> int:
     """Run the command line; every known error becomes one clear line and exit code 1."""
+    import helios.cli.bench
     import helios.cli.control
     import helios.cli.data
     import helios.cli.doctor

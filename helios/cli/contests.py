@@ -1,0 +1,327 @@
+"""The works of `helios bench`: what Helios does, and the same done by a library known for it.
+
+A peer that is not installed is left out and said to be. All inputs are synthetic and seeded. Preparing them is not timed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import count
+from types import ModuleType
+
+import numpy as np
+import orjson
+
+from helios.config import RiskConfig
+from helios.domain.decisions import FloatArray
+from helios.domain.enums import Timeframe
+from helios.domain.market import Bar, BookUpdate, Level
+from helios.errors import SolverError
+from helios.features.batch import _technical_columns, features_of  # the former: the part that a peer has too
+from helios.features.stream import TimeframeFeatures
+from helios.market.book import OrderBook
+from helios.portfolio.black_litterman import posterior
+from helios.portfolio.optimiser import Constraints, MeanVarianceOptimiser
+from helios.risk.garch import MIN_RETURNS
+from helios.risk.volatility import VolatilityModel
+from helios.venues.valr.codec import decode_frame
+
+Work = Callable[[], object]
+SEED = 7
+_START_NS = 20_000 * 86_400 * 1_000_000_000
+_BAR_NS = Timeframe.M5.ns
+_BOOK_LEVELS = 60
+_NEVER_H = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much of each work is done; the defaults are what published figures refer to.
+
+    Attributes
+    ----------
+    stream_candles, batch_candles : int
+    returns : int
+        Five-minute returns of a volatility fit.
+    filter_bars : int
+        Bars that a fitted volatility model is moved forward.
+    assets : tuple of int
+        Sizes of the portfolio problems.
+    diffs, frames : int
+        Order book updates; socket frames.
+    """
+
+    stream_candles: int = 5_000
+    batch_candles: int = 500_000
+    returns: int = 8_640
+    filter_bars: int = 2_000
+    assets: tuple[int, ...] = (10, 50)
+    diffs: int = 20_000
+    frames: int = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """One work, done by Helios and, where there is one, by a peer.
+
+    Attributes
+    ----------
+    unit : str
+        `s`, `ms` or `us` for the time of one item, `per s` for items a second.
+    n_items : int
+        Items in one run of `ours` and of `theirs`.
+    peer : str
+        Name of the other library; empty if the work has no counterpart.
+    theirs : callable or None
+        None where the peer is not installed or there is none.
+    note : str
+        In what the two differ.
+    """
+
+    work: str
+    unit: str
+    n_items: int
+    ours: Work
+    peer: str = ""
+    theirs: Work | None = None
+    note: str = ""
+
+
+def features_stream(sizes: Sizes) -> list[Contest]:
+    """One closed candle after the other."""
+    rows = _candles(sizes.stream_candles)
+    bars = [Bar("X", Timeframe.M1, _START_NS + i * Timeframe.M1.ns, *row) for i, row in enumerate(rows.tolist())]
+    closes = rows[:, 3].tolist()
+
+    def ours() -> None:
+        features = TimeframeFeatures()
+        for bar in bars:
+            features.update(bar)
+
+    def theirs(talipp: ModuleType) -> None:
+        t = talipp
+        nine = (t.RSI(14), t.RSI(7), t.MACD(12, 26, 9), t.SMA(20), t.SMA(50), t.EMA(12), t.EMA(26), t.BB(20, 2), t.StdDev(20))
+        for close in closes:
+            for indicator in nine:
+                indicator.add(close)
+
+    note = "Helios: all 30 features; the peer: nine indicators of the close"
+    return [Contest("one closed candle", "us", len(bars), ours, "talipp", _with("talipp.indicators", theirs), note)]
+
+
+def features_batch(sizes: Sizes) -> list[Contest]:
+    """A whole history at once."""
+    rows = _candles(sizes.batch_candles)
+    close = np.ascontiguousarray(rows[:, 3])
+
+    def theirs(talib: ModuleType) -> None:
+        for period in (14, 7):
+            talib.RSI(close, period)
+        for period in (20, 50):
+            talib.SMA(close, period)
+        for period in (12, 26):
+            talib.EMA(close, period)
+        talib.MACD(close), talib.BBANDS(close, 20), talib.STDDEV(close, 20)
+
+    peer = _with("talib", theirs)
+    note = "the peer: nine indicators of the close in C; Helios: the same relative to the close, in NumPy"
+    same = Contest(f"indicators, {len(rows)} candles", "s", 1, lambda: _technical_columns(close), "TA-Lib", peer, note)
+    return [same, Contest(f"all 30 features, {len(rows)} candles", "s", 1, lambda: features_of(rows))]
+
+
+def garch(sizes: Sizes) -> list[Contest]:
+    """Volatility: the fit of a window, and one bar between two fits."""
+    returns_pct = _garch_returns(sizes.returns + sizes.filter_bars)
+    window, later = returns_pct[: sizes.returns], returns_pct[sizes.returns :]
+    scaled = window / np.sqrt(np.mean(window**2))
+
+    def theirs(arch: ModuleType) -> None:
+        arch.arch_model(scaled, mean="Zero", vol="GARCH", p=1, q=1, dist="t", rescale=False).fit(disp="off", show_warning=False)
+
+    # A refit at every bar, so that one update is one refit of the whole window.
+    refitted, bar_times = _seeded(window, _BAR_NS / 3.6e12, sizes.returns)
+    last_close = 100.0 * np.exp(window.sum() / 100.0)
+    moves = np.resize(later, 64).tolist()
+
+    def refit() -> None:
+        bar = next(bar_times)
+        before = refitted.fits
+        refitted.update(last_close * (1.0 + moves[bar % 64] / 100.0), _START_NS + bar * _BAR_NS)
+        if refitted.fits == before or refitted.fallbacks:
+            raise SolverError("the benchmark's volatility model did not refit")
+
+    name = f"one fit on {sizes.returns} returns"
+    fit = Contest(name, "ms", 1, refit, "arch", _with("arch", theirs), "same model and errors; Helios adds checks and the filter")
+    return [fit, _filter_contest(window, later)]
+
+
+def _filter_contest(window: FloatArray, later: FloatArray) -> Contest:
+    model, bar_times = _seeded(window, _NEVER_H, len(window))
+    closes = (100.0 * np.exp((window.sum() + np.cumsum(later)) / 100.0)).tolist()
+
+    def step() -> None:
+        for close in closes:
+            model.update(close, _START_NS + next(bar_times) * _BAR_NS)
+
+    return Contest("one bar between fits", "us", len(closes), step)
+
+
+def _seeded(window_pct: FloatArray, refit_h: float, n_returns: int) -> tuple[VolatilityModel, count[int]]:
+    model = VolatilityModel(RiskConfig(garch_refit_h=refit_h, garch_max_returns=n_returns, garch_min_returns=100))
+    closes = 100.0 * np.exp(np.concatenate(([0.0], np.cumsum(window_pct))) / 100.0)
+    model.seed(closes, _START_NS + n_returns * _BAR_NS)
+    return model, count(n_returns + 1)
+
+
+def allocate(sizes: Sizes) -> list[Contest]:
+    """From views to weights: the posterior, then the largest Sharpe ratio, long only, at most 40 % each."""
+    return [_allocate(n) for n in sizes.assets]
+
+
+def _allocate(n_assets: int) -> Contest:
+    rng = np.random.default_rng(SEED)
+    returns = rng.standard_normal((400, n_assets)) * 0.02 + rng.standard_normal((400, 1)) * 0.02
+    sigma = np.cov(returns.T) * 365
+    n_views = min(n_assets, 20)
+    P, Q = np.eye(n_assets)[:n_views], rng.normal(0.3, 0.1, n_views)
+    confidences, w_prior = rng.uniform(0.3, 0.9, n_views), np.full(n_assets, 1.0 / n_assets)
+    optimiser, limits = MeanVarianceOptimiser(n_assets), Constraints.long_only(n_assets, 0.4)
+
+    def ours() -> FloatArray:
+        after = posterior(sigma, w_prior, P, Q, confidences, delta=2.5, tau=0.05)
+        return optimiser.max_sharpe(after.mu, after.sigma_plus, limits)
+
+    def theirs(pypfopt: ModuleType) -> FloatArray:
+        model = pypfopt.BlackLittermanModel(
+            sigma, pi=2.5 * sigma @ w_prior, P=P, Q=Q, tau=0.05, risk_aversion=2.5, omega="idzorek", view_confidences=confidences
+        )
+        frontier = pypfopt.EfficientFrontier(model.bl_returns(), model.bl_cov(), weight_bounds=(0, 0.4))
+        frontier.max_sharpe(risk_free_rate=0.0)
+        weights: FloatArray = np.asarray(frontier.weights)
+        return weights
+
+    note = "same problem; Helios compiles it once per size, before the timing, as the running desk does"
+    return Contest(f"{n_assets} assets", "ms", 1, ours, "PyPortfolioOpt", _with("pypfopt", theirs), note)
+
+
+def book(sizes: Sizes) -> list[Contest]:
+    """The order book, every update verified by its checksum."""
+    updates = book_updates(sizes.diffs)
+
+    def ours() -> None:
+        kept = OrderBook("BTC/ZAR")
+        for update in updates:
+            kept.apply(update)
+
+    return [Contest("diffs with checksum", "per s", len(updates) - 1, ours)]
+
+
+def book_updates(n_diffs: int) -> list[BookUpdate]:
+    """Return a snapshot of 60 levels a side and `n_diffs` diffs that follow it, all with their checksums."""
+    rng = np.random.default_rng(SEED)
+    bids, asks = (tuple(_level(rng, side, depth) for depth in range(_BOOK_LEVELS)) for side in (-1, 1))
+    updates = [BookUpdate("BTC/ZAR", True, bids, asks, 1, None, _START_NS)]
+    for sequence in range(2, n_diffs + 2):
+        changed = tuple(_changes(rng, side) for side in (-1, 1))
+        updates.append(BookUpdate("BTC/ZAR", False, changed[0], changed[1], sequence, None, _START_NS + sequence))
+    reference = OrderBook("BTC/ZAR")
+    return [_with_checksum(reference, update) for update in updates]
+
+
+def _with_checksum(reference: OrderBook, update: BookUpdate) -> BookUpdate:
+    reference.apply(update)
+    return replace(update, checksum=reference.checksum())
+
+
+def _changes(rng: np.random.Generator, side: int) -> tuple[Level, ...]:
+    # Mostly near the touch; the best ten are never removed, so that neither side runs empty and the two cannot cross.
+    depths = np.minimum(rng.geometric(0.1, rng.integers(1, 4)) - 1, _BOOK_LEVELS - 1).tolist()
+    return tuple(_level(rng, side, d, is_removed=d >= 10 and rng.random() < 0.3) for d in depths)
+
+
+def _level(rng: np.random.Generator, side: int, depth: int, is_removed: bool = False) -> Level:
+    return str(1_700_000 + side * (depth + 1)), "0" if is_removed else f"{rng.exponential(0.2) + 1e-8:.8f}"
+
+
+def decode(sizes: Sizes) -> list[Contest]:
+    """Socket frames of VALR: book diffs, trades and summaries, seven to two to one."""
+    frames = valr_frames(sizes.frames)
+    symbols = {"BTCZAR": "BTC/ZAR"}
+
+    def ours() -> None:
+        for frame in frames:
+            decode_frame(frame, symbols, _START_NS)
+
+    return [Contest("VALR frames", "per s", len(frames), ours)]
+
+
+def valr_frames(n_frames: int) -> list[bytes]:
+    """Return frames of the pair BTCZAR in the venue's form."""
+    rng = np.random.default_rng(SEED)
+    make = (*[_diff_frame] * 7, *[_trade_frame] * 2, _summary_frame)
+    return [orjson.dumps(make[i % len(make)](rng, i)) for i in range(n_frames)]
+
+
+def _diff_frame(rng: np.random.Generator, i: int) -> dict[str, object]:
+    body = {"lc": 1_790_133_277_857 + i, "a": _changes(rng, 1), "b": _changes(rng, -1), "sq": 900_000 + i, "cs": 4_000_000_000 - i}
+    return {"type": "OB_L1_DIFF", "ps": "BTCZAR", "d": body}
+
+
+def _trade_frame(rng: np.random.Generator, i: int) -> dict[str, object]:
+    price, quantity = _level(rng, 1, i % _BOOK_LEVELS)
+    side = "buy" if rng.random() < 0.5 else "sell"
+    data = {"price": price, "quantity": quantity, "currencyPair": "BTCZAR", "tradedAt": "2026-03-27T12:33:19.918Z", "takerSide": side}
+    return {"type": "NEW_TRADE", "currencyPairSymbol": "BTCZAR", "data": data | {"id": f"trade-{i}"}}
+
+
+def _summary_frame(rng: np.random.Generator, i: int) -> dict[str, object]:
+    bid, ask = _level(rng, -1, 0)[0], _level(rng, 1, 0)[0]
+    data = {
+        "currencyPairSymbol": "BTCZAR", "bidPrice": bid, "askPrice": ask, "lastTradedPrice": bid, "previousClosePrice": bid,
+        "highPrice": ask, "lowPrice": bid, "markPrice": bid, "baseVolume": "10.05", "quoteVolume": f"{17_000_000 + i}",
+        "created": "2026-03-27T12:33:20.000Z", "changeFromPrevious": "0.97",
+    }  # fmt: skip
+    return {"type": "MARKET_SUMMARY_UPDATE", "currencyPairSymbol": "BTCZAR", "data": data}
+
+
+BENCHMARKS: dict[str, Callable[[Sizes], list[Contest]]] = {
+    "features_stream": features_stream,
+    "features_batch": features_batch,
+    "garch": garch,
+    "allocate": allocate,
+    "book": book,
+    "decode": decode,
+}
+
+
+def _with(module: str, work: Callable[[ModuleType], object]) -> Work | None:
+    # Imported here, once, so that importing is not timed.
+    try:
+        found = importlib.import_module(module)
+    except ImportError:
+        return None
+    return lambda: work(found)
+
+
+def _candles(n_candles: int) -> FloatArray:
+    # Columns in the order of BAR_VALUES; every part known.
+    rng = np.random.default_rng(SEED)
+    close = 50_000.0 * np.exp(np.cumsum(rng.standard_normal(n_candles) * 1e-3))
+    open_ = np.concatenate(([50_000.0], close[:-1]))
+    reach = rng.exponential(5e-4, (2, n_candles))
+    high, low = np.maximum(open_, close) * (1 + reach[0]), np.minimum(open_, close) / (1 + reach[1])
+    volume = rng.exponential(5.0, n_candles)
+    flow = [close * volume, np.ceil(volume * 3), volume * rng.random(n_candles)]
+    return np.column_stack([open_, high, low, close, volume, *flow, *rng.random((5, n_candles))])
+
+
+def _garch_returns(n_returns: int) -> FloatArray:
+    # GARCH(1,1), alpha 0.10, beta 0.85, about 0.1 % a bar: no move in an hour near the 5 % that would force a refit.
+    rng = np.random.default_rng(SEED)
+    shocks, variance, returns = rng.standard_t(8, n_returns + MIN_RETURNS) * np.sqrt(6 / 8), 0.01, []
+    for shock in shocks.tolist():
+        returns.append(shock * variance**0.5)
+        variance = 5e-4 + 0.10 * returns[-1] ** 2 + 0.85 * variance
+    return np.array(returns[MIN_RETURNS:])
