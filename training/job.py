@@ -140,8 +140,7 @@ def _card(job: Job, calibration: Calibration, metrics: dict[str, Any], baselines
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         barriers=request.spec.to_dict(),
         train_ranges={
-            name: (int(dataset.times[rows].min()), int(dataset.times[rows].max()), len(rows))
-            for name, rows in job.splits.items()
+            name: (int(dataset.times[rows].min()), int(dataset.times[rows].max()), len(rows)) for name, rows in job.splits.items()
         },
         class_counts=(buys, sells, holds),
         class_weights=_weights(job),

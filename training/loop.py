@@ -139,9 +139,7 @@ class Trainer:
         self._part_size = settings.part_size or settings.batch_size
         self.progress = Progress()
 
-    def run(
-        self, stop_after: int | None = None, on_epoch: EpochHook | None = None, on_batch: BatchHook | None = None
-    ) -> Progress:
+    def run(self, stop_after: int | None = None, on_epoch: EpochHook | None = None, on_batch: BatchHook | None = None) -> Progress:
         """Train until the schedule ends, early stopping strikes, or `stop_after` epochs are done in all."""
         while not self.progress.is_finished(self._settings) and (stop_after is None or self.progress.epoch < stop_after):
             train_loss = self._epoch(on_batch)
