@@ -15,6 +15,7 @@ from typing import Any
 import asyncpg
 
 from actors.base import DeskSpec, HeliosActor
+from helios.domain.enums import ExitReason
 from helios.domain.events import Mark
 from helios.domain.market import Instrument, MarketSnapshot
 from helios.domain.orders import AccountSnapshot, ExitPlan, ExitTriggered, OrderIntent, OrderOutcome
@@ -91,11 +92,11 @@ class ExecutionActor(HeliosActor):
         await self.ready()
         self._core.set_trading(allowed_entries)
 
-    async def flatten(self, markets: Mapping[str, MarketSnapshot], reason: str) -> list[str]:
-        """Close everything; return the symbols that are still open."""
+    async def flatten(self, markets: Mapping[str, MarketSnapshot]) -> list[str]:
+        """Refuse entries, close everything; return the symbols that are still open. Repeat it until there are none."""
         await self.ready()
-        left = await self._guarded(self._core.flatten(markets, reason))
-        return [getattr(item, "symbol", str(item)) for item in left]
+        left = await self._guarded(self._core.flatten(markets, ExitReason.EMERGENCY))
+        return [position.symbol for position in left]
 
     @property
     def _core(self) -> ExecutionEngine:

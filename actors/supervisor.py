@@ -20,6 +20,7 @@ from actors.remote import call
 from actors.snapshot import account_view, tier_views
 from helios.domain.enums import EngineState, TradingMode
 from helios.domain.events import EngineEvent
+from helios.domain.market import MarketSnapshot
 from helios.domain.orders import AccountSnapshot
 from helios.errors import HeliosError, RejectedError
 from helios.pipeline.engine_state import allows_entries, next_mode, next_state, resumed_state
@@ -31,6 +32,7 @@ HEALTH_INTERVAL_S = 0.5
 PING_TIMEOUT_S = 3.0
 EQUITY_INTERVAL_S = 1.0
 KILL_SWITCH = ".kill_switch"
+FLATTEN_ATTEMPTS = 8
 
 
 class Supervisor(HeliosActor):
@@ -106,7 +108,7 @@ class Supervisor(HeliosActor):
         await self.ready()
         async with self._turn:
             await self._go(EngineState.EMERGENCY_STOP, reason)
-            self._emergency_left = await self._flatten(reason)
+            self._emergency_left = await self._flatten()
         return {"state": self.state.value, "still_open": self._emergency_left}
 
     async def clear(self) -> str:
@@ -171,8 +173,22 @@ class Supervisor(HeliosActor):
             self.faults += 1
             self.log.warning("state not stored: %s", error)
 
-    async def _flatten(self, reason: str) -> list[str]:
-        markets = {}
+    async def _flatten(self) -> list[str]:
+        """Close everything, again and again with fresh markets, until execution reports that nothing is open."""
+        left = ["unknown"]
+        for _ in range(FLATTEN_ATTEMPTS):
+            markets = await self._markets()
+            try:
+                left = list(await call(self._peers("execution").flatten.remote(markets), 10.0, "execution"))
+            except HeliosError as error:
+                self.log.error("flatten failed: %s", error)
+            if not left:
+                break
+            await asyncio.sleep(0.5)
+        return left
+
+    async def _markets(self) -> dict[str, MarketSnapshot]:
+        markets: dict[str, MarketSnapshot] = {}
         for name in self._components:
             if name.startswith("symbol:"):
                 try:
@@ -181,11 +197,7 @@ class Supervisor(HeliosActor):
                     self.log.warning("no market: %s", error)
                     continue
                 markets |= {m.symbol: m for m in answers if m.last > 0}
-        try:
-            return list(await call(self._peers("execution").flatten.remote(markets, reason), 10.0, "execution"))
-        except HeliosError as error:
-            self.log.error("flatten failed: %s", error)
-            return ["unknown"]
+        return markets
 
     def _live_blockers(self) -> list[str]:
         return ["no live broker is configured in this version: paper trading only"]
