@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import typer
 
 from helios import __version__
 from helios.errors import HeliosError
-
-# Typer carries its own copy of click: its errors are no subclasses of those of an installed click.
-_CommandLineError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 app = typer.Typer(
     name="helios",
@@ -42,7 +38,7 @@ def main() -> int:
     except HeliosError as error:
         print(f"helios: {error}", file=sys.stderr)
         return 1
-    except _CommandLineError as error:
+    except typer.TyperException as error:  # not click's: typer carries its own copy of click
         print(f"helios: {error.format_message()}", file=sys.stderr)
         return 2
     except (typer.Abort, KeyboardInterrupt):

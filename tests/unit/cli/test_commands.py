@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import typer
+
+from helios.cli.app import app, main
+from helios.features.batch import features_of
+from helios.features.definitions import FEATURE_NAMES
+
+START_MS = 1_700_000_100_000 // 900_000 * 900_000
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["helios", *arguments])
+        code = main()
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+def columns(n: int = 400, minutes: int = 1) -> dict[str, Any]:
+    close = 100.0 * np.exp(np.cumsum(np.random.default_rng(1).normal(0, 0.001, n)))
+    ts = pa.array(START_MS + 60_000 * minutes * np.arange(n), pa.timestamp("ms", tz="UTC"))
+    return {"ts": ts, "open": close, "high": close * 1.001, "low": close * 0.999, "close": close, "volume": np.ones(n)}
+
+
+def parquet(path: Path, **changes: Any) -> str:
+    table = columns() | changes
+    pq.write_table(pa.table({name: values for name, values in table.items() if values is not None}), path)
+    return str(path)
+
+
+@pytest.mark.parametrize("arguments", [
+    ["status"], ["status", "--json"], ["down"], ["pause"], ["resume"], ["emergency-stop"], ["emergency-stop", "--clear"],
+    ["mode", "live"], ["orders"], ["positions"], ["decisions"], ["explain", "abc"],
+])  # fmt: skip
+def test_without_a_desk_every_question_is_one_line_and_exit_code_1(run: Run, arguments: list[str]) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (1, "")
+    assert err.startswith("helios: no desk")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["status", "--nonsense"], ["explain"], ["mode"], ["size", "--confidence", "2"]])
+def test_wrong_usage_is_one_line_and_exit_code_2(run: Run, arguments: list[str]) -> None:
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert err.startswith("helios: ")
+    assert err.count("\n") == 1
+
+
+def test_version_is_printed(run: Run) -> None:
+    assert run("--version")[:2] == (0, "0.1.0\n")
+
+
+def test_the_code_a_command_ends_with_is_the_code_of_the_process(run: Run) -> None:
+    @app.command("end-with-three", hidden=True)
+    def end() -> None:
+        raise typer.Exit(3)
+
+    try:
+        assert run("end-with-three")[0] == 3
+    finally:
+        app.registered_commands.pop()
+
+
+def test_interruption_is_code_130(run: Run) -> None:
+    @app.command("interrupted", hidden=True)
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    try:
+        assert run("interrupted")[0] == 130
+    finally:
+        app.registered_commands.pop()
+
+
+def test_size_of_the_worked_example(run: Run) -> None:
+    code, out, _ = run(
+        "size", "--signal", "BUY", "--confidence", "0.72", "--daily-volatility", "0.03", "--regime", "MEDIUM",
+        "--equity", "100000", "--json",
+    )  # fmt: skip
+    answer = json.loads(out)
+    wanted = {"notional": 5800, "leverage": 1.0, "stop_loss_pct": 0.06, "take_profit_pct": 0.12, "loss_at_stop": 348}
+    assert code == 0
+    assert {name: answer[name] for name in wanted} == pytest.approx(wanted)
+    assert answer["notes"]
+
+
+def test_size_says_why_nothing_may_be_risked(run: Run) -> None:
+    code, out, _ = run(
+        "size", "--signal", "sell", "--confidence", "0.2", "--daily-volatility", "0.03", "--regime", "low", "--equity", "1", "--json"
+    )
+    answer = json.loads(out)
+    assert (code, answer["signal"], answer["notional"]) == (0, "SELL", 0)
+    assert answer["code"]
+
+
+@pytest.mark.parametrize("changes", [{"--signal": "HOLD"}, {"--regime": "WILD"}, {"--equity": "much"}, {"--equity": "nan"}])
+def test_size_refuses_words_it_does_not_know(run: Run, changes: dict[str, str]) -> None:
+    options = {"--signal": "BUY", "--confidence": "0.7", "--daily-volatility": "0.03", "--regime": "LOW", "--equity": "100"} | changes
+    code, _, err = run("size", *(word for pair in options.items() for word in pair))
+    assert (code, err.count("\n")) == (1, 1)
+
+
+def test_features_of_minutes_have_all_timeframes_and_no_future(run: Run, tmp_path: Path) -> None:
+    code, out, _ = run("features", parquet(tmp_path / "c.parquet"), "-o", "f.parquet", "--json")
+    assert (code, json.loads(out)) == (0, {"rows": 400, "columns": 90, "out": "f.parquet"})
+    table = pq.read_table(tmp_path / "f.parquet")
+    assert table.column_names == ["ts", *(f"{tf}_{name}" for tf in ("1m", "5m", "15m") for name in FEATURE_NAMES)]
+    known = [v is not None for v in table["5m_open_rel"].to_pylist()]
+    assert known.index(True) == 4  # the first five-minute bar is known at the close of the fifth minute
+    returns = table["15m_return_1"].to_pylist()
+    assert returns.index(next(v for v in returns if v is not None)) == 29
+
+
+def test_features_of_another_timeframe_are_its_own_thirty(run: Run, tmp_path: Path) -> None:
+    source = columns(minutes=5)
+    path = parquet(tmp_path / "c.parquet", **source)
+    assert run("features", path, "-o", "f.parquet", "--timeframe", "5m")[0] == 0
+    table = pq.read_table(tmp_path / "f.parquet")
+    bars = np.full((400, 13), np.nan)
+    bars[:, :5] = np.column_stack([source[n] for n in ("open", "high", "low", "close", "volume")])
+    wanted = features_of(bars)[:, FEATURE_NAMES.index("rsi_14")]
+    np.testing.assert_array_equal(table["rsi_14"].to_pandas().to_numpy(), wanted)
+    assert set(table["spread_bps"].to_pylist()) == {None}
+
+
+@pytest.mark.parametrize("command", [["features", "-o", "f.parquet"], ["volatility"]])
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"close": None}, "no column 'close'"),
+    ({"ts": None}, "no column 'ts'"),
+    ({"close": pa.array(["x"] * 400)}, "wrong kind"),
+    ({"ts": pa.array(["x"] * 400)}, "wrong kind"),
+    ({"ts": pa.array([1_700_000_000_000] * 400, pa.timestamp("ms", tz="UTC"))}, "not in time order"),
+])  # fmt: skip
+def test_files_with_wrong_columns_are_named_in_one_line(
+    run: Run, tmp_path: Path, command: list[str], changes: dict[str, Any], words: str
+) -> None:
+    code, _, err = run(*command, parquet(tmp_path / "c.parquet", **changes))
+    assert (code, err.count("\n")) == (1, 1)
+    assert words in err
+    assert "c.parquet" in err
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 nonsense PAR1", None])
+def test_files_that_are_no_parquet_are_named_in_one_line(run: Run, tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "c.parquet").write_bytes(content)
+    code, _, err = run("features", "c.parquet", "-o", "f.parquet")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "c.parquet" in err
+
+
+def test_output_that_cannot_be_written_is_one_line(run: Run, tmp_path: Path) -> None:
+    code, _, err = run("features", parquet(tmp_path / "c.parquet"), "-o", str(tmp_path / "absent" / "f.parquet"))
+    assert (code, err.count("\n")) == (1, 1)
+
+
+def test_volatility_gives_a_forecast_with_its_parameters(run: Run, tmp_path: Path) -> None:
+    code, out, _ = run("volatility", parquet(tmp_path / "c.parquet"), "--timeframe", "1m", "--json")
+    answer = json.loads(out)
+    assert code == 0
+    assert set(answer) == {
+        "daily_volatility", "annualized_volatility", "regime", "method", "omega", "alpha", "beta", "nu", "converged",
+    }  # fmt: skip
+    # Minute returns of 0.1 % make 3.8 % a day; a fit of 399 returns may be off by a third.
+    assert answer["daily_volatility"] == pytest.approx(0.001 * 1440**0.5, rel=0.33)
+    assert answer["annualized_volatility"] == pytest.approx(answer["daily_volatility"] * 365**0.5)
+
+
+def test_wrong_timeframe_and_too_little_history_are_one_line(run: Run, tmp_path: Path) -> None:
+    assert "unknown timeframe '7m'" in run("volatility", parquet(tmp_path / "c.parquet"), "--timeframe", "7m")[2]
+    short = {name: values[:5] for name, values in columns().items()}
+    assert run("volatility", parquet(tmp_path / "c.parquet", **short))[0] == 1
+
+
+def test_unknown_configuration_keys_end_every_command(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "helios.toml").write_text("[risk]\nmin_confidense = 0.6\n")
+    for arguments in (["config", "check"], ["config", "show"], ["status"]):
+        assert run(*arguments) == (1, "", "helios: unknown configuration key: risk.min_confidense\n")
+
+
+def test_configuration_shown_as_toml_reads_back_as_the_same(run: Run, tmp_path: Path) -> None:
+    digest = run("config", "check")[1]
+    shown = run("config", "show")[1]
+    (tmp_path / "helios.toml").write_text(shown)
+    assert run("config", "check")[1] == digest
+    assert json.loads(run("config", "show", "--json")[1])["risk"]["min_confidence"] == 0.55
