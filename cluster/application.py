@@ -147,7 +147,7 @@ def _start(
     dashboard = stack.enter_context(ray_runtime.ray_session(options.address))
     with ThreadPoolExecutor(2) as pool:
         say(f"starting the predictor (model {spec.config.model.version}) and {len(spec.symbols)} symbols")
-        served = pool.submit(ray_runtime.serve_predictor, spec.config, stack)
+        served = pool.submit(ray_runtime.serve_predictor, spec.config, stack, options.address is None)
         desk = ray_runtime.start_desk(spec, instruments, about)
         served.result()
     stack.callback(ray_runtime.stop_desk, desk)

@@ -46,7 +46,7 @@ def ray_session(address: str | None) -> Iterator[str]:
         ray.shutdown()
 
 
-def serve_predictor(config: HeliosConfig, stack: ExitStack) -> None:
+def serve_predictor(config: HeliosConfig, stack: ExitStack, is_own_cluster: bool) -> None:
     """Run the predictor and wait until its model is loaded.
 
     Raises
@@ -57,7 +57,8 @@ def serve_predictor(config: HeliosConfig, stack: ExitStack) -> None:
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # the driver's stderr is the user's progress display
     http = {"host": config.api.host, "port": config.api.port}
     serve.start(proxy_location="HeadOnly", http_options=http)
-    stack.callback(_stop_serve)
+    if not is_own_cluster:  # a Ray of our own ends with everything in it, seconds faster
+        stack.callback(_stop_serve)
     try:
         serve.run(predictor_app(config.model), name="predictor", route_prefix=None)
     except RuntimeError as error:
@@ -96,7 +97,8 @@ def stop_desk(desk: Desk) -> None:
 
 def _stop_serve() -> None:
     with suppress(ray.exceptions.RayError, RuntimeError):
-        serve.shutdown()
+        serve.delete("gateway")
+        serve.delete("predictor")
 
 
 class Control:
