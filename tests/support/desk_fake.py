@@ -122,7 +122,8 @@ class FakeDesk:
     def _engine(self) -> dict[str, Any]:
         return {
             "state": self.state, "mode": "PAPER", "market_time_ns": self.market_time_ns, "uptime_s": 612.4,
-            "heartbeat": 1.0, "symbols": [], "outcomes": {"ORDERED": 3, "NO_EDGE": 41}, "counters": {"restarts": 1, "errors": 0},
+            "heartbeat": 1.0, "symbols": [], "outcomes": {"ORDERED": 3, "NO_EDGE": 41},
+            "counters": {"restarts": 1, "errors": 0},
             "predictions": self._predictions() if self.has_status else [], "decisions": self._decisions(),
             "latency_ms": {"prediction": {"p50": 2.9, "p95": 4.4, "p99": 6.0}}, "first_prediction_at": 5.0, "replay": None,
             "errors": [], "orders": self._orders(), "tiers": self._tiers(), "components": [], "emergency_still_open": [],
