@@ -135,7 +135,7 @@ function showTables() {
     [signed(p.unrealised_pnl, 2), `n ${tone(p.unrealised_pnl)}`], [signedPercent(p.unrealised_pnl_pct), `n ${tone(p.unrealised_pnl_pct)}`],
     [price(p.stop_price), "n"], [price(p.target_price), "n"]));
   fill("predictions", snapshot.predictions ?? [], 5, "No prediction yet", (p) => line(p.symbol, [p.action, p.action.toLowerCase()],
-    confidence(p.confidence), [(p.attention ?? []).map((a) => percent(a, 0)).join(" / "), "n"], [clock(p.bar_time), "n"]));
+    confidence(p.confidence), [(p.attention ?? []).map((a) => fixed(100 * a, 0)).join(" / "), "n"], [clock(p.bar_time), "n"]));
   fill("decisions", snapshot.decisions ?? [], 5, "No decision yet", decisionRow);
   fill("orders", snapshot.orders ?? [], 5, "No order yet", (o) => line(o.symbol,
     Number(o.side) > 0 ? ["BUY", "buy"] : ["SELL", "sell"], [quantity(o.filled_base), "n"],

@@ -127,7 +127,7 @@ class FakeDesk:
             "predictions": self._predictions() if self.has_status else [], "decisions": self._decisions(),
             "latency_ms": {"prediction": {"p50": 2.9, "p95": 4.4, "p99": 6.0}}, "first_prediction_at": 5.0, "replay": None,
             "errors": [], "orders": self._orders(), "tiers": self._tiers(), "components": [], "emergency_still_open": [],
-            "equity_history": [[(START_NS + i * MINUTE_NS) // 1_000_000, 100_000 + 2.5 * i + 400 * ((i * 7) % 11 - 5) / 5]
+            "equity_history": [[(START_NS + i * MINUTE_NS) // 1_000_000, 100_000 + 2.5 * i + 60 * ((i // 7) % 11 - 5)]
                                for i in range(600)],
         }  # fmt: skip
 
