@@ -89,12 +89,16 @@ class RayBackend:
         return await self._ask(name, EMERGENCY_TIMEOUT_S if name == "emergency_stop" else COMMAND_TIMEOUT_S, *args)
 
     async def predict(self, values: NDArray[np.float32]) -> dict[str, Any]:
-        if self._predictor is None:
-            self._predictor = serve.get_deployment_handle("Predictor", app_name="predictor")
         try:
-            return dict(await remote(self._predictor.predict_batch.remote(values), PREDICT_TIMEOUT_S, "the predictor"))
+            return dict(await remote(self._classify(values), PREDICT_TIMEOUT_S, "the predictor"))
         except TransportError as error:
             raise ModelUnavailableError(str(error)) from None
+
+    # In one coroutine, since Serve raises for a missing application where its handle is made, not where it is called.
+    async def _classify(self, values: NDArray[np.float32]) -> Any:
+        if self._predictor is None:
+            self._predictor = serve.get_deployment_handle("Predictor", app_name="predictor")
+        return await self._predictor.predict_batch.remote(values)
 
     async def orders(self, limit: int) -> Rows:
         return await EngineStore(await self._database()).orders(limit)
