@@ -94,10 +94,13 @@ class RayBackend:
         except TransportError as error:
             raise ModelUnavailableError(str(error)) from None
 
-    # In one coroutine, since Serve raises for a missing application where its handle is made, not where it is called.
+    # One coroutine, so that errors of making the handle are met like errors of the call.
     async def _classify(self, values: NDArray[np.float32]) -> Any:
         if self._predictor is None:
-            self._predictor = serve.get_deployment_handle("Predictor", app_name="predictor")
+            try:
+                self._predictor = serve.get_deployment_handle("Predictor", app_name="predictor")
+            except KeyError:  # how Serve says that there is no such deployment
+                raise TransportError("the predictor is not running") from None
         return await self._predictor.predict_batch.remote(values)
 
     async def orders(self, limit: int) -> Rows:

@@ -71,6 +71,15 @@ async def test_a_missing_predictor_means_no_model() -> None:
         await backend.predict(np.zeros((1, 3, 60, 30), np.float32))
 
 
+async def test_a_predictor_that_was_never_deployed_means_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(name: str, app_name: str) -> Any:
+        raise KeyError(f"{name} of {app_name} does not exist")
+
+    monkeypatch.setattr("ray.serve.get_deployment_handle", unknown)
+    with pytest.raises(ModelUnavailableError, match="not running"):
+        await RayBackend("helios", "postgresql://nobody@/none").predict(np.zeros((1, 3, 60, 30), np.float32))
+
+
 async def test_an_absent_database_is_one_clear_error() -> None:
     backend = RayBackend("helios", "postgresql://nobody@/none?host=/nonexistent")
     with pytest.raises(StoreUnavailableError):
