@@ -89,12 +89,19 @@ class RayBackend:
         return await self._ask(name, EMERGENCY_TIMEOUT_S if name == "emergency_stop" else COMMAND_TIMEOUT_S, *args)
 
     async def predict(self, values: NDArray[np.float32]) -> dict[str, Any]:
-        if self._predictor is None:
-            self._predictor = serve.get_deployment_handle("Predictor", app_name="predictor")
         try:
-            return dict(await remote(self._predictor.predict_batch.remote(values), PREDICT_TIMEOUT_S, "the predictor"))
+            return dict(await remote(self._classify(values), PREDICT_TIMEOUT_S, "the predictor"))
         except TransportError as error:
             raise ModelUnavailableError(str(error)) from None
+
+    # One coroutine, so that errors of making the handle are met like errors of the call.
+    async def _classify(self, values: NDArray[np.float32]) -> Any:
+        if self._predictor is None:
+            try:
+                self._predictor = serve.get_deployment_handle("Predictor", app_name="predictor")
+            except KeyError:  # how Serve says that there is no such deployment
+                raise TransportError("the predictor is not running") from None
+        return await self._predictor.predict_batch.remote(values)
 
     async def orders(self, limit: int) -> Rows:
         return await EngineStore(await self._database()).orders(limit)

@@ -34,9 +34,6 @@ from serve.stream import Hub
 DASHBOARD = Path(__file__).parent / "dashboard"
 STATIC = {
     "app.js": "text/javascript",
-    "format.js": "text/javascript",
-    "chart.js": "text/javascript",
-    "views.js": "text/javascript",
     "style.css": "text/css",
     "icon.svg": "image/svg+xml",
 }

@@ -98,8 +98,8 @@ class Hub:
         finally:
             self._clients.discard(queue)
             for task in tasks:
+                task.add_done_callback(_forget)
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _poll(self) -> None:
         loop = asyncio.get_running_loop()
@@ -140,6 +140,12 @@ async def _listen(socket: WebSocket, queue: asyncio.Queue[str | None]) -> None:
             return
         if message.get("text") == '{"type":"ping"}' and not queue.full():
             queue.put_nowait('{"type":"pong"}')
+
+
+# A socket that broke while sending ends the client; there is nobody left to tell.
+def _forget(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 # The end mark must get through even where the queue is full: what waits there is of no use any more.
