@@ -13,7 +13,6 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 from ray import serve
-from serve.gateway import GatewaySpec, gateway_app
 
 from actors.base import NAMESPACE, DeskSpec
 from actors.wiring import Desk
@@ -22,6 +21,7 @@ from actors.wiring import stop_desk as _stop_desk
 from helios.config import HeliosConfig
 from helios.domain.market import Instrument
 from helios.errors import HeliosError, ModelUnavailableError, RetryableError
+from serve.gateway import GatewaySpec, gateway_app
 from serve.predictor import predictor_app
 
 CALL_TIMEOUT_S = 10.0
