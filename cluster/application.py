@@ -60,7 +60,6 @@ def _run(options: UpOptions, stack: ExitStack, stop: threading.Event) -> dict[st
     rundir = RunDir(Path(config.store.state_dir).resolve())
     rundir.prepare()
     rundir.lock()
-    stack.callback(rundir.unlock)
     (rundir.path / "logs").mkdir(exist_ok=True)
     say("starting PostgreSQL")
     kind, dsn = stack.enter_context(database(rundir.path))
