@@ -138,7 +138,8 @@ async def test_figures_count_what_the_cycle_did(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(("values", "wanted"), [
-    ([], {}), ([0.002], {"p50": 2.0, "p95": 2.0, "p99": 2.0}), ([i / 1e3 for i in range(100, 0, -1)], {"p50": 50.0, "p95": 95.0, "p99": 99.0}),
+    ([], {}), ([0.002], {"p50": 2.0, "p95": 2.0, "p99": 2.0}),
+    ([i / 1e3 for i in range(100, 0, -1)], {"p50": 50.0, "p95": 95.0, "p99": 99.0}),
 ])  # fmt: skip
 def test_quantiles_are_nearest_rank_in_milliseconds(values: Sequence[float], wanted: dict[str, float]) -> None:
     assert quantiles_ms(values) == wanted

@@ -44,7 +44,7 @@ class MemoryEngineStore:
 class Desk:
     def __init__(self, tmp_path: Path) -> None:
         self.peers = Peers(
-            execution=Peer(set_trading=None, flatten=lambda markets, reason: [], account=lambda marks: account(), status=self.status),
+            execution=Peer(set_trading=None, flatten=lambda markets, *_: [], account=lambda marks: account(), status=self.status),
             recorder=Peer(record_equity=None, status=self.status),
             symbol__BTC=Peer(markets=lambda: [snapshot("BTC/ZAR")], status=self.status),
         )
@@ -64,7 +64,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    monkeypatch.setattr(module, "FLATTEN_ATTEMPTS", 1, raising=False)
     return Desk(tmp_path)
 
 
@@ -96,7 +97,7 @@ async def test_transitions_that_the_table_forbids_change_nothing(desk: Desk) -> 
 
 async def test_an_emergency_stop_flattens_with_all_markets_and_must_be_cleared_first(desk: Desk) -> None:
     await desk.actor.begin()
-    desk.peers("execution").answers["flatten"] = lambda markets, reason: [f"{s} left" for s in markets]
+    desk.peers("execution").answers["flatten"] = lambda markets, *_: [f"{s} left" for s in markets]
     answer = await desk.actor.emergency_stop("operator")
     assert answer == {"state": "EMERGENCY_STOP", "still_open": ["BTC/ZAR left"]}
     assert (desk.told[-1], desk.store.events[-1].severity) == (False, "CRITICAL")
@@ -163,7 +164,8 @@ def losing(**changes: Any) -> AccountSnapshot:
 
 
 @pytest.mark.parametrize(("figures", "wanted"), [
-    ({}, S.RUNNING), ({"daily_loss": 0.06}, S.REDUCING), ({"consecutive_losses": 6}, S.REDUCING), ({"drawdown": 0.2}, S.EMERGENCY_STOP),
+    ({}, S.RUNNING), ({"daily_loss": 0.06}, S.REDUCING), ({"consecutive_losses": 6}, S.REDUCING),
+    ({"drawdown": 0.2}, S.EMERGENCY_STOP),
 ])  # fmt: skip
 async def test_the_accounts_own_figures_restrict_trading(desk: Desk, figures: dict[str, Any], wanted: EngineState) -> None:
     await desk.actor.begin()
