@@ -23,6 +23,7 @@ from helios.store.recorder import MarketRecorder
 from helios.venues.base import FeedStatus, MarketVenue
 
 MINUTE_NS = 60 * NS_PER_S
+_NEVER_NS = 2**63 - 1
 HISTORY_BARS = {Timeframe.H1: 720, Timeframe.M15: 300, Timeframe.M5: 3_000, Timeframe.M1: 300}
 """How far back each timeframe is fetched: features need 121 bars, volatility ten days of 5m, covariance thirty days of 1h."""
 
@@ -150,6 +151,8 @@ class LiveFeed:
             self._sync = {s: _Sync(boundary) for s in self._states}
         elif status.status == "DISCONNECTED":
             self.reconnects += 1
+            # Minutes of the outage must come from the venue: time may not close them flat meanwhile.
+            self._sync = {s: _Sync(_NEVER_NS) for s in self._states}
             for state in self._states.values():
                 state.is_stale = True
 

@@ -155,11 +155,14 @@ class Supervisor(HeliosActor):
     async def _go(self, wanted: EngineState, reason: str) -> None:
         before = self.state
         self.state = next_state(before, wanted)
+        await self._tell_execution()
+        await self._persist("state", f"{before.value} -> {self.state.value}: {reason}")
+
+    async def _tell_execution(self) -> None:
         try:
             await call(self._peers("execution").set_trading.remote(allows_entries(self.state)), PING_TIMEOUT_S, "execution")
         except HeliosError as error:
             self.log.warning("execution not told yet: %s", error)
-        await self._persist("state", f"{before.value} -> {self.state.value}: {reason}")
 
     async def _persist(self, kind: str, message: str) -> None:
         assert self._store is not None
@@ -227,7 +230,7 @@ class Supervisor(HeliosActor):
             self._restarts[name] = self._restarts.get(name, 0) + 1
             self.log.warning("restarted", extra={"restarted": name})
             if name == "execution":
-                await self._peers(name).set_trading.remote(allows_entries(self.state))
+                await self._tell_execution()
         self._pids[name] = status["pid"]
         self._status[name] = status
 

@@ -20,7 +20,7 @@ from helios.errors import ConfigError
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)  # a NaN limit would limit nothing
 
 
 class DeskConfig(_Section):

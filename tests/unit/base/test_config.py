@@ -37,6 +37,8 @@ def test_unknown_keys_are_named(tmp_path: Path, text: str, key: str) -> None:
     ('[risk]\nmin_confidence = "high"', "risk.min_confidence"),
     ("[risk]\nmin_confidence = 1.5", "risk.min_confidence"),
     ("[risk]\nmin_confidence = nan", "risk.min_confidence"),
+    ("[limits]\nmax_drawdown = nan", "limits.max_drawdown"),
+    ("[limits]\nmax_daily_loss = inf", "limits.max_daily_loss"),
     ('[desk]\ndecision_timeframe = "7m"', "desk.decision_timeframe"),
     ("[risk]\nregime_caps = [0.1, 0.2]", "risk.regime_caps"),
     ("risk = 3", "risk"),

@@ -58,8 +58,8 @@ def test_a_line_says_who_and_when_and_keeps_extra_values() -> None:
 
 
 def test_a_component_writes_one_json_object_a_line_into_its_own_file(tmp_path: Path) -> None:
-    logger = get_logger("helios.symbol:BTC/ZAR", tmp_path / "logs")
-    assert get_logger("helios.symbol:BTC/ZAR", tmp_path / "logs") is logger
+    logger = get_logger("helios.test-logs:BTC/ZAR", tmp_path / "logs")
+    assert get_logger("helios.test-logs:BTC/ZAR", tmp_path / "logs") is logger
     logger.info("one\ntwo")
     logger.info("three", extra={"symbol": "BTC/ZAR"})
     (file,) = (tmp_path / "logs").iterdir()

@@ -13,7 +13,7 @@ from helios.risk.regimes import FIXED_THRESHOLDS, ForecastHistory, classify
 from helios.risk.volatility import VolatilityModel
 from tests.unit.risk.builders import BAR_NS, T0, garch_returns, prices
 
-QUICK = RiskConfig(garch_max_returns=600, garch_refit_h=4.0)
+QUICK = RiskConfig(garch_max_returns=600, garch_refit_h=4.0, ewma_lambda=0.94)
 CLOSES = prices(1200)
 
 

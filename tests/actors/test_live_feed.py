@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from actors import feed as module
+from actors.feed import LiveFeed
+from helios.domain.enums import Side, Timeframe
+from helios.domain.market import Bar, BookUpdate, Instrument, Trade
+from helios.domain.orders import ExitPlan
+from helios.pipeline.symbol import SymbolState, SymbolStep
+from helios.venues.base import FeedEvent, FeedStatus
+from tests.support.peers import spec
+from tests.support.pipeline_values import MINUTE_NS, T0
+from tests.support.scripted_venue import VENUE_VOLUME, ScriptedVenue
+
+BTC = Instrument("BTC/ZAR", "BTC", "ZAR", "test", "BTCZAR")
+CONNECTED, DISCONNECTED = FeedStatus("CONNECTED", "", 0), FeedStatus("DISCONNECTED", "cut", 0)
+
+
+def at(minute: float) -> int:
+    return T0 + int(minute * MINUTE_NS)
+
+
+def trade(minute: float, price: float = 100.0) -> Trade:
+    return Trade(BTC.symbol, str(minute), price, 1.0, Side.BUY, at(minute))
+
+
+class Bench:
+    """A feed that runs, ten and a half minutes after T0."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.venue = ScriptedVenue(at(10.5))
+        self.state = SymbolState(BTC, Timeframe.M5)
+        self.steps: list[SymbolStep] = []
+        self.feed = LiveFeed(
+            spec(tmp_path, (BTC.symbol,), **{"desk.candle_close_grace_ms": 0}), {BTC.symbol: self.state}, self.venue, self.publish
+        )  # type: ignore[arg-type]
+
+    async def publish(self, state: SymbolState) -> None:
+        self.steps.append(state.drain())
+
+    async def say(self, *events: FeedEvent) -> None:
+        for event in events:
+            self.venue.events.put_nowait(event)
+        await asyncio.sleep(0.01)
+
+    async def reach(self, minute: float) -> None:
+        self.venue.market_clock.set(at(minute))
+        await asyncio.sleep(0.12)
+
+    @property
+    def minutes(self) -> dict[int, Bar]:
+        return {(b.open_time - T0) // MINUTE_NS: b for s in self.steps for b in s.bars if b.timeframe is Timeframe.M1}
+
+    def volumes(self) -> dict[int, float]:
+        return {index: bar.volume for index, bar in self.minutes.items()}
+
+
+@pytest.fixture
+async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+    monkeypatch.setattr(module, "HISTORY_BARS", {Timeframe.H1: 2, Timeframe.M15: 2, Timeframe.M5: 4, Timeframe.M1: 10})
+    made = Bench(tmp_path)
+
+    async def nothing_stored(symbol: str) -> dict[Timeframe, list[Bar]]:
+        return {}
+
+    monkeypatch.setattr(made.feed, "_stored", nothing_stored)
+    tasks = [asyncio.create_task(made.feed.run()), asyncio.create_task(made.feed.tick())]
+    await asyncio.sleep(0.02)
+    yield made
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_history_is_learnt_up_to_the_present_minute_and_nothing_is_given_out(bench: Bench) -> None:
+    assert bench.state.last_open(Timeframe.M1) == at(9)
+    assert bench.state.last_open(Timeframe.M5) == at(5)
+    await bench.reach(12)
+    assert bench.minutes == {}
+
+
+async def test_the_minute_of_the_connection_is_the_venues_and_later_trades_are_kept(bench: Bench) -> None:
+    await bench.say(CONNECTED, trade(10.7, 500.0), trade(11.2, 101.0))
+    await bench.reach(10.9)
+    assert bench.minutes == {}
+    await bench.reach(11.3)
+    assert bench.volumes() == {10: VENUE_VOLUME}
+    assert bench.minutes[10].high < 500.0
+    await bench.say(trade(11.5, 102.0))
+    await bench.reach(12.1)
+    assert bench.volumes() == {10: VENUE_VOLUME, 11: 2.0}
+    assert (bench.minutes[11].open, bench.minutes[11].close) == (101.0, 102.0)
+    assert bench.feed.details(0.0)["syncing"] == []
+
+
+async def test_exits_are_judged_while_the_candles_are_being_repaired(bench: Bench) -> None:
+    bench.state.arm([ExitPlan("p", BTC.symbol, Side.BUY, 100.0, 95.0, 110.0, 0.0, 0.0, 0)])
+    await bench.say(CONNECTED, trade(10.7, 90.0))
+    assert [e.trigger_price for s in bench.steps for e in s.exits] == [90.0]
+    assert bench.minutes == {}
+
+
+async def test_minutes_of_an_outage_come_from_the_venue_and_are_never_made_up(bench: Bench) -> None:
+    await bench.say(CONNECTED)
+    await bench.reach(11.1)
+    await bench.say(trade(11.2, 101.0))
+    await bench.reach(12.2)
+    await bench.say(trade(12.3, 500.0), DISCONNECTED)
+    assert bench.state.is_stale
+    await bench.reach(15.2)
+    assert bench.volumes() == {10: VENUE_VOLUME, 11: 1.0}
+    await bench.say(CONNECTED, trade(15.5, 300.0))
+    assert bench.state.is_stale
+    await bench.reach(16.1)
+    assert not bench.state.is_stale
+    assert bench.volumes() == {10: VENUE_VOLUME, 11: 1.0, 12: VENUE_VOLUME, 13: VENUE_VOLUME, 14: VENUE_VOLUME, 15: VENUE_VOLUME}
+    assert max(bench.minutes[m].high for m in range(12, 16)) < 300.0
+    assert bench.venue.fetched[-1] == (Timeframe.M1, at(12), at(16))
+    assert (bench.feed.reconnects, bench.feed.repairs) == (1, 2)
+    # The decision bar that closed meanwhile is given out, marked as not to be traded on.
+    assert [(w.bar_time, w.is_stale) for s in bench.steps for w in s.windows] == [(at(15), True)]
+
+
+async def test_a_gap_that_cannot_be_fetched_yet_is_asked_for_again(bench: Bench) -> None:
+    await bench.say(CONNECTED, DISCONNECTED, CONNECTED)
+    bench.venue.is_down = True
+    await bench.reach(11.5)
+    assert bench.state.is_stale
+    assert bench.minutes == {}
+    bench.venue.is_down = False
+    await bench.reach(11.6)
+    assert not bench.state.is_stale
+    assert bench.volumes() == {10: VENUE_VOLUME}
+
+
+async def test_a_book_out_of_step_is_asked_for_once(bench: Bench) -> None:
+    def book(sequence: int, is_snapshot: bool = False) -> BookUpdate:
+        return BookUpdate(BTC.symbol, is_snapshot, (("99", "1"),), (("101", "1"),), sequence, None, at(10.6))
+
+    await bench.say(CONNECTED, book(1, True), book(3), book(4), book(5))
+    assert bench.venue.books_asked == [BTC.symbol]
+    await bench.say(book(9, True), book(10))
+    assert not bench.state.needs_book
+    assert bench.venue.books_asked == [BTC.symbol]

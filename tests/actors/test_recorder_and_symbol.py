@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from actors import symbol as symbol_module
+from actors.base import HeliosActor
+from actors.recorder import RecorderActor
+from actors.symbol import SymbolActor
+from helios.domain.decisions import DecisionTrace
+from helios.domain.enums import ExitReason, Side
+from helios.domain.market import Bar, Instrument
+from helios.domain.orders import ExitPlan, ExitTriggered
+from helios.errors import StoreUnavailableError, TransportError
+from helios.pipeline.symbol import SymbolStep
+from tests.support.local_desks import write_synthetic
+from tests.support.peers import Peer, Peers, spec
+from tests.support.pipeline_values import BAR_NS, T0, bar, snapshot, window
+
+BTC, ETH = (Instrument(s, s[:3], "ZAR", "test", s.replace("/", "")) for s in ("BTC/ZAR", "ETH/ZAR"))
+
+
+# ---- base --------------------------------------------------------------------------------------------------------------
+
+
+class Counting(HeliosActor):
+    name = "counting"
+    starts = 0
+
+    async def on_start(self) -> None:
+        await asyncio.sleep(0.01)
+        self.starts += 1
+
+
+async def test_an_actor_starts_once_however_many_ask(tmp_path: Path) -> None:
+    actor = Counting(spec(tmp_path))
+    await asyncio.gather(*(actor.status() for _ in range(5)))
+    assert actor.starts == 1
+    assert (await actor.status())["pid"] == os.getpid()
+
+
+async def test_a_background_task_that_fails_ends_the_process_and_a_cancelled_one_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr("actors.base.os._exit", ended.append)
+
+    async def failing() -> None:
+        raise ValueError("a bug")
+
+    async def waiting() -> None:
+        await asyncio.sleep(60)
+
+    actor = Counting(spec(tmp_path))
+    actor.spawn(waiting(), "waiting")
+    await actor.stop()
+    assert ended == []
+    actor.spawn(failing(), "failing")
+    await asyncio.sleep(0.01)
+    assert ended == [70]
+
+
+# ---- recorder ----------------------------------------------------------------------------------------------------------
+
+
+class Traces:
+    """A trace store that can be away."""
+
+    def __init__(self) -> None:
+        self.is_down = False
+        self.stored: list[str] = []
+
+    async def record(self, traces: Sequence[DecisionTrace], forecasts: Sequence[Any]) -> None:
+        if self.is_down:
+            raise StoreUnavailableError("away")
+        self.stored += [t.symbol for t in traces]
+
+
+class Market:
+    """The market recorder's buffer."""
+
+    dropped_candles = dropped_trades = 0
+
+    def __init__(self) -> None:
+        self.bars: list[Bar] = []
+        self.rows: list[tuple[str, int]] = []
+
+    def add_bars(self, bars: Sequence[Bar]) -> None:
+        self.bars += bars
+
+    def add_features(self, symbol: str, bar_time: int, values: np.ndarray) -> None:
+        self.rows.append((symbol, bar_time))
+
+    async def flush(self) -> bool:
+        return True
+
+
+def recorder(tmp_path: Path) -> tuple[RecorderActor, Traces, Market]:
+    actor, traces, market = RecorderActor(spec(tmp_path)), Traces(), Market()
+    actor._is_ready = True
+    actor._traces, actor._market = traces, market  # type: ignore[assignment]
+    return actor, traces, market
+
+
+def trace(symbol: str) -> DecisionTrace:
+    return DecisionTrace(symbol, symbol, T0)
+
+
+async def test_traces_wait_while_the_database_is_away_and_are_written_once_each_in_order(tmp_path: Path) -> None:
+    actor, traces, _ = recorder(tmp_path)
+    await actor.record_traces([trace("A")], [])
+    traces.is_down = True
+    await actor.record_traces([trace("B")], [])
+    await actor.record_traces([trace("C"), trace("D")], [])
+    assert (traces.stored, actor.details()["traces_waiting"], actor.outages) == (["A"], 2, 2)
+    traces.is_down = False
+    await asyncio.gather(actor.record_traces([trace("E")], []), actor.flush())
+    assert traces.stored == ["A", "B", "C", "D", "E"]
+    assert (actor.details()["traces_waiting"], actor.traces_written) == (0, 5)
+
+
+async def test_waiting_traces_are_bounded_and_what_is_dropped_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.recorder.TRACES_KEPT", 2)
+    actor, traces, _ = recorder(tmp_path)
+    traces.is_down = True
+    for name in "ABC":
+        await actor.record_traces([trace(name)], [])
+    traces.is_down = False
+    await actor.flush()
+    assert (traces.stored, actor.faults) == (["B", "C"], 1)
+
+
+async def test_bars_and_feature_rows_are_buffered_and_counted(tmp_path: Path) -> None:
+    actor, _, market = recorder(tmp_path)
+    await actor.add([bar(0), bar(1)], [("BTC/ZAR", T0, np.zeros((3, 30)))])
+    assert (len(market.bars), market.rows, actor.candles, actor.feature_rows) == (2, [("BTC/ZAR", T0)], 2, 1)
+
+
+# ---- symbol ------------------------------------------------------------------------------------------------------------
+
+
+def trigger() -> ExitTriggered:
+    return ExitTriggered("p1", BTC.symbol, ExitReason.STOP, 90.0, T0, snapshot(BTC.symbol))
+
+
+def plan(symbol: str = BTC.symbol, name: str = "p1") -> ExitPlan:
+    return ExitPlan(name, symbol, Side.BUY, 100.0, 95.0, 110.0, 0.0, 0.0, 0)
+
+
+def owner(tmp_path: Path, **execution: Any) -> tuple[SymbolActor, Peers]:
+    peers = Peers(execution=Peer(**execution), signal=Peer(submit=None), recorder=Peer(add=None))
+    actor = SymbolActor(spec(tmp_path), [BTC, ETH], peers)
+    actor._is_ready = True
+    return actor, peers
+
+
+async def test_a_triggered_exit_is_offered_until_it_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(symbol_module, "EXIT_RETRY_S", 0.0)
+    answers: list[Any] = [TransportError("down"), TransportError("down"), []]
+    actor, peers = owner(tmp_path, exits=lambda triggers: answers.pop(0), exit_plans=lambda: [plan(ETH.symbol)])
+    actor.states[BTC.symbol].arm([plan()])
+    await actor._exit(trigger())
+    assert len(peers("execution").called("exits")) == 3
+    assert actor.exits_sent == 1
+    assert (actor.states[BTC.symbol].exits.armed, actor.states[ETH.symbol].exits.armed) == ((), ("p1",))
+
+
+async def test_positions_stay_watched_while_execution_cannot_say_which_there_are(tmp_path: Path) -> None:
+    actor, _ = owner(tmp_path, exit_plans=TransportError("down"))
+    await actor.arm([plan(), plan(ETH.symbol, "p2")])
+    await actor._rearm()
+    assert (actor.states[BTC.symbol].exits.armed, actor.states[ETH.symbol].exits.armed) == (("p1",), ("p2",))
+
+
+async def test_only_warm_windows_are_sent_and_all_bars_are_recorded(tmp_path: Path) -> None:
+    actor, peers = owner(tmp_path)
+    cold, warm = window(BTC.symbol, T0, is_warm=False), window(BTC.symbol, T0 + BAR_NS)
+    steps = [SymbolStep(BTC.symbol, (bar(0),), (cold,), (), ()), SymbolStep(BTC.symbol, (bar(1),), (warm,), (), ())]
+    actor.states[BTC.symbol].drain = lambda: steps.pop(0)  # type: ignore[method-assign]
+    for _ in range(2):
+        await actor._publish(actor.states[BTC.symbol])
+    assert [w.bar_time for (windows,) in peers("signal").called("submit") for w in windows] == [T0 + BAR_NS]
+    recorded = peers("recorder").called("add")
+    assert [len(bars) for bars, _ in recorded] == [1, 1]
+    assert [rows[0][1] for _, rows in recorded] == [T0, T0 + BAR_NS]
+
+
+async def test_an_exit_leaves_before_the_windows_of_the_same_events(tmp_path: Path) -> None:
+    actor, peers = owner(tmp_path, exits=lambda triggers: [], exit_plans=list)
+    step = SymbolStep(BTC.symbol, (), (), (), (trigger(),))
+    actor.states[BTC.symbol].drain = lambda: step  # type: ignore[method-assign]
+    await actor._publish(actor.states[BTC.symbol])
+    await asyncio.sleep(0.01)
+    assert [t.position_id for (triggers,) in peers("execution").called("exits") for t in triggers] == ["p1"]
+
+
+async def test_replay_advances_every_symbol_and_sends_its_bars_to_the_recorder_alone(tmp_path: Path) -> None:
+    data = write_synthetic(tmp_path / "candles-spot-1m", 30)
+    peers = Peers(recorder=Peer(add=None))
+    actor = SymbolActor(replace(spec(tmp_path), replay_path=str(data)), [BTC, ETH], peers)
+    await actor.ready()
+    end = actor._sources[BTC.symbol].end_ns
+    steps = await actor.advance(end, [plan()])
+    assert [(s.symbol, s.bars, len(s.marks)) for s in steps] == [(BTC.symbol, (), 30), (ETH.symbol, (), 30)]
+    assert [w.bar_time for w in steps[0].windows][-1] == end // BAR_NS * BAR_NS
+    ((bars, rows),) = peers("recorder").called("add")
+    assert (sum(b.timeframe.value == "1m" for b in bars), len(rows)) == (60, 2 * len(steps[0].windows))
+    assert [h.symbol for h in await actor.histories([ETH.symbol])] == [ETH.symbol]
+
+
+async def test_a_recorder_that_is_away_costs_the_replay_nothing_but_a_count(tmp_path: Path) -> None:
+    data = write_synthetic(tmp_path / "candles-spot-1m", 30)
+    actor = SymbolActor(replace(spec(tmp_path), replay_path=str(data)), [BTC], Peers(recorder=Peer(add=TransportError("down"))))
+    await actor.ready()
+    (step,) = await actor.advance(actor._sources[BTC.symbol].end_ns, [])
+    assert (len(step.marks), actor.faults) == (30, 1)

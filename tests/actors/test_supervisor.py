@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.exceptions import RayActorError
+
+from actors import supervisor as module
+from actors.supervisor import KILL_SWITCH, Supervisor
+from helios.domain.enums import EngineState, TradingMode
+from helios.domain.events import EngineEvent
+from helios.domain.orders import AccountSnapshot
+from helios.errors import RejectedError, StoreUnavailableError, TransportError
+from tests.support.peers import Peer, Peers, spec
+from tests.support.pipeline_values import account, snapshot
+
+S = EngineState
+SYMBOL = "symbol:BTC"
+
+
+class MemoryEngineStore:
+    """The engine's state without a database."""
+
+    def __init__(self) -> None:
+        self.saved: list[EngineState] = []
+        self.events: list[EngineEvent] = []
+        self.is_down = False
+
+    async def save_state(self, state: EngineState, mode: TradingMode) -> None:
+        if self.is_down:
+            raise StoreUnavailableError("away")
+        self.saved.append(state)
+
+    async def add_event(self, event: EngineEvent) -> None:
+        self.events.append(event)
+
+    async def orders(self, limit: int) -> list[dict[str, Any]]:
+        return []
+
+
+class Desk:
+    def __init__(self, tmp_path: Path) -> None:
+        self.peers = Peers(
+            execution=Peer(set_trading=None, flatten=lambda markets, *_: [], account=lambda marks: account(), status=self.status),
+            recorder=Peer(record_equity=None, status=self.status),
+            symbol__BTC=Peer(markets=lambda: [snapshot("BTC/ZAR")], status=self.status),
+        )
+        self.pid = 1
+        self.store = MemoryEngineStore()
+        self.actor = Supervisor(spec(tmp_path), ["execution", "recorder", SYMBOL], self.peers, {"venue": "test"})
+        self.actor._is_ready = True
+        self.actor._store = self.store  # type: ignore[assignment]
+        self.path = tmp_path
+
+    def status(self) -> dict[str, Any]:
+        return {"name": "x", "pid": self.pid, "born": 0.0, "healthy": True, "faults": 0}
+
+    @property
+    def told(self) -> list[bool]:
+        return [allowed for (allowed,) in self.peers("execution").called("set_trading")]
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    monkeypatch.setattr(module, "FLATTEN_ATTEMPTS", 1, raising=False)
+    return Desk(tmp_path)
+
+
+async def test_a_run_starts_pauses_resumes_and_ends_and_execution_is_told_each_time(desk: Desk) -> None:
+    assert await desk.actor.begin() == "RUNNING"
+    assert await desk.actor.pause() == "PAUSED"
+    assert await desk.actor.resume() == "RUNNING"
+    await desk.actor.finish()
+    assert desk.told == [False, True, False, True, False]
+    assert desk.store.saved == [S.STARTING, S.RUNNING, S.PAUSED, S.RUNNING, S.STOPPED]
+
+
+@pytest.mark.parametrize("stored", [S.PAUSED, S.EMERGENCY_STOP])
+async def test_a_pause_and_an_emergency_stop_outlive_a_clean_stop_and_a_restart(desk: Desk, stored: EngineState) -> None:
+    await desk.actor.begin()
+    await (desk.actor.pause() if stored is S.PAUSED else desk.actor.emergency_stop("test"))
+    await desk.actor.finish()
+    assert desk.store.saved[-1] is stored
+    desk.actor.state = desk.store.saved[-1]
+    assert await desk.actor.begin() == stored.value
+    assert desk.told[-1] is False
+
+
+async def test_transitions_that_the_table_forbids_change_nothing(desk: Desk) -> None:
+    with pytest.raises(RejectedError):
+        await desk.actor.pause()
+    assert (desk.actor.state, desk.told, desk.store.saved) == (S.STOPPED, [], [])
+
+
+async def test_an_emergency_stop_flattens_with_all_markets_and_must_be_cleared_first(desk: Desk) -> None:
+    await desk.actor.begin()
+    desk.peers("execution").answers["flatten"] = lambda markets, *_: [f"{s} left" for s in markets]
+    answer = await desk.actor.emergency_stop("operator")
+    assert answer == {"state": "EMERGENCY_STOP", "still_open": ["BTC/ZAR left"]}
+    assert (desk.told[-1], desk.store.events[-1].severity) == (False, "CRITICAL")
+    with pytest.raises(RejectedError, match="must be cleared"):
+        await desk.actor.resume()
+    assert await desk.actor.clear() == "PAUSED"
+    assert await desk.actor.resume() == "RUNNING"
+    with pytest.raises(RejectedError, match="nothing to clear"):
+        await desk.actor.clear()
+
+
+async def test_an_emergency_stop_is_called_though_everybody_is_away(desk: Desk) -> None:
+    await desk.actor.begin()
+    desk.store.is_down = True
+    for name in ("execution", SYMBOL):
+        desk.peers(name).answers = {}
+        desk.peers(name).answers |= dict.fromkeys(("set_trading", "flatten", "markets"), TransportError("down"))
+    assert await desk.actor.emergency_stop("operator") == {"state": "EMERGENCY_STOP", "still_open": ["unknown"]}
+
+
+async def test_live_is_refused_and_paper_is_always_possible(desk: Desk) -> None:
+    for words in ("", "I_CONFIRM_LIVE_TRADING"):
+        with pytest.raises(RejectedError):
+            await desk.actor.set_mode("live", words)
+    with pytest.raises(RejectedError, match="unknown mode"):
+        await desk.actor.set_mode("demo")
+    assert await desk.actor.set_mode("Paper") == "PAPER"
+
+
+async def test_a_new_process_counts_as_a_restart_and_execution_is_told_the_state_again(desk: Desk) -> None:
+    await desk.actor.begin()
+    for pid in (1, 1, 2, 3):
+        desk.pid = pid
+        await desk.actor._ping("execution")
+        await desk.actor._ping("recorder")
+    shown = await desk.actor.snapshot()
+    assert {c["name"]: c["restarts"] for c in shown["components"]} == {"execution": 2, "recorder": 2, SYMBOL: 0, "supervisor": 0}
+    assert shown["counters"]["restarts"] == 4
+    assert desk.told == [False, True, True, True]
+
+
+async def test_an_execution_actor_that_dies_while_it_is_told_does_not_end_the_health_loop(desk: Desk) -> None:
+    await desk.actor._ping("execution")
+    desk.pid = 2
+    desk.peers("execution").answers["set_trading"] = RayActorError()
+    await desk.actor._ping("execution")
+    assert (await desk.actor.snapshot())["counters"]["restarts"] == 1
+
+
+async def test_a_component_that_does_not_answer_is_unhealthy_until_it_does(desk: Desk) -> None:
+    execution = desk.peers("execution")
+    await desk.actor._ping("execution")
+    execution.answers["status"] = TransportError("down")
+    await desk.actor._ping("execution")
+    shown = {c["name"]: c for c in (await desk.actor.snapshot())["components"]}
+    assert (shown["execution"]["healthy"], shown["execution"]["error"], shown["execution"]["pid"]) == (False, "down", 1)
+    execution.answers["status"] = desk.status
+    await desk.actor._ping("execution")
+    assert {c["name"]: c for c in (await desk.actor.snapshot())["components"]}["execution"]["healthy"]
+
+
+def losing(**changes: Any) -> AccountSnapshot:
+    return replace(account(), **changes)
+
+
+@pytest.mark.parametrize(("figures", "wanted"), [
+    ({}, S.RUNNING), ({"daily_loss": 0.06}, S.REDUCING), ({"consecutive_losses": 6}, S.REDUCING),
+    ({"drawdown": 0.2}, S.EMERGENCY_STOP),
+])  # fmt: skip
+async def test_the_accounts_own_figures_restrict_trading(desk: Desk, figures: dict[str, Any], wanted: EngineState) -> None:
+    await desk.actor.begin()
+    desk.actor._account = losing(**figures)
+    await desk.actor._enforce()
+    assert desk.actor.state is wanted
+    assert len(desk.peers("execution").called("flatten")) == (wanted is S.EMERGENCY_STOP)
+
+
+async def test_reducing_ends_when_the_limits_are_kept_again_but_a_pause_stays(desk: Desk) -> None:
+    await desk.actor.begin()
+    for figures, wanted in (({"daily_loss": 0.06}, S.REDUCING), ({}, S.RUNNING)):
+        desk.actor._account = losing(**figures)
+        await desk.actor._enforce()
+        assert desk.actor.state is wanted
+    await desk.actor.pause()
+    desk.actor._account = losing(drawdown=0.2)
+    await desk.actor._enforce()
+    assert desk.actor.state is S.PAUSED
+
+
+async def test_the_kill_switch_file_stops_trading_and_must_be_removed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    await desk.actor.begin()
+    (desk.path / KILL_SWITCH).touch()
+    task = asyncio.get_running_loop().create_task(desk.actor._watch_kill_switch())
+    await asyncio.sleep(0.1)
+    assert desk.actor.state is S.EMERGENCY_STOP
+    await desk.actor.clear()
+    with pytest.raises(RejectedError, match="kill switch"):
+        await desk.actor.resume()
+    task.cancel()
+    (desk.path / KILL_SWITCH).unlink()
+    assert await desk.actor.resume() == "RUNNING"
+
+
+def test_the_health_loop_looks_more_often_than_once_a_second() -> None:
+    assert module.HEALTH_INTERVAL_S < 1.0
