@@ -8,9 +8,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from helios import __version__
 from helios.cli.rundir import RunDir, RunInfo
 from helios.config import HeliosConfig
 from helios.domain.market import Instrument
-from helios.errors import HeliosError
+from helios.errors import RetryableError
 from helios.learn.cards import model_card
 
 DEFAULT_SYMBOLS = ("BTC/ZAR", "ETH/ZAR", "SOL/ZAR", "XRP/ZAR", "AVAX/ZAR", "LINK/ZAR")
@@ -45,13 +45,13 @@ def run(options: UpOptions) -> dict[str, Any]:
     HeliosError
         With one clear line, before or during the run; everything started is stopped.
     """
-    stop = threading.Event()
+    stop = StopRequest()
+    stop.listen()
     with ExitStack() as stack:
-        stack.enter_context(_signals(stop))
         return _run(options, stack, stop)
 
 
-def _run(options: UpOptions, stack: ExitStack, stop: threading.Event) -> dict[str, Any]:
+def _run(options: UpOptions, stack: ExitStack, stop: StopRequest) -> dict[str, Any]:
     say = _Narrator(options.as_json)
     config = options.config
     plan = plan_replay(options.replay, config.desk.symbols) if options.replay is not None else None
@@ -81,7 +81,7 @@ def _run(options: UpOptions, stack: ExitStack, stop: threading.Event) -> dict[st
         state_dir=str(rundir.path),
     )
     about = _about(spec.config, chosen, card, options, plan)
-    desk, info = _start(spec, chosen, about, options, rundir, stack, say, (kind, schema))
+    desk, info = _start(spec, chosen, about, options, rundir, stack, say, (kind, schema), stop)
     return _watch(desk, spec, options, plan, stop, say, info)
 
 
@@ -139,17 +139,22 @@ def _start(
     stack: ExitStack,
     say: _Narrator,
     store: tuple[str, str],
+    stop: StopRequest,
 ) -> tuple[Any, RunInfo]:
+    stop.check()
     say("starting Ray")
     from cluster import ray_runtime
 
     dashboard = stack.enter_context(ray_runtime.ray_session(options.address))
+    stop.listen()
+    stop.check()
     with ThreadPoolExecutor(2) as pool:
         say(f"starting the predictor (model {spec.config.model.version}) and {len(spec.symbols)} symbols")
         served = pool.submit(ray_runtime.serve_predictor, spec.config, stack, options.address is None)
         desk = ray_runtime.start_desk(spec, instruments, about)
         served.result()
     stack.callback(ray_runtime.stop_desk, desk)
+    stop.check()
     url = ray_runtime.serve_gateway(spec, rundir.token(), say)
     info = RunInfo(
         pid=os.getpid(),
@@ -163,6 +168,7 @@ def _start(
         ray_dashboard=dashboard,
     )
     rundir.write(info)
+    stop.listen()
     say(f"dashboard  {url}/#token={rundir.token()}")
     if dashboard:
         say(f"Ray        {dashboard}")
@@ -174,7 +180,7 @@ def _watch(
     spec: Any,
     options: UpOptions,
     plan: ReplayPlan | None,
-    stop: threading.Event,
+    stop: StopRequest,
     say: _Narrator,
     info: RunInfo,
 ) -> dict[str, Any]:
@@ -203,21 +209,34 @@ def _watch(
     return summarise(snapshot, info, time.monotonic() - running_since)
 
 
-@contextmanager
-def _signals(stop: threading.Event) -> Iterator[None]:
-    """SIGINT and SIGTERM ask for a clean stop; a second one during start-up unwinds at once."""
+class StopRequest:
+    """SIGINT and SIGTERM ask for a clean stop, once the step under way is done; they never break off the cleaning up."""
 
-    def handle(number: int, _frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
+    def __init__(self) -> None:
+        self._event = threading.Event()
 
-    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def listen(self) -> None:
+        """Take the signals over; to be called again after Ray's start, which puts a handler of its own in their place."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    def _handle(self, _number: int, _frame: object) -> None:
+        self._event.set()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Sleep; True as soon as a stop is asked for."""
+        return self._event.wait(timeout_s)
+
+    def check(self) -> None:
+        """Leave the start-up if a stop is asked for.
+
+        Raises
+        ------
+        RetryableError
+            Then.
+        """
+        if self._event.is_set():
+            raise RetryableError("stopped before the desk was running")
 
 
 class _Narrator:
@@ -239,9 +258,3 @@ class _Narrator:
             f"  decisions {counters.get('decisions', 0)}  orders {counters.get('orders', 0)}"
             f"  fills {counters.get('fills', 0)}  open {len(snapshot.get('positions', []))}"
         )
-
-
-def tell_error(error: HeliosError) -> int:
-    """Print one clear line and return the exit code."""
-    print(f"helios: {error}", file=sys.stderr)
-    return 1
