@@ -154,7 +154,7 @@ class LiveFeed:
             # Minutes of the outage must come from the venue: time may not close them flat meanwhile.
             self._sync = {s: _Sync(_NEVER_NS) for s in self._states}
             for state in self._states.values():
-                state.is_stale = True
+                state.lose_feed()
 
     # ---- history and repair --------------------------------------------------------------------------------------------
 

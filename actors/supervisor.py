@@ -85,9 +85,9 @@ class Supervisor(HeliosActor):
         await self.ready()
         wanted = resumed_state(self.state)
         async with self._turn:
-            self.state = EngineState.STOPPED
-            await self._go(EngineState.STARTING, "start")
-            await self._go(wanted, "start")
+            # In memory through the table; stored is the final state alone, so that a crash here forgets no emergency stop.
+            self.state = next_state(next_state(EngineState.STOPPED, EngineState.STARTING), wanted)
+            await self._told_and_stored(f"start: {self.state.value}")
         return self.state.value
 
     async def pause(self) -> str:
@@ -134,11 +134,9 @@ class Supervisor(HeliosActor):
         """Record a clean stop; a pause or an emergency stop is remembered for the next start."""
         await self.ready()
         async with self._turn:
-            remembered = self.state if self.state in (EngineState.PAUSED, EngineState.EMERGENCY_STOP) else None
-            await self._go(EngineState.STOPPED, "stop")
-            if remembered is not None:
-                self.state = remembered
-                await self._persist("state", "remembered for the next start")
+            if self.state not in (EngineState.PAUSED, EngineState.EMERGENCY_STOP):
+                self.state = next_state(self.state, EngineState.STOPPED)
+            await self._told_and_stored(f"stop: {self.state.value}")
 
     async def refresh(self) -> None:
         """Ask everybody now, so that the next snapshot holds the last figures."""
@@ -155,8 +153,11 @@ class Supervisor(HeliosActor):
     async def _go(self, wanted: EngineState, reason: str) -> None:
         before = self.state
         self.state = next_state(before, wanted)
+        await self._told_and_stored(f"{before.value} -> {self.state.value}: {reason}")
+
+    async def _told_and_stored(self, message: str) -> None:
         await self._tell_execution()
-        await self._persist("state", f"{before.value} -> {self.state.value}: {reason}")
+        await self._persist("state", message)
 
     async def _tell_execution(self) -> None:
         try:

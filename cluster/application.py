@@ -35,6 +35,8 @@ from helios.learn.cards import model_card
 
 DEFAULT_SYMBOLS = ("BTC/ZAR", "ETH/ZAR", "SOL/ZAR", "XRP/ZAR", "AVAX/ZAR", "LINK/ZAR")
 STATUS_INTERVAL_S = 10.0
+_HELD: list[RunDir] = []
+"""Keeps the directory's lock until the process ends: only then is everything of the desk gone."""
 
 
 def run(options: UpOptions) -> dict[str, Any]:
@@ -60,6 +62,7 @@ def _run(options: UpOptions, stack: ExitStack, stop: StopRequest) -> dict[str, A
     rundir = RunDir(Path(config.store.state_dir).resolve())
     rundir.prepare()
     rundir.lock()
+    _HELD.append(rundir)
     (rundir.path / "logs").mkdir(exist_ok=True)
     say("starting PostgreSQL")
     kind, dsn = stack.enter_context(database(rundir.path))

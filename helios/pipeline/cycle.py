@@ -22,7 +22,7 @@ from helios.domain.decisions import (
 )
 from helios.domain.enums import OrderStatus, VerdictKind
 from helios.domain.orders import AccountSnapshot, OrderIntent, OrderOutcome
-from helios.errors import RetryableError, SkipError
+from helios.errors import HeliosError
 from helios.features.window import fill_reference_correlation
 from helios.pipeline import trace as view
 from helios.pipeline.ports import (
@@ -208,11 +208,11 @@ class DecisionCycle:
             _end_executed(traces[outcome.record.symbol], outcome)
 
     async def _timed(self, result: CycleResult, tier: str, awaitable: Awaitable[T]) -> T | None:
-        """Await one tier; None when it cannot answer (a skip or retry error), with the error kept."""
+        """Await one tier; None when it cannot answer, with the error kept: every symbol of the bar still gets its trace."""
         started = self._timer()
         try:
             return await awaitable
-        except (SkipError, RetryableError) as error:
+        except HeliosError as error:
             result.errors.append(f"{tier}: {error}")
             return None
         finally:

@@ -154,6 +154,12 @@ class SymbolState:
         if feed_candles:
             self._close(self.builder.on_book(self.book, update.ts_event))
 
+    def lose_feed(self) -> None:
+        """The feed is cut: no entries, and the book is worth nothing until a fresh snapshot."""
+        self.is_stale = True
+        self.needs_book = True
+        self.book.clear()
+
     def on_minute(self, bar: Bar) -> None:
         """Take a closed one-minute bar (replay of candles, gap repair): exits on its range, then its close."""
         self._fired += self.exits.on_bar(bar, self._market_at(bar))

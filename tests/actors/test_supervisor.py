@@ -74,7 +74,7 @@ async def test_a_run_starts_pauses_resumes_and_ends_and_execution_is_told_each_t
     assert await desk.actor.pause() == "PAUSED"
     assert await desk.actor.resume() == "RUNNING"
     await desk.actor.finish()
-    assert desk.told == [False, True, False, True, False]
+    assert desk.told == [True, False, True, False]
     assert desk.store.saved == [S.STARTING, S.RUNNING, S.PAUSED, S.RUNNING, S.STOPPED]
 
 
