@@ -75,7 +75,7 @@ async def test_a_run_starts_pauses_resumes_and_ends_and_execution_is_told_each_t
     assert await desk.actor.resume() == "RUNNING"
     await desk.actor.finish()
     assert desk.told == [True, False, True, False]
-    assert desk.store.saved == [S.STARTING, S.RUNNING, S.PAUSED, S.RUNNING, S.STOPPED]
+    assert desk.store.saved == [S.RUNNING, S.PAUSED, S.RUNNING, S.STOPPED]
 
 
 @pytest.mark.parametrize("stored", [S.PAUSED, S.EMERGENCY_STOP])
@@ -136,7 +136,7 @@ async def test_a_new_process_counts_as_a_restart_and_execution_is_told_the_state
     shown = await desk.actor.snapshot()
     assert {c["name"]: c["restarts"] for c in shown["components"]} == {"execution": 2, "recorder": 2, SYMBOL: 0, "supervisor": 0}
     assert shown["counters"]["restarts"] == 4
-    assert desk.told == [False, True, True, True]
+    assert desk.told == [True, True, True]
 
 
 async def test_an_execution_actor_that_dies_while_it_is_told_does_not_end_the_health_loop(desk: Desk) -> None:
