@@ -246,7 +246,7 @@ class Supervisor(HeliosActor):
 
     async def _keep_equity(self, account: AccountSnapshot) -> None:
         point = (account.ts_event // 1_000_000, float(account.equity_quote))
-        if not self._equity or point[0] > self._equity[-1][0]:
+        if point[0] > (self._equity[-1][0] if self._equity else 0):  # no mark has come yet: no point in time either
             self._equity.append(point)
             self._peers("recorder").record_equity.remote(account)
         assert self._store is not None

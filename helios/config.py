@@ -84,6 +84,7 @@ class RiskConfig(_Section):
     garch_max_returns: int = Field(8_640, ge=100)
     ewma_lambda: float = Field(0.98, gt=0, lt=1)
     max_leverage: float = Field(3.0, ge=1)
+    min_addition: float = Field(0.01, ge=0)
 
 
 class LimitConfig(_Section):

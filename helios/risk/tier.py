@@ -166,9 +166,12 @@ class RiskDesk:
             return _no_trade(prediction, size.code, size.detail)
         notional = min(size.notional_quote, self._limits.max_notional_quote, instrument.max_notional_quote)
         smallest = max(self._limits.min_notional_quote, instrument.min_notional_quote)
+        if held > 0:
+            # Chasing every twitch of the target would spend the day's entries and fees on crumbs.
+            smallest = max(smallest, account.equity_quote * Decimal(str(self._config.min_addition)))
         if notional < smallest:
             code = "ALREADY_HELD" if held > 0 else "MIN_NOTIONAL"
-            detail = f"room for {notional:.2f} with {held:.2f} held, at least {smallest} is needed"
+            detail = f"room for {notional:.2f} with {held:.2f} held, at least {smallest:.2f} is needed"
             return _no_trade(prediction, code, detail)
         return _entry_plan(prediction, side, size, notional, context, forecast, self._config)
 

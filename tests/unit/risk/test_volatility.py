@@ -149,7 +149,7 @@ def test_ewma_is_the_recursion_by_hand() -> None:
     returns = np.diff(np.log(CLOSES[:60]))
     variance = np.mean(returns[:30] ** 2)
     for value in returns:
-        variance = 0.98 * variance + 0.02 * value**2
+        variance = 0.94 * variance + 0.06 * value**2
     assert model.forecast().daily_volatility == pytest.approx(math.sqrt(288 * variance), rel=1e-12)
 
 
