@@ -55,7 +55,7 @@ def run(options: UpOptions) -> dict[str, Any]:
 
 def _run(options: UpOptions, stack: ExitStack, stop: StopRequest) -> dict[str, Any]:
     say = _Narrator(options.as_json)
-    config = options.config
+    config = _with_registry(options.config)
     plan = plan_replay(options.replay, config.desk.symbols) if options.replay is not None else None
     card = model_card(config.model)
     port = check_port(config.api.host, config.api.port)
@@ -86,6 +86,14 @@ def _run(options: UpOptions, stack: ExitStack, stop: StopRequest) -> dict[str, A
     about = _about(spec.config, chosen, card, options, plan)
     desk, info = _start(spec, chosen, about, options, rundir, stack, say, (kind, schema), stop)
     return _watch(desk, spec, options, plan, stop, say, info)
+
+
+def _with_registry(config: HeliosConfig) -> HeliosConfig:
+    """Let the desk find what `helios train` registered in its state directory."""
+    if config.model.registry_dir:
+        return config
+    registry = str(Path(config.store.state_dir).resolve() / "models")
+    return config.model_copy(update={"model": config.model.model_copy(update={"registry_dir": registry})})
 
 
 def _markets(

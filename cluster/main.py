@@ -55,21 +55,37 @@ def up(
 @app.command()
 def train(
     preset: Annotated[str, typer.Option(help="starter, compact or full.")] = "starter",
-    source: Annotated[str, typer.Option(help="sandbox: the synthetic market; archive: candle files.")] = "sandbox",
-    days: Annotated[float, typer.Option(help="Days of history per symbol.")] = 60.0,
-    seed: Annotated[int, typer.Option(help="Seed of market and weights.")] = 7,
-    epochs: Annotated[int, typer.Option(help="At most this many epochs.")] = 12,
-    version: Annotated[str | None, typer.Option(help="Name in the registry (default: preset and time).")] = None,
-    out: Annotated[Path | None, typer.Option(help="Registry directory (default <state dir>/models).")] = None,
+    source: Annotated[str, typer.Option(help="sandbox (synthetic market), archive (--data) or venue (VALR).")] = "sandbox",
+    data: Annotated[Path | None, typer.Option(help="Directory of one-minute candle files, for --source archive.")] = None,
+    days: Annotated[float, typer.Option(help="Days of history per symbol (sandbox and venue).")] = 60.0,
+    seed: Annotated[int, typer.Option(help="First seed of the synthetic markets, and of the weights.")] = 1000,
+    markets: Annotated[int, typer.Option(help="How many synthetic markets.")] = 24,
+    epochs: Annotated[int, typer.Option(help="At most this many epochs.")] = 6,
+    workers: Annotated[int, typer.Option(help="Workers of Ray Train.")] = 1,
+    threads: Annotated[int, typer.Option(help="CPU threads of each worker.")] = 2,
+    version: Annotated[str, typer.Option(help="Name in the registry (default: preset and seed).")] = "",
+    out: Annotated[Path | None, typer.Option(help="Registry directory (default: models in the state directory).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the model card as JSON.")] = False,
 ) -> None:
     """Train a model with Ray Train, measure it against the baselines, and register it."""
+    from cluster.history import training_history
     from training.cli import train_command
 
+    loaded = load_config()
     card = train_command(
-        preset=preset, source=source, minutes=int(days * 1440), seed=seed, version=version, out=out, epochs=epochs,
+        preset=preset,
+        source=source,
+        minutes=int(days * 1440),
+        seed=seed,
+        version=version,
+        out=out or Path(loaded.store.state_dir) / "models",
+        epochs=epochs,
         as_json=as_json,
-    )  # fmt: skip
+        history=training_history(source, data, days, loaded),
+        n_markets=markets,
+        num_workers=workers,
+        num_threads=threads,
+    )
     print(json.dumps(card) if as_json else _readable(card))
 
 

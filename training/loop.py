@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from helios.domain.decisions import FloatArray
+from helios.domain.enums import FEATURE_TIMEFRAMES
 from helios.features.definitions import FLOW_BOOK_COLUMNS
 from helios.learn.dataset import Dataset, IntArray
 from helios.learn.scaling import FeatureScaler
@@ -77,6 +78,7 @@ class Progress:
         return self.epoch >= settings.epochs or self.epoch - self.best_epoch >= settings.patience > 0
 
 
+LONGEST_WINDOW_MINUTES = 60 * 15  # sixty steps of the longest timeframe
 EpochHook = Callable[[Progress], None]
 BatchHook = Callable[[int, int], None]
 
@@ -155,8 +157,8 @@ class Trainer:
         total = np.zeros(2)
         with torch.inference_mode():
             for rows in _chunks(self._validation[self._rank :: self._world], self._settings.batch_size):
-                for hide in (False, True):
-                    logits, labels = self._logits(rows, np.full(len(rows), hide))
+                for known in (np.inf, 0.0):
+                    logits, labels = self._logits(rows, np.full(len(rows), known))
                     weight = float(self._weight_tensor[labels].sum())
                     total += (float(self._loss(logits, labels)) * weight, weight)
         sums = self._sum_over_workers(total)
@@ -180,19 +182,19 @@ class Trainer:
         rng = np.random.default_rng([self._settings.seed, self.progress.epoch])
         torch.manual_seed(self._settings.seed * 100_003 + self.progress.epoch * 1_009 + self._rank)
         order = rng.permutation(self._train)
-        hidden = rng.random(len(order)) < self._settings.hide_flow_probability
+        known = draw_known_minutes(rng, len(order), self._settings.hide_flow_probability)
         self._net.train()
         total = np.zeros(2)
         for step in range(self._steps):
             mine = _share(len(order), step, self._settings.batch_size, self._rank, self._world)
-            total += self._step(order[mine], hidden[mine])
+            total += self._step(order[mine], known[mine])
             if on_batch is not None:
                 on_batch(step + 1, self._steps)
         sums = self._sum_over_workers(total)
         return float(sums[0] / sums[1])
 
-    def _step(self, rows: IntArray, hidden: NDArray[np.bool_]) -> tuple[float, float]:
-        loss = self._gradients(rows, hidden)
+    def _step(self, rows: IntArray, known: FloatArray) -> tuple[float, float]:
+        loss = self._gradients(rows, known)
         self._grad_scaler.unscale_(self._optimiser)
         nn.utils.clip_grad_norm_(self._net.parameters(), 1.0)
         self._grad_scaler.step(self._optimiser)
@@ -200,12 +202,12 @@ class Trainer:
         self._schedule.step()
         return loss * len(rows), float(len(rows))
 
-    def _gradients(self, rows: IntArray, hidden: NDArray[np.bool_]) -> float:
+    def _gradients(self, rows: IntArray, known: FloatArray) -> float:
         """Gradients of the batch's mean loss, in as few parts as memory allows; the step stays the same."""
         while True:
             self._optimiser.zero_grad(set_to_none=True)
             try:
-                return sum(self._backward(part, hidden_part, len(rows)) for part, hidden_part in self._parts(rows, hidden))
+                return sum(self._backward(part, known_part, len(rows)) for part, known_part in self._parts(rows, known))
             except torch.OutOfMemoryError:
                 # Workers that disagree on the number of parts would wait for each other for ever
                 if self._world > 1 or self._part_size <= 1:
@@ -213,18 +215,18 @@ class Trainer:
                 self._part_size = max(1, min(self._part_size, len(rows)) // 2)
                 logger.warning("out of GPU memory: batches go in parts of %d rows from now on", self._part_size)
 
-    def _parts(self, rows: IntArray, hidden: NDArray[np.bool_]) -> list[tuple[IntArray, NDArray[np.bool_]]]:
+    def _parts(self, rows: IntArray, known: FloatArray) -> list[tuple[IntArray, FloatArray]]:
         size = self._part_size
-        return [(rows[i : i + size], hidden[i : i + size]) for i in range(0, len(rows), size)]
+        return [(rows[i : i + size], known[i : i + size]) for i in range(0, len(rows), size)]
 
-    def _backward(self, rows: IntArray, hidden: NDArray[np.bool_], n_batch: int) -> float:
-        logits, labels = self._logits(rows, hidden)
+    def _backward(self, rows: IntArray, known: FloatArray, n_batch: int) -> float:
+        logits, labels = self._logits(rows, known)
         loss = self._loss(logits, labels) * (len(rows) / n_batch)
         self._grad_scaler.scale(loss).backward()
         return float(loss.detach())
 
-    def _logits(self, rows: IntArray, hidden: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
-        windows = hide_flow(self._dataset.gather(rows), hidden)
+    def _logits(self, rows: IntArray, known: FloatArray) -> tuple[Tensor, Tensor]:
+        windows = hide_flow(self._dataset.gather(rows), known)
         inputs = torch.from_numpy(self._scaler.transform(windows)).to(self._device, non_blocking=True)  # (B, 3, 60, 30)
         labels = torch.from_numpy(self._dataset.labels[rows].astype(np.int64)).to(self._device)  # (B,)
         with torch.autocast(self._device.type, dtype=torch.float16, enabled=self._amp):
@@ -270,11 +272,31 @@ class Trainer:
         return tensor.cpu().numpy().astype(np.float64)
 
 
-def hide_flow(windows: NDArray[np.float32], hidden: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return windows in which the flow and book columns of the chosen rows are NaN; changes `windows` in place."""
+def hide_flow(windows: NDArray[np.float32], known_minutes: FloatArray) -> NDArray[np.float32]:
+    """Return windows whose flow and book columns are NaN in steps that began more than `known_minutes` ago; in place.
+
+    A desk that has listened for an hour knows the flow of that hour and, from the venue's candles, nothing of it before.
+
+    Parameters
+    ----------
+    windows : float32 array of shape (n, 3, 60, 30)
+    known_minutes : float64 array of shape (n,)
+        0 hides everything, infinity nothing.
+    """
     column = np.isin(np.arange(windows.shape[-1]), FLOW_BOOK_COLUMNS)
-    np.copyto(windows, np.nan, where=hidden[:, None, None, None] & column)
+    age_minutes = np.outer([t.seconds / 60 for t in FEATURE_TIMEFRAMES], np.arange(windows.shape[2], 0, -1))  # (3, 60)
+    hidden = age_minutes > known_minutes[:, None, None]
+    np.copyto(windows, np.nan, where=hidden[..., None] & column)
     return windows
+
+
+def draw_known_minutes(rng: np.random.Generator, n: int, hide_probability: float) -> FloatArray:
+    """Return how long each of `n` rows has listened: for ever, or (with `hide_probability`) never or 1 to 900 minutes, evenly."""
+    known = np.full(n, np.inf)
+    hidden = rng.random(n) < hide_probability
+    partial = np.exp(rng.uniform(0.0, math.log(LONGEST_WINDOW_MINUTES), n))
+    known[hidden] = np.where(rng.random(n) < 0.5, 0.0, partial)[hidden]
+    return known
 
 
 def predict_logits(net: nn.Module, dataset: Dataset, scaler: FeatureScaler, rows: IntArray, hide: bool) -> FloatArray:
@@ -283,7 +305,7 @@ def predict_logits(net: nn.Module, dataset: Dataset, scaler: FeatureScaler, rows
     parts = []
     with torch.inference_mode():
         for part in _chunks(rows, 512):
-            windows = hide_flow(dataset.gather(part), np.full(len(part), hide))
+            windows = hide_flow(dataset.gather(part), np.full(len(part), 0.0 if hide else np.inf))
             parts.append(net(torch.from_numpy(scaler.transform(windows)))[0].double().numpy())
     return np.concatenate(parts) if parts else np.empty((0, 3))
 

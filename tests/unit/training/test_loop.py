@@ -13,7 +13,7 @@ from helios.learn.labels import BarrierSpec
 from helios.venues.sandbox.history import synthetic_history
 from training.cli import train_command
 from training.job import Job, TrainRequest, initial_network, prepare, verdict_of
-from training.loop import LAST, Trainer, TrainSettings, _share, class_weights, hide_flow
+from training.loop import LAST, Trainer, TrainSettings, _share, class_weights, draw_known_minutes, hide_flow
 from training.train import train
 
 SPEC = BarrierSpec(horizon_bars=24, volatility_half_life_bars=24)
@@ -103,10 +103,25 @@ def test_class_weights_keep_the_mean_loss_scale() -> None:
 
 def test_hiding_flow_leaves_the_candles() -> None:
     windows = np.ones((2, 3, 60, 30), dtype=np.float32)
-    hide_flow(windows, np.array([True, False]))
+    hide_flow(windows, np.array([0.0, np.inf]))
     assert np.isnan(windows[0][..., list(FLOW_BOOK_COLUMNS)]).all()
     assert (windows[0][..., list(CANDLE_COLUMNS)] == 1).all()
     assert (windows[1] == 1).all()
+
+
+def test_flow_heard_for_an_hour_is_known_for_an_hour_on_every_timeframe() -> None:
+    windows = np.ones((1, 3, 60, 30), dtype=np.float32)
+    hide_flow(windows, np.array([60.0]))
+    known = np.isfinite(windows[0, :, :, FLOW_BOOK_COLUMNS[0]])
+    assert known.sum(axis=1).tolist() == [60, 12, 4]
+    assert known[:, -1].all()
+
+
+def test_half_of_the_hidden_rows_know_a_part() -> None:
+    known = draw_known_minutes(np.random.default_rng(1), 4_000, 0.5)
+    assert np.isinf(known).mean() == pytest.approx(0.5, abs=0.03)
+    assert (known == 0).mean() == pytest.approx(0.25, abs=0.03)
+    assert known[(known > 0) & np.isfinite(known)].max() <= 900
 
 
 @pytest.mark.parametrize(("n_rows", "world"), [(10, 1), (10, 3), (128, 2), (3, 4)])
