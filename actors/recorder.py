@@ -21,6 +21,8 @@ from helios.domain.events import EngineEvent
 from helios.domain.market import Bar
 from helios.domain.orders import AccountSnapshot
 from helios.errors import RetryableError
+from helios.features.definitions import FEATURE_NAMES, FLOW_BOOK_COLUMNS
+from helios.pipeline.trace import number
 from helios.store.engine_store import EngineStore
 from helios.store.pool import connect
 from helios.store.recorder import MarketRecorder
@@ -42,6 +44,7 @@ class RecorderActor(HeliosActor):
         self._engine: EngineStore | None = None
         self._waiting: deque[tuple[list[DecisionTrace], list[VolatilityForecast]]] = deque()
         self._writing = asyncio.Lock()
+        self._flow: dict[str, dict[str, float | None]] = {}
         self.candles = 0
         self.feature_rows = 0
         self.traces_written = 0
@@ -61,9 +64,10 @@ class RecorderActor(HeliosActor):
         assert self._market is not None
         self._market.add_bars(bars)
         self.candles += len(bars)
-        self.feature_rows += len(rows)
         for symbol, bar_time, values in rows:
-            self._market.add_features(symbol, bar_time, values)
+            self._market.add_features(symbol, bar_time, values.reshape(-1))
+            self.feature_rows += 1
+            self._flow[symbol] = {FEATURE_NAMES[i]: number(float(values[0, i])) for i in FLOW_BOOK_COLUMNS}
 
     async def record_traces(self, traces: list[DecisionTrace], forecasts: list[VolatilityForecast]) -> None:
         """Store decision traces, once each; while the database is away they wait here."""
@@ -136,6 +140,7 @@ class RecorderActor(HeliosActor):
             "candles": self.candles,
             "feature_rows": self.feature_rows,
             "traces": self.traces_written,
+            "flow_features": dict(self._flow),
             "traces_waiting": len(self._waiting),
             "outages": self.outages,
             "dropped_candles": market.dropped_candles if market else 0,

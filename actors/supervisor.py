@@ -304,6 +304,7 @@ class Supervisor(HeliosActor):
             "latency_ms": signal.get("latency_ms", {}),
             "first_prediction_at": signal.get("first_prediction_at"),
             "replay": signal.get("replay"),
+            "flow_features": self._status.get("recorder", {}).get("flow_features", {}),
             "errors": signal.get("errors", []),
             "orders": self._orders,
             "tiers": tier_views(self._status, self._restarts),
@@ -318,6 +319,7 @@ class Supervisor(HeliosActor):
         signal = self._status.get("signal", {})
         return {
             "candles": recorder.get("candles", 0),
+            "feature_rows": recorder.get("feature_rows", 0),
             **signal.get("counters", {}),
             "orders": execution.get("orders", 0),
             "fills": execution.get("fills", 0),

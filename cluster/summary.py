@@ -7,7 +7,19 @@ from typing import Any
 
 from helios.cli.rundir import RunInfo
 
-COUNTED = ("candles", "feature_windows", "predictions", "plans", "reviews", "orders", "fills", "exits", "decisions", "denied")
+COUNTED = (
+    "candles",
+    "feature_rows",
+    "feature_windows",
+    "predictions",
+    "plans",
+    "reviews",
+    "orders",
+    "fills",
+    "exits",
+    "decisions",
+    "denied",
+)
 
 
 def summarise(snapshot: Mapping[str, Any], info: RunInfo, wall_s: float) -> dict[str, Any]:
@@ -33,6 +45,7 @@ def summarise(snapshot: Mapping[str, Any], info: RunInfo, wall_s: float) -> dict
         "closed_trades": snapshot.get("closed_trades", 0),
         "market_time_ns": snapshot.get("market_time_ns"),
         "replay": snapshot.get("replay"),
+        "flow_features": snapshot.get("flow_features", {}),
         "latency_ms": snapshot.get("latency_ms", {}),
         "restarts": counters.get("restarts", 0),
         "late_windows": counters.get("late_windows", 0),

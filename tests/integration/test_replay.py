@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from helios.learn.predictor import BatchPredictor
 from helios.pipeline.local import LocalDesk
 from helios.venues.replay.open import open_replay
 from helios.venues.sandbox.history import synthetic_history
-from tests.support.desk import eventually, helios, running_desk
+from tests.support.desk import ROOT, eventually, helios, running_desk
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(240)]
 MINUTES = 3_000
 FILES = {"BTC/ZAR": "BTCUSDT", "ETH/ZAR": "ETHUSDT", "SOL/ZAR": "SOLUSDT"}
 REFERENCE = "BTC/USDT:USDT"
+RECORDED = Path(os.environ.get("HELIOS_REALDATA", ROOT.parent / "shared/data/recorded"))
+SESSION = RECORDED / "binance-l2-2024-07-18"
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +71,25 @@ async def test_actors_decide_what_one_process_decides(recorded: Path, tmp_path: 
         k: (t.outcome, t.tier, t.detail) for k, t in local.items()
     }
     assert summary["orders"] > 0
+    assert summary["feature_rows"] >= summary["feature_windows"] == summary["predictions"] > 300
     ordered = [k for k, t in local.items() if t.outcome == "ORDERED"]
     for decision_id in (*ordered[:2], ordered[-1], next(iter(local))):
         steps = explained(state_dir, decision_id)["steps"]
         assert steps == json.loads(orjson.dumps(local[decision_id].steps))
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif(not SESSION.exists(), reason="the recorded book and trade session is not beside the repository")
+def test_the_recorded_session_fills_flow_and_book_features(tmp_path: Path) -> None:
+    state_dir = tmp_path / "state"
+    with running_desk(state_dir, "--replay", str(SESSION), "--speed", "max") as desk:
+        eventually(lambda: desk.process.poll() is not None, 120, "end of the replay")
+        assert desk.process.returncode == 0, desk.errors()
+        flow = desk.summary()["flow_features"]
+    assert set(flow) == {"BTC/USDT:USDT", "ETH/USDT:USDT"}
+    for values in flow.values():
+        # The trade count is a ratio to twenty bars, more than the session has.
+        assert {name for name, value in values.items() if value is None} == {"trade_count_ratio_20"}
+        assert values["spread_bps"] > 0
+        assert -1 <= values["flow_imbalance"] <= 1
+        assert -1 <= values["book_imbalance_10"] <= 1
