@@ -256,7 +256,13 @@ class Supervisor(HeliosActor):
             self.log.warning("orders not read: %s", error)
 
     async def _enforce(self) -> None:
-        """Let the account's own figures restrict trading: halted by drawdown, reducing by daily loss or losing streak."""
+        """Let the account's own figures restrict trading: halted by drawdown, reducing by daily loss or losing streak.
+
+        Not in a replay: there tier 3 refuses entries by the same figures, bar by bar, and a health loop on wall time beside it
+        would make the decisions depend on how fast the machine is.
+        """
+        if self.spec.replay_path is not None:
+            return
         if self._account is None or self.state not in (EngineState.RUNNING, EngineState.REDUCING):
             return
         wanted = trading_state(self._account, self.config.limits)
@@ -293,6 +299,7 @@ class Supervisor(HeliosActor):
             "run_id": self.spec.run_id,
             "state": self.state.value,
             "mode": self.mode.value,
+            "trading_state": trading_state(self._account, self.config.limits).value if self._account is not None else None,
             "market_time_ns": self.market_time_ns,
             "heartbeat": self._beat,
             "uptime_s": round(time.time() - self.born, 1),
