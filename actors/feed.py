@@ -7,6 +7,7 @@ fetched as the venue's own candles: the minute in which we connected is never bu
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,7 @@ from helios.store.pool import connect
 from helios.store.recorder import MarketRecorder
 from helios.venues.base import FeedStatus, MarketVenue
 
+PRINTS_KEPT = 5_000
 MINUTE_NS = 60 * NS_PER_S
 _NEVER_NS = 2**63 - 1
 HISTORY_BARS = {Timeframe.H1: 720, Timeframe.M15: 300, Timeframe.M5: 3_000, Timeframe.M1: 300}
@@ -57,6 +59,7 @@ class LiveFeed:
         self._grace_ns = 0
         self._connected_once = asyncio.Event()
         self._clock_known = asyncio.Event()
+        self._prints: deque[Trade] = deque(maxlen=PRINTS_KEPT)
         self.messages = 0
         self.reconnects = 0
         self.repairs = 0
@@ -122,7 +125,13 @@ class LiveFeed:
         elif isinstance(event, FeedStatus):
             self._take_status(event)
 
+    def take_trades(self) -> list[Trade]:
+        """Return the prints since the last call (at most the newest 5,000), for the record."""
+        taken, self._prints = list(self._prints), deque(maxlen=PRINTS_KEPT)
+        return taken
+
     async def _take_trade(self, trade: Trade) -> None:
+        self._prints.append(trade)
         state = self._states[trade.symbol]
         sync = self._sync.get(trade.symbol)
         if sync is None:

@@ -18,7 +18,7 @@ import numpy as np
 from actors.base import DeskSpec, HeliosActor
 from helios.domain.decisions import DecisionTrace, VolatilityForecast
 from helios.domain.events import EngineEvent
-from helios.domain.market import Bar
+from helios.domain.market import Bar, MarketSnapshot, Trade
 from helios.domain.orders import AccountSnapshot
 from helios.errors import RetryableError
 from helios.features.definitions import FEATURE_NAMES, FLOW_BOOK_COLUMNS
@@ -47,6 +47,7 @@ class RecorderActor(HeliosActor):
         self._flow: dict[str, dict[str, float | None]] = {}
         self.candles = 0
         self.feature_rows = 0
+        self.trades = 0
         self.traces_written = 0
         self.outages = 0
 
@@ -58,12 +59,26 @@ class RecorderActor(HeliosActor):
         self._engine = EngineStore(self._pool)
         self.spawn(self._flush(), "flush")
 
-    async def add(self, bars: Sequence[Bar], rows: Sequence[tuple[str, int, np.ndarray]]) -> None:
-        """Buffer closed bars and feature rows of shape (3, 30)."""
+    async def add_trades(self, trades: Sequence[Trade]) -> None:
+        """Buffer public prints."""
+        await self.ready()
+        assert self._market is not None
+        self._market.add_trades(trades)
+        self.trades += len(trades)
+
+    async def add(
+        self,
+        bars: Sequence[Bar],
+        rows: Sequence[tuple[str, int, np.ndarray]],
+        books: Sequence[MarketSnapshot] = (),
+    ) -> None:
+        """Buffer closed bars, feature rows of shape (3, 30), and books at decision closes."""
         await self.ready()
         assert self._market is not None
         self._market.add_bars(bars)
         self.candles += len(bars)
+        for book in books:
+            self._market.add_book(book.symbol, book)
         for symbol, bar_time, values in rows:
             self._market.add_features(symbol, bar_time, values.reshape(-1))
             self.feature_rows += 1
@@ -139,7 +154,8 @@ class RecorderActor(HeliosActor):
         return {
             "candles": self.candles,
             "feature_rows": self.feature_rows,
-            "traces": self.traces_written,
+            "trades": self.trades,
+            "decisions": self.traces_written,
             "flow_features": dict(self._flow),
             "traces_waiting": len(self._waiting),
             "outages": self.outages,

@@ -327,6 +327,7 @@ class Supervisor(HeliosActor):
         return {
             "candles": recorder.get("candles", 0),
             "feature_rows": recorder.get("feature_rows", 0),
+            "trades": recorder.get("trades", 0),
             **signal.get("counters", {}),
             "orders": execution.get("orders", 0),
             "fills": execution.get("fills", 0),

@@ -141,7 +141,7 @@ class SymbolActor(HeliosActor):
             await self._rearm()
 
     async def _marks(self) -> None:
-        """Send the newest prices, conflated, and never more than one message under way."""
+        """Send the newest prices, conflated, and the prints since the last time; never more than one message under way."""
         while True:
             await asyncio.sleep(MARK_INTERVAL_S)
             marks = [
@@ -149,24 +149,34 @@ class SymbolActor(HeliosActor):
                 for s, state in self.states.items()
                 if state.last_price > 0 and state.last_price != self._marked.get(s)
             ]
-            if marks:
-                await self._quietly(lambda m=marks: call(self._peers("execution").mark.remote(m), 2.0, "execution"))
+            if marks and await self._quietly(call(self._peers("execution").mark.remote(marks), 2.0, "execution")):
                 self._marked |= {m.symbol: m.price for m in marks}
+            await self._record_prints()
+
+    async def _record_prints(self) -> None:
+        assert self._feed is not None
+        trades = self._feed.take_trades()
+        if trades:
+            await self._quietly(call(self._peers("recorder").add_trades.remote(trades), 2.0, "recorder"))
 
     async def _record(self, steps: Sequence[SymbolStep], wait: bool) -> None:
         bars = [bar for step in steps for bar in step.bars]
         rows = [(step.symbol, w.bar_time, w.values[:, -1, :].copy()) for step in steps for w in step.windows]
+        books = [self.states[step.symbol].market() for step in steps if step.windows]
         if bars or rows:
-            reference = self._peers("recorder").add.remote(bars, rows)
+            reference = self._peers("recorder").add.remote(bars, rows, [b for b in books if b.bids])
             if wait:
-                await self._quietly(lambda: call(reference, 10.0, "recorder"))
+                await self._quietly(call(reference, 10.0, "recorder"))
 
-    async def _quietly(self, action: Callable[[], Awaitable[Any]]) -> None:
+    async def _quietly(self, answer: Awaitable[Any]) -> bool:
+        """Await something that may fail without harm; whether it succeeded."""
         try:
-            await action()
+            await answer
         except RetryableError as error:
             self.faults += 1
             self.log.warning("%s", error)
+            return False
+        return True
 
     async def on_stop(self) -> None:
         if self._feed is not None:

@@ -18,7 +18,7 @@ from actors.base import NAMESPACE, DeskSpec
 from actors.wiring import Desk
 from actors.wiring import start_desk as _start_desk
 from actors.wiring import stop_desk as _stop_desk
-from helios.config import HeliosConfig
+from helios.config import HeliosConfig, ModelConfig
 from helios.domain.market import Instrument
 from helios.errors import HeliosError, ModelUnavailableError, RetryableError
 from serve.gateway import GatewaySpec, gateway_app
@@ -60,9 +60,15 @@ def serve_predictor(config: HeliosConfig, stack: ExitStack, is_own_cluster: bool
     if not is_own_cluster:  # a Ray of our own ends with everything in it, seconds faster
         stack.callback(_stop_serve)
     try:
-        serve.run(predictor_app(config.model), name="predictor", route_prefix=None)
+        serve.run(predictor_app(_with_gpu(config.model)), name="predictor", route_prefix=None)
     except RuntimeError as error:
         raise ModelUnavailableError(f"the predictor did not start: {str(error).splitlines()[-1]}") from None
+
+
+def _with_gpu(model: ModelConfig) -> ModelConfig:
+    if model.num_gpus >= 0:
+        return model
+    return model.model_copy(update={"num_gpus": 1.0 if ray.cluster_resources().get("GPU", 0) >= 1 else 0.0})
 
 
 def serve_gateway(spec: DeskSpec, token: str, say: Callable[[str], None]) -> str:

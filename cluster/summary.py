@@ -9,6 +9,7 @@ from helios.cli.rundir import RunInfo
 
 COUNTED = (
     "candles",
+    "trades",
     "feature_rows",
     "feature_windows",
     "predictions",

@@ -56,11 +56,11 @@ class SandboxConfig(_Section):
 
 
 class ModelConfig(_Section):
-    """Which model predicts and how."""
+    """Which model predicts and how. `num_gpus` below 0: one where the cluster has any, else the CPU."""
 
     version: str = "starter"
     registry_dir: str = ""
-    num_gpus: float = Field(0.0, ge=0)
+    num_gpus: float = Field(-1.0, ge=-1)
     num_threads: int = Field(1, ge=1)
     deadline_ms: int = Field(2_000, ge=10)
 

@@ -206,6 +206,7 @@ class Account:
         day = (date.fromisoformat(state.day) - _EPOCH_DAY).days
         if day > self._day:
             self._entries_today.clear()
+            self._consecutive_losses = 0  # a losing streak stops the day, not the desk for ever
         if day >= self._day:
             self._day, self._day_start = day, Decimal(state.day_start_equity_quote)
 
@@ -215,6 +216,7 @@ class Account:
         if day > self._day:
             self._day, self._day_start = day, self._equity()
             self._entries_today.clear()
+            self._consecutive_losses = 0  # a losing streak stops the day, not the desk for ever
 
     def _equity(self) -> Decimal:
         return self._cash + sum((p.quantity * self._marks[p.symbol][0] for p in self._positions.values()), ZERO)

@@ -142,6 +142,14 @@ def test_losses_in_a_row_and_wins_are_counted_per_position(exit_price: str, stre
     assert (snapshot.consecutive_losses, snapshot.winning_trades, snapshot.closed_trades) == (streak, wins, 1)
 
 
+def test_a_losing_streak_ends_with_its_day() -> None:
+    account, _ = bought("1", "100")
+    close = record(name="c", side=Side.SELL, quantity="1", reduce_only=True)
+    account.apply(close, fill(close, price="90"))
+    assert account.snapshot(T0).consecutive_losses == 1
+    assert account.snapshot(T0 + 86_400_000_000_000).consecutive_losses == 0
+
+
 @pytest.mark.parametrize(("side", "stop", "target"), [(Side.BUY, 96.0, 108.0), (Side.SELL, 104.0, 92.0)])
 def test_exit_plan_is_mirrored_for_shorts(side: Side, stop: float, target: float) -> None:
     account, order = Account(D(1_000), T0), record(side=side, quantity="1")
