@@ -119,7 +119,7 @@ class RiskDesk:
         position = request.account.position(symbol)
         if position is not None and position.quantity_base * side.value < 0:
             return _closing_plan(prediction, side, position, context, forecasts.get(symbol), self._config)
-        refusal = self._barred(prediction, side, instrument, request.account, forecasts.get(symbol))
+        refusal = self._barred(prediction, side, instrument, position, request.account, forecasts.get(symbol))
         if refusal is not None:
             return refusal
         return self._entry(prediction, side, instrument, context, request.account, forecasts[symbol])
@@ -129,6 +129,7 @@ class RiskDesk:
         prediction: Prediction,
         side: Side,
         instrument: Instrument,
+        position: PositionView | None,
         account: AccountSnapshot,
         forecast: VolatilityForecast | None,
     ) -> NoTrade | None:
@@ -140,6 +141,12 @@ class RiskDesk:
                 f"{account.consecutive_losses} losses in a row"
             )
             return _no_trade(prediction, _STATE_CODES[state], detail)
+        # The gate before the order checks these again; told here, a day's hundredth refusal is no row in the order ledger.
+        most = self._limits.max_entries_per_day
+        if account.entries_today >= most:
+            return _no_trade(prediction, "MAX_ENTRIES_PER_DAY", f"{account.entries_today} entries today, at most {most}")
+        if position is None and len(account.positions) >= self._limits.max_open_positions:
+            return _no_trade(prediction, "MAX_OPEN_POSITIONS", f"{len(account.positions)} positions are open already")
         if side is Side.SELL and not instrument.can_short:
             return _no_trade(prediction, "SHORT_NOT_ALLOWED", f"{instrument.symbol} is spot and nothing is held to sell")
         if forecast is None:
