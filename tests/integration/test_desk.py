@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections import Counter
@@ -17,6 +18,10 @@ from tests.support.desk import RunningDesk, eventually, helios, running_desk
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(240)]
 SYMBOLS = ("BTC/ZAR", "ETH/ZAR", "SOL/ZAR")
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +66,35 @@ def test_a_decision_is_explained_tier_by_tier(desk: RunningDesk) -> None:
 def test_live_bars_carry_flow_and_book_features(desk: RunningDesk) -> None:
     symbols = eventually(lambda: [s for s in desk.status()["symbols"] if s["spread_bps"]], what="books in step")
     assert all(0 < s["spread_bps"] < 100 for s in symbols)
+
+
+def test_windows_are_classified_over_http(desk: RunningDesk) -> None:
+    unknown = [[[None] * 30] * 60] * 3
+    answer = desk.post("/api/v1/predict", {"windows": [unknown, unknown]})
+    assert answer.status_code == 200, answer.text[:300]
+    first, second = answer.json()["predictions"]
+    assert first == second
+    assert abs(sum(first["probabilities"]) - 1) < 1e-4
+    assert desk.post("/api/v1/predict", {"windows": [[[0.0]]]}).status_code == 422
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def test_the_dashboard_of_the_real_desk_moves(desk: RunningDesk) -> None:
+    from playwright.sync_api import sync_playwright
+
+    assert desk.client is not None
+    token = (desk.state_dir / "token").read_text().strip()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_ARGUMENTS)
+        page = browser.new_page()
+        page.goto(f"{desk.client.base_url}/#token={token}")
+        page.wait_for_function("document.querySelector('#state').textContent.includes('RUNNING')", timeout=20_000)
+        shown = page.text_content("#market-time")
+        page.wait_for_function("t => document.querySelector('#market-time').textContent !== t", arg=shown, timeout=20_000)
+        page.wait_for_function("document.querySelectorAll('#predictions tr').length >= 3", timeout=20_000)
+        assert page.text_content("#equity") not in (None, "", "–")
+        browser.close()
 
 
 def test_pause_and_resume(desk: RunningDesk) -> None:
