@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ray.exceptions import RayActorError, RayError, RayTaskError
@@ -17,7 +17,12 @@ from helios.pipeline.ports import AllocationRequest, AllocationResponse, ReviewR
 from helios.pipeline.symbol import SymbolHistory, SymbolStep
 
 T = TypeVar("T")
+RESTART_TRIES, RESTART_WAIT_S = 20, 0.5
 RECORD_RETRY_S = (0.5, 1.0, 2.0)
+
+
+class PeerDownError(TransportError):
+    """The actor's process is gone and Ray restarts it; whatever it was doing for this call died with it."""
 
 
 async def call(awaitable: Awaitable[T], timeout_s: float, what: str) -> T:
@@ -38,9 +43,19 @@ async def call(awaitable: Awaitable[T], timeout_s: float, what: str) -> T:
         cause = error.cause if isinstance(error.cause, HeliosError) else None
         raise (cause or TransportError(f"{what}: {error.cause!r}")) from None
     except RayActorError:
-        raise TransportError(f"{what}: the actor is down or restarting") from None
+        raise PeerDownError(f"{what}: the actor is down or restarting") from None
     except RayError as error:
         raise TransportError(f"{what}: {type(error).__name__}") from None
+
+
+async def again(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask again while the callee restarts, for about ten seconds. For calls that may be repeated, and those alone."""
+    for _ in range(RESTART_TRIES):
+        try:
+            return await ask()
+        except PeerDownError:
+            await asyncio.sleep(RESTART_WAIT_S)
+    return await ask()
 
 
 class RemoteTier:
@@ -75,16 +90,16 @@ class RemotePortfolio(RemoteTier):
 
 class RemoteExecution(RemoteTier):
     async def account(self, marks: Sequence[Mark]) -> AccountSnapshot:
-        return await self._call("account", list(marks))  # type: ignore[no-any-return]
+        return await again(lambda: self._call("account", list(marks)))  # type: ignore[no-any-return]
 
     async def submit(self, intents: Sequence[OrderIntent], markets: Mapping[str, MarketSnapshot]) -> list[OrderOutcome]:
         return await self._call("submit", list(intents), dict(markets))  # type: ignore[no-any-return]
 
     async def exits(self, triggers: Sequence[ExitTriggered]) -> list[OrderOutcome]:
-        return await self._call("exits", list(triggers))  # type: ignore[no-any-return]
+        return await again(lambda: self._call("exits", list(triggers)))  # type: ignore[no-any-return]
 
     async def exit_plans(self) -> list[ExitPlan]:
-        return await self._call("exit_plans")  # type: ignore[no-any-return]
+        return await again(lambda: self._call("exit_plans"))  # type: ignore[no-any-return]
 
 
 class RemoteTraces(RemoteTier):
@@ -112,23 +127,27 @@ class RemoteSeeds:
 
 
 class RemoteSymbols:
-    """All symbol actors, asked together; used by the lockstep replay."""
+    """All symbol actors, asked together; used by the lockstep replay.
+
+    A symbol actor that died is asked again once it is back: its new incarnation has read nothing yet and catches up by itself.
+    """
 
     def __init__(self, handles: Sequence[tuple[tuple[str, ...], Any]], deadline_s: float) -> None:
         self._handles = handles
         self._deadline_s = deadline_s
 
     async def advance(self, until_ns: int, plans: Sequence[ExitPlan]) -> list[SymbolStep]:
-        answers = await asyncio.gather(
-            *(
-                call(h.advance.remote(until_ns, [p for p in plans if p.symbol in symbols]), self._deadline_s, symbols[0])
-                for symbols, h in self._handles
-            )
-        )
+        async def one(symbols: tuple[str, ...], handle: Any) -> list[SymbolStep]:
+            mine = [p for p in plans if p.symbol in symbols]
+            return await again(lambda: call(handle.advance.remote(until_ns, mine), self._deadline_s, symbols[0]))
+
+        answers = await asyncio.gather(*(one(symbols, handle) for symbols, handle in self._handles))
         return sorted((step for answer in answers for step in answer), key=lambda s: s.symbol)
 
     async def histories(self, symbols: Sequence[str]) -> list[SymbolHistory]:
-        answers = await asyncio.gather(
-            *(call(h.histories.remote([s for s in owned if s in symbols]), self._deadline_s, owned[0]) for owned, h in self._handles)
-        )
+        async def one(owned: tuple[str, ...], handle: Any) -> list[SymbolHistory]:
+            mine = [s for s in owned if s in symbols]
+            return await again(lambda: call(handle.histories.remote(mine), self._deadline_s, owned[0]))
+
+        answers = await asyncio.gather(*(one(owned, handle) for owned, handle in self._handles))
         return [history for answer in answers for history in answer]

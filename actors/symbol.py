@@ -70,13 +70,22 @@ class SymbolActor(HeliosActor):
     async def advance(self, until_ns: int, plans: Sequence[ExitPlan]) -> list[SymbolStep]:
         """Watch `plans`, take the recorded events known by `until_ns`, return one step per symbol."""
         await self.ready()
-        steps = []
+        steps, missed = [], []
         for symbol, state in self.states.items():
+            missed += self._catch_up(symbol, until_ns)
             state.arm([p for p in plans if p.symbol == symbol])
             state.on_events(self._sources[symbol].read_until(until_ns), until_ns)
             steps.append(state.drain())
-        await self._record(steps, wait=True)
+        await self._record([*missed, *steps], wait=True)
         return [_without_bars(step) for step in steps]
+
+    def _catch_up(self, symbol: str, until_ns: int) -> list[SymbolStep]:
+        """Read a recording up to the bar before, with nothing armed: a new incarnation must not judge the past's prices."""
+        state, before_ns = self.states[symbol], until_ns - Timeframe(self.config.desk.decision_timeframe).ns
+        if state.last_open(Timeframe.M1) is None and before_ns > self._sources[symbol].start_ns:
+            state.on_events(self._sources[symbol].read_until(before_ns), before_ns)
+            return [state.drain()]
+        return []
 
     async def histories(self, symbols: Sequence[str]) -> list[SymbolHistory]:
         """Return what tiers 3 and 5 are seeded with."""

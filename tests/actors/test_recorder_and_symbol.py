@@ -208,10 +208,10 @@ async def test_replay_advances_every_symbol_and_sends_its_bars_to_the_recorder_a
     await actor.ready()
     end = actor._sources[BTC.symbol].end_ns
     steps = await actor.advance(end, [plan()])
-    assert [(s.symbol, s.bars, len(s.marks)) for s in steps] == [(BTC.symbol, (), 30), (ETH.symbol, (), 30)]
+    assert [(s.symbol, s.bars, len(s.marks)) for s in steps] == [(BTC.symbol, (), 5), (ETH.symbol, (), 5)]
     assert [w.bar_time for w in steps[0].windows][-1] == end // BAR_NS * BAR_NS
     ((bars, rows, _books),) = peers("recorder").called("add")
-    assert (sum(b.timeframe.value == "1m" for b in bars), len(rows)) == (60, 2 * len(steps[0].windows))
+    assert (sum(b.timeframe.value == "1m" for b in bars), len(rows)) == (60, 2 * 6)
     assert [h.symbol for h in await actor.histories([ETH.symbol])] == [ETH.symbol]
 
 
@@ -220,4 +220,4 @@ async def test_a_recorder_that_is_away_costs_the_replay_nothing_but_a_count(tmp_
     actor = SymbolActor(replace(spec(tmp_path), replay_path=str(data)), [BTC], Peers(recorder=Peer(add=TransportError("down"))))
     await actor.ready()
     (step,) = await actor.advance(actor._sources[BTC.symbol].end_ns, [])
-    assert (len(step.marks), actor.faults) == (30, 1)
+    assert (len(step.marks), actor.faults) == (5, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,23 @@ async def test_actors_decide_what_one_process_decides(recorded: Path, tmp_path: 
     for decision_id in (*ordered[:2], ordered[-1], next(iter(local))):
         steps = explained(state_dir, decision_id)["steps"]
         assert steps == json.loads(orjson.dumps(local[decision_id].steps))
+
+
+async def test_a_replay_survives_kill_9_and_decides_the_same_data(recorded: Path, tmp_path: Path) -> None:
+    state_dir = tmp_path / "state"
+    with running_desk(state_dir, "--replay", str(recorded), "--speed", "max") as desk:
+        desk.connect()
+        eventually(lambda: desk.status()["counters"].get("decisions", 0) > 30, 60, "first decisions")
+        for component in ("symbol:ETH/USDT:USDT", "execution"):
+            os.kill(desk.pid_of(component), signal.SIGKILL)
+        eventually(lambda: desk.process.poll() is not None, 200, "end of the replay")
+        assert desk.process.returncode == 0, desk.errors()
+    local = await one_process(recorded)
+    rows = {row["decision_id"]: row for row in told(state_dir)}
+    assert set(rows) == set(local)  # each symbol and bar once, none missing
+    assert not [r for r in rows.values() if r["outcome"] == "DATA_MISSING"]
+    orders = json.loads(helios("orders", "--limit", "100000", "--state-dir", str(state_dir), "--json").stdout)
+    assert len({o["client_order_id"] for o in orders}) == len(orders)
 
 
 @pytest.mark.realdata
