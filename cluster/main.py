@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,7 +49,8 @@ def up(
         raise ConfigError(f"unknown venue {loaded.venue.name!r}: sandbox or valr")
     from cluster.application import run as run_desk
 
-    summary = run_desk(UpOptions(loaded, replay, pace if replay is not None else None, duration, address, as_json))
+    with redirect_stdout(sys.stderr):  # Ray's driver prints of its own accord; stdout is for the summary alone
+        summary = run_desk(UpOptions(loaded, replay, pace if replay is not None else None, duration, address, as_json))
     print(json.dumps(summary) if as_json else _readable(summary))
 
 

@@ -134,7 +134,7 @@ class RunningDesk:
 
     def summary(self) -> dict[str, Any]:
         """Return the JSON object that the finished desk printed."""
-        return dict(json.loads((self.state_dir.parent / (self.state_dir.name + ".out")).read_text().splitlines()[-1]))
+        return dict(json.loads((self.state_dir.parent / (self.state_dir.name + ".out")).read_text()))
 
 
 @contextmanager
