@@ -78,6 +78,7 @@ class SignalActor(HeliosActor):
         self.error_count = 0
         self.first_prediction_at: float | None = None
         self.bar_time = 0
+        self.model_answers: bool | None = None
 
     async def on_start(self) -> None:
         deadline_s = TIER_DEADLINE_S
@@ -200,6 +201,9 @@ class SignalActor(HeliosActor):
         counts["decisions"] += len(result.traces)
         if result.predictions and self.first_prediction_at is None:
             self.first_prediction_at = time.time()
+        asked = "prediction" in result.durations_s
+        if asked:
+            self.model_answers = not any(error.startswith("prediction:") for error in result.errors)
         for error in result.errors:
             self._fail(error)
         for tier, seconds in {**result.durations_s, "cycle": total_s}.items():
@@ -237,6 +241,7 @@ class SignalActor(HeliosActor):
     def details(self) -> dict[str, Any]:
         return {
             "bar_time": self.bar_time,
+            "model_answers": self.model_answers,
             "known": sorted(self._known),
             "counters": dict(self.counters),
             "outcomes": dict(self.outcomes),

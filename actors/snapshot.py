@@ -84,5 +84,7 @@ def _tier_status(members: Mapping[str, Mapping[str, Any]]) -> str:
     healthy = sum(bool(s.get("healthy")) for s in members.values())
     if healthy == 0:
         return "offline"
+    if any(s.get("model_answers") is False for s in members.values()):
+        return "critical"  # the last bar had no prediction: nothing is traded until the model answers again
     stale = any(symbol.get("is_stale") for s in members.values() for symbol in s.get("symbols", []))
     return "healthy" if healthy == len(members) and not stale else "degraded"

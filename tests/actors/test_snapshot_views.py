@@ -50,3 +50,9 @@ def test_restarts_faults_and_latencies_are_those_of_the_tiers_members() -> None:
     rows = {r["id"]: r for r in tier_views(status, {"symbol:B": 4, "risk": 1})}
     assert (rows["data"]["restarts"], rows["data"]["errors"], rows["data"]["members"]) == (4, 3, 2)
     assert (rows["risk"]["restarts"], rows["risk"]["latency_ms"]) == (1, {"p50": 3.0})
+
+
+def test_a_predictor_that_did_not_answer_is_critical_until_it_does() -> None:
+    signal = {"healthy": True, "model_answers": False}
+    assert {r["id"]: r["status"] for r in tier_views({"signal": signal}, {})}["prediction"] == "critical"
+    assert {r["id"]: r["status"] for r in tier_views({"signal": signal | {"model_answers": True}}, {})}["prediction"] == "healthy"
