@@ -20,7 +20,8 @@ from helios.domain.events import Mark
 from helios.domain.market import Instrument, MarketSnapshot
 from helios.domain.orders import ExitPlan, ExitTriggered
 from helios.errors import HeliosError, RetryableError
-from helios.pipeline.symbol import SymbolHistory, SymbolState, SymbolStep
+from helios.pipeline.series import SymbolHistory
+from helios.pipeline.symbol import SymbolState, SymbolStep
 from helios.venues.base import ReplaySource
 from helios.venues.factory import make_venue
 from helios.venues.replay.open import open_replay

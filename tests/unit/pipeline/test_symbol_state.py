@@ -10,7 +10,8 @@ from helios.domain.enums import ExitReason, MarketKind, Side, Timeframe
 from helios.domain.market import Bar, BookUpdate, Instrument, Trade
 from helios.domain.orders import ExitPlan
 from helios.features.definitions import FEATURE_NAMES
-from helios.pipeline.symbol import SymbolState, turnover_quote
+from helios.pipeline.series import turnover_quote
+from helios.pipeline.symbol import SymbolState
 from tests.support.pipeline_values import MINUTE_NS, T0, bar
 
 BTC = Instrument("BTC/USDT", "BTC", "USDT", "test", "BTCUSDT", kind=MarketKind.PERP)
