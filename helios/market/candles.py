@@ -193,6 +193,10 @@ class CandleBuilder:
             self._price = bars[-1].close
         self._revised += bars
 
+    def fill_unknown(self, until_ns: int) -> list[Bar]:
+        """Close the minutes before `until_ns` that nobody knows: flat with unknown flow, listed in `gaps` and counted."""
+        return self._close_before(until_ns - until_ns % _MINUTE_NS)
+
     def _is_past(self, bar: Bar) -> bool:
         # Before any price is known nothing has been given out, so history may still begin earlier.
         return self._open_time is not None and self.last_price is not None and bar.open_time < self._open_time

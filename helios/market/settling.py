@@ -45,12 +45,14 @@ class SettlingMinutes:
     confirmed, corrected, doubtful : int
         Minutes that the venue's candle agreed with; minutes it changed; candles not believed because they hold less than the
         trades we have (a cache that lags, an unfinished bucket).
+    unchecked : int
+        Minutes that became final without the venue's word.
     """
 
     def __init__(self, n_minutes: int = SETTLING_MINUTES) -> None:
         self._n_minutes = n_minutes
         self._minutes: OrderedDict[int, _Minute] = OrderedDict()
-        self.late_trades = self.confirmed = self.corrected = self.doubtful = 0
+        self.late_trades = self.confirmed = self.corrected = self.doubtful = self.unchecked = 0
 
     @property
     def unconfirmed(self) -> list[int]:
@@ -61,7 +63,8 @@ class SettlingMinutes:
         """Take a minute that was just given out, with the trades it was built from; None if it is the venue's own."""
         self._minutes[bar.open_time] = _Minute(bar, trades, is_confirmed=trades is None)
         if len(self._minutes) > self._n_minutes:
-            self._minutes.popitem(last=False)
+            _, final = self._minutes.popitem(last=False)
+            self.unchecked += not final.is_confirmed
 
     def join(self, trade: Trade) -> list[Bar] | None:
         """Add a late trade to its minute.

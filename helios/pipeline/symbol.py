@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -66,7 +67,7 @@ class SymbolState:
         self.last_price = math.nan
         self.last_event_ns = 0
         self.needs_book = False
-        self.book_desyncs = 0
+        self.desyncs: Counter[str] = Counter()  # by reason
         self.revised_minutes = 0
         self.is_stale = False
         self._bars: list[Bar] = []
@@ -76,6 +77,16 @@ class SymbolState:
         self._fired: list[ExitTriggered] = []
 
     # ---- history -------------------------------------------------------------------------------------------------------
+
+    @property
+    def book_desyncs(self) -> int:
+        """How often the book had to be thrown away."""
+        return self.desyncs.total()
+
+    @property
+    def has_news(self) -> bool:
+        """Whether `drain` would return anything."""
+        return bool(self._bars or self._windows or self._marks or self._fired or self._revised)
 
     @property
     def features(self) -> FeatureState:
@@ -120,9 +131,9 @@ class SymbolState:
             return
         try:
             self.book.apply(update)
-        except BookDesyncError:
+        except BookDesyncError as error:
             self.needs_book = True
-            self.book_desyncs += 1
+            self.desyncs[error.reason] += 1
             # The candles must hear of it, or the spread of before would go on counting.
             if feed_candles:
                 self._close(self.builder.on_book(self.book, update.ts_event))
@@ -149,10 +160,14 @@ class SymbolState:
         self._price(bar.close, bar.close_time)
         self._close(self.builder.on_minute(bar))
 
-    def repair(self, bars: Sequence[Bar]) -> None:
-        """Take minutes that were missed; exits are judged on live prices only, never on the past."""
+    def repair(self, bars: Sequence[Bar], until_ns: int = 0) -> None:
+        """Take minutes that were missed; exits are judged on live prices only, never on the past.
+
+        Minutes before `until_ns` that are not among them stay unknown: flat, with unknown flow.
+        """
         for bar in bars:
             self._close(self.builder.on_minute(bar))
+        self._close(self.builder.fill_unknown(until_ns))
 
     def on_time(self, now_ns: int) -> None:
         """Close what time alone closes: candles without trades and positions past their time-out."""
