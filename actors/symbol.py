@@ -14,6 +14,7 @@ from typing import Any
 
 from actors.base import DeskSpec, HeliosActor
 from actors.feed import LiveFeed
+from actors.metrics import FeedMetrics
 from actors.remote import call
 from helios.domain.enums import Timeframe
 from helios.domain.events import EngineEvent, Mark
@@ -28,6 +29,7 @@ from helios.venues.replay.open import open_replay
 
 MARK_INTERVAL_S = 0.25
 EXIT_RETRY_S = 0.2
+METRICS_INTERVAL_S = 2.0
 
 
 class SymbolActor(HeliosActor):
@@ -66,6 +68,7 @@ class SymbolActor(HeliosActor):
         self.spawn(self._feed.repair(), "repair")
         self.spawn(self._marks(), "marks")
         self.spawn(self._guard_exits(), "exits")
+        self.spawn(self._export(), "metrics")
 
     # ---- lockstep replay -----------------------------------------------------------------------------------------------
 
@@ -163,6 +166,14 @@ class SymbolActor(HeliosActor):
             if marks and await self._quietly(call(self._peers("execution").mark.remote(marks), 2.0, "execution")):
                 self._marked |= {m.symbol: m.price for m in marks}
             await self._record_prints()
+
+    async def _export(self) -> None:
+        """Count for Prometheus what happens to market data on its way in."""
+        assert self._feed is not None
+        metrics = FeedMetrics(self.name.removeprefix("symbol:"))
+        while True:
+            await asyncio.sleep(METRICS_INTERVAL_S)
+            metrics.observe(self._feed.details(time.time()), self._feed.counters())
 
     async def _record_prints(self) -> None:
         assert self._feed is not None

@@ -11,7 +11,7 @@ from helios.cli.contests import SEED, Contest, Sizes, Work, book_updates
 from helios.domain.enums import Side
 from helios.domain.market import BookUpdate, Instrument, Trade
 from helios.pipeline.symbol import SymbolState
-from helios.venues.valr.codec import decode_frame
+from helios.venues.valr.codec import decode_event
 from helios.venues.valr.events import ValrEvent
 
 PAIR, SYMBOL = "BTCZAR", "BTC/ZAR"
@@ -37,10 +37,9 @@ def feed_frames(n_frames: int) -> list[bytes]:
 
 def _through(frames: list[bytes]) -> Work:
     def ours() -> None:
-        state = SymbolState(INSTRUMENT)
+        state, symbols = SymbolState(INSTRUMENT), {PAIR: SYMBOL}
         for frame in frames:
-            for event in decode_frame(frame, {PAIR: SYMBOL}, 0):
-                _apply(state, event)
+            _apply(state, decode_event(frame, symbols, 0))
             if state.has_news:
                 state.drain()
         assert state.book.is_synced
