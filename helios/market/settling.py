@@ -82,7 +82,7 @@ class SettlingMinutes:
         self.late_trades += 1
         ours = _ours(minute.bar, minute.trades)
         if minute.is_confirmed and math.isclose(minute.bar.volume, minute.trades.volume, rel_tol=_VOLUME_TOLERANCE):
-            ours = replace(ours, **_prices(minute.bar))  # the candle was right before us; the flow is known now
+            ours = _with_prices(ours, minute.bar)  # the candle was right before us; the flow is known now
         elif minute.is_confirmed:
             return []
         return self._revise(minute, ours)
@@ -123,7 +123,7 @@ class SettlingMinutes:
 def _ours(bar: Bar, trades: MinuteTrades) -> Bar:
     """Return the bar of `trades` with the book columns of `bar`."""
     built = traded_minute(bar.symbol, bar.open_time, trades)
-    return replace(built, **_book(bar))
+    return _with_book(built, bar)
 
 
 def _venues(bar: Bar, candle: VenueCandle) -> Bar:
@@ -135,7 +135,7 @@ def _venues(bar: Bar, candle: VenueCandle) -> Bar:
     if math.isclose(bar.volume, candle.volume_base, rel_tol=_VOLUME_TOLERANCE):
         quote = bar.quote_volume if math.isnan(candle.volume_quote) else candle.volume_quote
         built = replace(built, quote_volume=quote, trade_count=bar.trade_count, buy_volume=bar.buy_volume)
-    return replace(built, **_book(bar))
+    return _with_book(built, bar)
 
 
 def _agree(bar: Bar, candle: VenueCandle) -> bool:
@@ -143,10 +143,24 @@ def _agree(bar: Bar, candle: VenueCandle) -> bool:
     return prices and math.isclose(bar.volume, candle.volume_base, rel_tol=_VOLUME_TOLERANCE, abs_tol=1e-12)
 
 
-def _book(bar: Bar) -> dict[str, float]:
-    names = ("spread_bps", "book_imbalance", "depth_log", "trade_momentum", "microprice_bps")
-    return {name: getattr(bar, name) for name in names}
+def _with_book(built: Bar, known: Bar) -> Bar:
+    return replace(
+        built,
+        spread_bps=known.spread_bps,
+        book_imbalance=known.book_imbalance,
+        depth_log=known.depth_log,
+        trade_momentum=known.trade_momentum,
+        microprice_bps=known.microprice_bps,
+    )
 
 
-def _prices(bar: Bar) -> dict[str, float]:
-    return {name: getattr(bar, name) for name in ("open", "high", "low", "close", "volume", "quote_volume")}
+def _with_prices(built: Bar, known: Bar) -> Bar:
+    return replace(
+        built,
+        open=known.open,
+        high=known.high,
+        low=known.low,
+        close=known.close,
+        volume=known.volume,
+        quote_volume=known.quote_volume,
+    )
