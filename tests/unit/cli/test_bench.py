@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from helios.cli.app import app, main
-from helios.cli.bench import Figure, measure, run_benchmarks
-from helios.cli.contests import BENCHMARKS, Contest, Sizes, allocate, book_updates, features_stream, valr_frames
+from helios.cli.bench import BENCHMARKS, Figure, measure, run_benchmarks
+from helios.cli.contests import Contest, Sizes, allocate, book_updates, features_stream, valr_frames
 from helios.errors import ConfigError
 from helios.market.book import BookDesyncError, OrderBook
 from helios.venues.valr.codec import decode_frame
