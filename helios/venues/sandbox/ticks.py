@@ -126,6 +126,11 @@ class SymbolTicks:
         """Log of the latent mid price."""
         return self._log_mid
 
+    @property
+    def last_price(self) -> str:
+        """Price of the last trade."""
+        return decimal_text(self.last, self.decimals)
+
     def begin(self, plan: MinutePlan) -> None:
         """Start a minute."""
         self._plan = plan
@@ -255,6 +260,11 @@ class TickMarket:
             spec.symbol: SymbolTicks(spec, float(state.mids[i]), self._random, plans[i]) for i, spec in enumerate(self.config.specs)
         }
         self._in_order = list(self.symbols.values())
+
+    @property
+    def specs(self) -> tuple[SymbolSpec, ...]:
+        """What is traded."""
+        return self.config.specs
 
     def saved(self) -> Saved:
         """Return the whole state, random generators included, as JSON values: a restored market makes the same events."""
