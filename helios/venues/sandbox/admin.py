@@ -54,7 +54,8 @@ class Admin:
     def _faults(self) -> Reply:
         switch = self._switch
         return Reply(200, wire.dump({
-            "plan": switch.plan.to_json(), "counters": switch.counts.as_dict(), "time": wire.iso_ns(self._now_ns()), "speed": self._speed,
+            "plan": switch.plan.to_json(), "counters": switch.counts.as_dict(),
+            "time": wire.iso_ns(self._now_ns()), "speed": self._speed,
         }))  # fmt: skip
 
     def _put(self, body: bytes) -> Reply:

@@ -124,6 +124,7 @@ class FaultPlan:
         return asdict(self)
 
 
+NO_FAULTS = FaultPlan()
 ALL = FaultPlan(
     drop_diff=0.002, double_diff=0.002, wrong_checksum=0.001, double_trade=0.005, late_trade=0.01, late_trade_market_s=20.0,
     reorder=0.005, malformed=0.005, slow_frames=0.002, cut_socket_every_s=90.0, silence_every_s=240.0, silence_wall_s=8.0,

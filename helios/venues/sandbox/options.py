@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from helios.errors import ConfigError
-from helios.venues.sandbox.faults import FaultPlan
-from helios.venues.sandbox.specs import SPECS
+from helios.venues.sandbox.faults import NO_FAULTS, FaultPlan
+from helios.venues.sandbox.specs import JUMP_PROBABILITY, JUMP_SIZE, SPECS
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class SandboxConfig:
         Market seconds per wall second.
     seed : int
     symbols : tuple of str
-    flow_strength : float
+    flow_strength, jump_probability, jump_size : float
         See MarketConfig.
     start_ns : int, optional
         First market time; the wall clock's minute by default.
@@ -63,12 +63,14 @@ class SandboxConfig:
     parent_pid: int | None = None
     state_file: Path | None = None
     state_every_s: float = 10.0
-    faults: FaultPlan = FaultPlan()
+    faults: FaultPlan = NO_FAULTS
     admin: bool = False
     rate_limits: bool = False
     compress: bool = False
     api_keys: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     recorded: Path | None = None
+    jump_probability: float = JUMP_PROBABILITY
+    jump_size: float = JUMP_SIZE
 
     def __post_init__(self) -> None:
         if not 0 < self.speed <= 600:

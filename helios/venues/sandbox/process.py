@@ -65,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = SandboxConfig(
             host=args.host, port=args.port, speed=args.speed, seed=args.seed,
             symbols=tuple(args.symbols.split(",")), flow_strength=args.flow_strength, start_ns=args.start_ns,
+            jump_probability=args.jump_probability, jump_size=args.jump_size,
             idle_s=args.idle_s, lifetime_s=args.lifetime_s, parent_pid=args.parent_pid,
             state_file=args.state_file, state_every_s=args.state_every_s,
             faults=read_plan(args.faults), admin=args.admin, rate_limits=args.rate_limits, compress=args.compress,
@@ -86,6 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=default.seed)
     parser.add_argument("--symbols", default=",".join(SPECS), help="comma-separated BASE/QUOTE, also beyond the usual six")
     parser.add_argument("--flow-strength", type=float, default=default.flow_strength, help="0: unpredictable returns")
+    parser.add_argument("--jump-probability", type=float, default=default.jump_probability, help="of a jump in a draw of noise")
+    parser.add_argument("--jump-size", type=float, default=default.jump_size, help="in volatilities of that draw")
     parser.add_argument("--start-ns", type=int, default=None, help="first market time, ns UTC; the present minute by default")
     parser.add_argument("--idle-s", type=float, default=default.idle_s, help="cut sockets idle for so long")
     parser.add_argument("--lifetime-s", type=float, default=default.lifetime_s, help="cut every socket after so long")

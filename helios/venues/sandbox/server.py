@@ -24,13 +24,13 @@ from helios.venues.sandbox.clients import Client
 from helios.venues.sandbox.connection import PutConnection
 from helios.venues.sandbox.edge import Edge, HttpAnswer
 from helios.venues.sandbox.exchange import Exchange
+from helios.venues.sandbox.files import recorded_exchange
 from helios.venues.sandbox.lines import Line
 from helios.venues.sandbox.macro import MINUTE_NS
 from helios.venues.sandbox.options import SandboxConfig
 from helios.venues.sandbox.ratelimits import RateLimits
-from helios.venues.sandbox.recorded import recorded_exchange
 from helios.venues.sandbox.rest import Reply, RestApi
-from helios.venues.sandbox.specs import MarketConfig
+from helios.venues.sandbox.specs import SPECS, MarketConfig
 from helios.venues.sandbox.subscriptions import Channel
 from helios.venues.sandbox.switch import FaultSwitch
 from helios.venues.sandbox.truth import Truth
@@ -108,7 +108,8 @@ class SandboxExchange:
         try:
             self._server = await serve_websocket(
                 self._serve_client, self.config.host, self.config.port, process_request=self._answer_http,
-                compression="deflate" if self.config.compress else None, create_connection=PutConnection, ping_interval=None, close_timeout=0.5, max_size=65_536, server_header="helios-sandbox",
+                create_connection=PutConnection, compression="deflate" if self.config.compress else None,
+                ping_interval=None, close_timeout=0.5, max_size=65_536, server_header="helios-sandbox",
             )  # fmt: skip
         except OSError as error:
             raise ConfigError(f"sandbox: cannot listen on {self.config.host}:{self.config.port}: {error.strerror}") from error
@@ -260,9 +261,13 @@ class SandboxExchange:
 def _market(config: SandboxConfig, wall_ns: Callable[[], int]) -> tuple[Exchange, int]:
     # The market and the time at which it goes on: the saved one if there is one, else a new one.
     if config.recorded is not None:
-        exchange = recorded_exchange(config.recorded, config.symbols, config.seed, config.start_ns)
+        symbols = None if config.symbols == tuple(SPECS) else config.symbols  # the usual six are no choice here
+        exchange = recorded_exchange(config.recorded, symbols, config.seed, config.start_ns)
         return exchange, exchange.time_ns
-    market = MarketConfig(symbols=config.symbols, flow_strength=config.flow_strength)
+    market = MarketConfig(
+        symbols=config.symbols, flow_strength=config.flow_strength,
+        jump_probability=config.jump_probability, jump_size=config.jump_size,
+    )  # fmt: skip
     saved = None if config.state_file is None else state.read(config.state_file, market, config.seed)
     if saved is not None:
         return saved

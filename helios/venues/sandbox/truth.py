@@ -80,7 +80,8 @@ class Truth:
             minute.prices = [Decimal(before["close"] if before else wire.plain(candle.close))] * 4
         open_, high, low, close = (_text(price) for price in minute.prices)
         closed[number] = {
-            "startTime": wire.iso_s(number * MINUTE_NS), "start": number * 60, "open": open_, "high": high, "low": low, "close": close,
+            "startTime": wire.iso_s(number * MINUTE_NS), "start": number * 60,
+            "open": open_, "high": high, "low": low, "close": close,
             "volume": _text(minute.volume), "quoteVolume": _text(minute.quote.quantize(PLACES)),
             "tradeCount": minute.count, "buyVolume": _text(minute.bought),
         }  # fmt: skip
