@@ -11,6 +11,8 @@ import pytest
 
 from helios.domain.enums import Timeframe
 from helios.errors import ProtocolError, TransportError, VenueError
+from helios.venues.local_budget import LocalBudget
+from helios.venues.valr.limits import relaxed_rates
 from helios.venues.valr.rest import ValrRest
 from helios.venues.valr.transport import ValrVenue
 from tests.support.valr_server import ValrServer
@@ -53,7 +55,11 @@ def clock() -> FakeTime:
 
 @pytest.fixture
 def rest(server: ValrServer, client: httpx.AsyncClient, clock: FakeTime) -> ValrRest:
-    return ValrRest(server.rest_url, client, 1000, clock.sleep, clock.read, wall=clock.read, rng=random.Random(3))
+    return ValrRest(server.rest_url, client, budget_of(clock), clock.sleep, wall=clock.read, rng=random.Random(3))
+
+
+def budget_of(clock: FakeTime, requests_per_s: float = 1000.0) -> LocalBudget:
+    return LocalBudget(relaxed_rates(requests_per_s), monotonic_ns=lambda: round(clock.now_s * S), sleep=clock.sleep)
 
 
 def buckets(server: ValrServer) -> list[str]:
@@ -100,7 +106,7 @@ async def test_a_hole_is_asked_for_once_more(server: ValrServer, client: httpx.A
     server.skipped_buckets = {120, 180}
     healing = httpx.AsyncClient(event_hooks={"response": [_heal(server)]})
     async with healing:
-        rest = ValrRest(server.rest_url, healing, 1000, clock.sleep, clock.read, wall=clock.read)
+        rest = ValrRest(server.rest_url, healing, budget_of(clock), clock.sleep, wall=clock.read)
         candles = await rest.candles("BTCZAR", "BTC/ZAR", Timeframe.M1, 0, 360 * S, now_ns=server.now_s * S)
     assert [candle.open_time // S for candle in candles] == [0, 60, 120, 180, 240, 300]
     assert "startTime=120&endTime=239" in buckets(server)[1]
@@ -170,7 +176,7 @@ async def test_a_refusal_is_not_retried(server: ValrServer, rest: ValrRest, body
 
 
 async def test_a_dead_address_is_a_transport_error(client: httpx.AsyncClient, clock: FakeTime) -> None:
-    rest = ValrRest("http://127.0.0.1:9", client, 1000, clock.sleep, clock.read, wall=clock.read, max_retries=1)
+    rest = ValrRest("http://127.0.0.1:9", client, budget_of(clock), clock.sleep, wall=clock.read, max_retries=1)
     with pytest.raises(TransportError, match="failed 2 times"):
         await rest.server_time_ns()
 
@@ -183,10 +189,10 @@ async def test_html_with_status_200_is_a_protocol_error(server: ValrServer, rest
 
 async def test_the_limiter_spaces_requests_after_its_burst(server: ValrServer, client: httpx.AsyncClient) -> None:
     clock = FakeTime()
-    rest = ValrRest(server.rest_url, client, 2.0, clock.sleep, clock.read, wall=clock.read)
-    for _ in range(4):
+    rest = ValrRest(server.rest_url, client, budget_of(clock, 2.0), clock.sleep, wall=clock.read)
+    for _ in range(5):
         await rest.status()
-    assert clock.slept == [0.5, 0.5, 0.5]
+    assert clock.slept == pytest.approx([0.525, 0.525, 0.525])
 
 
 async def test_venue_lists_instruments_sets_its_clock_and_translates_symbols(server: ValrServer) -> None:

@@ -21,7 +21,7 @@ LIMIT_S = 3.0
 
 @pytest.fixture
 async def server() -> AsyncIterator[ValrServer]:
-    async with ValrServer() as running:
+    async with ValrServer(now_s=int(time.time() + 0.5)) as running:
         yield running
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -53,7 +55,7 @@ def test_a_pause_admits_nobody_and_then_no_burst(rate: Rate, before: list[float]
     until_ns = now_ns + int(pause_s * NS_PER_S)
     slots = [now_ns + wait_ns for _ in after if (wait_ns := state.reserve(now_ns)) is not None]
     assert slots[0] >= until_ns
-    assert all(later - earlier >= rate.interval_ns for earlier, later in zip(slots, slots[1:], strict=False))
+    assert all(later - earlier >= rate.interval_ns for earlier, later in pairwise(slots))
     assert state.paused_ns(until_ns) == 0
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from helios.domain.enums import Timeframe
-from helios.domain.market import NAN, Level, VenueCandle
+from helios.domain.market import NAN, BookUpdate, Level, Trade, VenueCandle
 from helios.venues.valr import build
 from helios.venues.valr.events import (
     AllowedOrderTypes,
@@ -161,7 +161,17 @@ def _pair(frame: Json) -> str:
 
 
 def _trade(frame: Json, symbol: str, now_ns: int) -> ValrEvent:
-    data = object_field(frame, "data")
+    return decode_trade(object_field(frame, "data"), symbol, now_ns)
+
+
+def decode_trade(data: Json, symbol: str, now_ns: int) -> Trade:
+    """Decode a public trade of the socket or of REST.
+
+    Raises
+    ------
+    ProtocolError
+        If a field is bad.
+    """
     price, quantity, side = positive_field(data, "price"), positive_field(data, "quantity"), side_field(data, "takerSide")
     traded_at = time_field(data, "tradedAt")
     # An old sample has no id; a print then is named by its contents, so that a repeat is still recognised.
@@ -240,10 +250,19 @@ def _order_entries(data: Json, side: str) -> tuple[OrderEntry, ...]:
 
 
 def _aggregated(frame: Json, symbol: str, now_ns: int) -> ValrEvent:
-    # The whole top of the book every time. Its SequenceNumber does not count updates, so it cannot show a gap.
-    data = object_field(frame, "data")
+    return decode_aggregated(object_field(frame, "data"), symbol, now_ns)
+
+
+def decode_aggregated(data: Json, symbol: str, now_ns: int) -> BookUpdate:
+    """Decode the top of a book, of the socket or of REST; its SequenceNumber does not count updates and is left out.
+
+    Raises
+    ------
+    ProtocolError
+        If a field is bad.
+    """
     sides = [[as_object(row, "level") for row in list_field(data, name)] for name in ("Bids", "Asks")]
-    bids, asks = (tuple(_checked_level(row.get("price"), row.get("quantity")) for row in rows) for rows in sides)
+    bids, asks = (tuple([_checked_level(row.get("price"), row.get("quantity")) for row in rows]) for rows in sides)
     return build.book_update(symbol, True, bids, asks, None, None, time_field(data, "LastChange"), now_ns)
 
 
