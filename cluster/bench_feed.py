@@ -15,9 +15,10 @@ from typing import Any
 import psutil
 import ray
 
-from actors.base import NAMESPACE, DeskSpec
+from actors.base import DeskSpec
 from actors.peers import Peers
 from actors.symbol import SymbolActor
+from actors.wiring import as_actor
 from cluster.ray_runtime import ray_session
 from helios.cli.bench import Figure
 from helios.config import load_config
@@ -67,13 +68,9 @@ def feed_actors() -> list[Figure]:
 
 
 def _measured(spec: DeskSpec, pairs: list[str]) -> list[Figure]:
-    sinks = [
-        ray.remote(Sink).options(name=name, namespace=NAMESPACE, num_cpus=0).remote() for name in ("recorder", "execution", "signal")
-    ]
+    sinks = [as_actor(Sink, name, 1).remote() for name in ("recorder", "execution", "signal")]
     peers = Peers()
-    actors = [
-        ray.remote(SymbolActor).options(num_cpus=0, max_concurrency=16).remote(spec, [_instrument(pair)], peers) for pair in pairs
-    ]
+    actors = [as_actor(SymbolActor, f"symbol:{pair}", 16).remote(spec, [_instrument(pair)], peers) for pair in pairs]
     ray.get([actor.status.remote() for actor in actors], timeout=120)
     time.sleep(WARM_UP_S)
     before = ray.get([actor.status.remote() for actor in actors])

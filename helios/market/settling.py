@@ -17,7 +17,7 @@ from helios.domain.enums import Timeframe
 from helios.domain.market import Bar, Trade, VenueCandle
 from helios.market.minute import MinuteTrades, flat_minute, traded_minute
 
-SETTLING_MINUTES: Final = 15
+SETTLING_MINUTES: Final = 30
 DOUBTS_ALLOWED: Final = 3  # how often a venue's candle may hold less than the trades we have before it is believed
 _VOLUME_TOLERANCE: Final = 1e-9
 

@@ -22,6 +22,7 @@ from typing import Any
 import httpx
 import numpy as np
 
+from actors.base import DeskSpec
 from actors.feed import LiveFeed
 from cluster.sandbox import sandbox_exchange
 from helios.config import load_config
@@ -29,14 +30,17 @@ from helios.domain.enums import FEATURE_TIMEFRAMES, Timeframe
 from helios.domain.market import BAR_VALUES, Bar
 from helios.features.batch import features_of, resample
 from helios.features.definitions import CANDLE_COLUMNS
-from helios.market.settling import SETTLING_MINUTES
 from helios.pipeline.symbol import SymbolState
 from helios.venues.factory import make_venue
+from helios.venues.sandbox.faults import FaultPlan, read_plan
 from tests.support.peers import spec
 
 SYMBOLS = ("BTC/ZAR", "ETH/ZAR", "SOL/ZAR")
 MINUTE_NS = Timeframe.M1.ns
-CALM_S = 25.0  # wall seconds without faults at the end: more market minutes than stay open to correction
+SPEED = 20.0  # market seconds per wall second: the longest pause after a 429 is shorter than minutes stay open to correction
+
+CALM_S = 15.0  # wall seconds without faults at the end
+Truth = Mapping[str, list[dict[str, Any]]]
 Series = dict[tuple[str, Timeframe, int], Bar]
 
 
@@ -65,14 +69,15 @@ class Soak:
 async def run(seconds: float, faults: str = "all", symbols: tuple[str, ...] = SYMBOLS) -> dict[str, Any]:
     """Return what was compared, what was wrong, what the feed counted and what the exchange injected."""
     with tempfile.TemporaryDirectory() as folder:
-        overrides = {"sandbox.faults": faults, "sandbox.admin": True, "sandbox.symbols": symbols, "venue.speed": 60.0}
+        overrides = {"sandbox.admin": True, "sandbox.symbols": symbols, "venue.speed": SPEED}
         (Path(folder) / "logs").mkdir()
         with sandbox_exchange(load_config(overrides=overrides), Path(folder)) as address:
-            return await _against(str(address["rest_url"]), str(address["ws_url"]), Path(folder), seconds, symbols)
+            urls = {f"venue.{name}": address[name] for name in ("rest_url", "ws_url")}
+            return await _against(spec(Path(folder), symbols, **urls, **{"venue.speed": SPEED}), read_plan(faults), seconds)
 
 
-async def _against(rest_url: str, ws_url: str, folder: Path, seconds: float, symbols: tuple[str, ...]) -> dict[str, Any]:
-    desk = spec(folder, symbols, **{"venue.rest_url": rest_url, "venue.ws_url": ws_url, "venue.speed": 60.0})
+async def _against(desk: DeskSpec, plan: FaultPlan, seconds: float) -> dict[str, Any]:
+    symbols, rest_url = desk.symbols, desk.config.venue.rest_url
     async with httpx.AsyncClient(base_url=rest_url, timeout=30.0) as admin:
         # Without faults until everybody knows the past: a start against a broken venue only waits.
         venue = make_venue(desk.config.venue)
@@ -82,12 +87,15 @@ async def _against(rest_url: str, ws_url: str, folder: Path, seconds: float, sym
         feed = LiveFeed(desk, states, venue, soak.publish, soak.alert)
         tasks = [asyncio.create_task(loop) for loop in (feed.run(), feed.tick(), feed.repair())]
         try:
+            while feed.repairs.repaired < len(symbols):
+                await asyncio.wait(tasks, timeout=0.1, return_when=asyncio.FIRST_EXCEPTION)
+            (await admin.put("/sandbox/faults", json=plan.to_json())).raise_for_status()
             await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
             injected = (await admin.get("/sandbox/faults")).json()
             (await admin.put("/sandbox/faults", json={})).raise_for_status()
             await asyncio.wait(tasks, timeout=CALM_S, return_when=asyncio.FIRST_EXCEPTION)
             truth = {s: (await admin.get(f"/sandbox/truth/{instruments[s].venue_symbol}/minutes")).json() for s in symbols}
-            end_ns = feed.now_ns - (SETTLING_MINUTES + 1) * MINUTE_NS
+            end_ns = feed.now_ns - int(CALM_S * 0.7 * SPEED) * 1_000_000_000
         finally:
             for task in tasks:
                 task.cancel()
@@ -99,7 +107,7 @@ async def _against(rest_url: str, ws_url: str, folder: Path, seconds: float, sym
     counters = feed.counters()
     report |= {
         "alerts": soak.alerts, "failures": failures, "crossed_books": soak.crossed, "bars_given_out_twice": soak.doubled,
-        "open_gaps": feed.repairs.open_symbols, "counters": counters, "injected": injected.get("counts", injected),
+        "open_gaps": feed.repairs.open_symbols, "counters": counters, "injected": injected["counters"],
     }  # fmt: skip
     return report
 
