@@ -99,8 +99,7 @@ class SymbolState:
         for bar in history.get(Timeframe.M1, ()):
             for minute in self.builder.on_minute(bar):
                 self._series.add_minute(minute)
-                if math.isnan(self.last_price):
-                    self._price(minute.close, minute.close_time)
+                self._price(minute.close, minute.close_time)
 
     def last_open(self, timeframe: Timeframe) -> int | None:
         """Open time of the newest bar known, ns UTC."""
