@@ -21,6 +21,9 @@ from helios.market.settling import SETTLING_MINUTES
 from helios.pipeline.series import RevisableSeries, SymbolHistory, turnover_quote
 
 
+LATE_PRICE_NS = 1_000_000_000  # prints may overtake each other by so much and still say where the market is
+
+
 @dataclass(frozen=True, slots=True)
 class SymbolStep:
     """What happened to one symbol since the last step.
@@ -66,6 +69,7 @@ class SymbolState:
         self.exits = ExitMonitor()
         self.last_price = math.nan
         self.last_event_ns = 0
+        self._traded_ns = 0
         self.needs_book = False
         self.desyncs: Counter[str] = Counter()  # by reason
         self.revised_minutes = 0
@@ -113,14 +117,16 @@ class SymbolState:
 
     def on_trade(self, trade: Trade) -> None:
         """Take a public print: exits first, then the candles it closes or joins."""
-        self._price(trade.price, trade.ts_event)
-        self._fired += self.exits.on_price(trade.price, trade.ts_event, self.market)
+        self.on_price_only(trade)
         self._close(self.builder.on_trade(trade))
         if self.builder.has_revised:
             self._revise()
 
     def on_price_only(self, trade: Trade) -> None:
-        """Take a print for exits and marks alone (while the candles are being repaired)."""
+        """Take a print for exits and marks alone (while the candles are being repaired); one that comes late is no price any more."""
+        if trade.ts_event < self._traded_ns - LATE_PRICE_NS:
+            return
+        self._traded_ns = max(self._traded_ns, trade.ts_event)
         self._price(trade.price, trade.ts_event)
         self._fired += self.exits.on_price(trade.price, trade.ts_event, self.market)
 

@@ -222,3 +222,15 @@ def test_drain_forgets() -> None:
 def test_turnover_is_as_reported_else_typical_price_times_volume() -> None:
     assert turnover_quote(replace(bar(0), quote_volume=7.0)) == 7.0
     assert turnover_quote(bar(0, close=90.0, low=80.0, high=100.0, volume=2.0)) == 180.0
+
+
+def test_a_late_trade_is_in_its_candle_but_is_no_price_and_triggers_nothing() -> None:
+    symbol = state()
+    symbol.arm([long(stop=95.0)])
+    symbol.on_trade(trade(0.5, 100.0))
+    symbol.on_trade(trade(1.5, 101.0))
+    symbol.on_trade(trade(0.6, 90.0))
+    step = symbol.drain()
+    assert step.exits == ()
+    assert symbol.last_price == 101.0
+    assert [(b.low, b.volume) for b in step.revised] == [(90.0, 2.0)]
