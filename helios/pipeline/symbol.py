@@ -20,7 +20,6 @@ from helios.market.candles import CandleBuilder
 from helios.market.settling import SETTLING_MINUTES
 from helios.pipeline.series import RevisableSeries, SymbolHistory, turnover_quote
 
-
 LATE_PRICE_NS = 1_000_000_000  # prints may overtake each other by so much and still say where the market is
 
 
