@@ -19,7 +19,7 @@ from actors.repair import Repairs
 from helios.clock import NS_PER_S, VenueClock
 from helios.domain.enums import Timeframe
 from helios.domain.market import BookUpdate, Trade, VenueCandle
-from helios.errors import ProtocolError
+from helios.errors import HeliosError, ProtocolError
 from helios.logs import get_logger
 from helios.pipeline.symbol import SymbolState
 from helios.venues.base import FeedEvent, FeedStatus, MarketVenue
@@ -28,6 +28,8 @@ PRINTS_KEPT = 5_000
 LAGS_KEPT = 20_000
 BOOK_RETRY_S = 6.0  # a snapshot asked for that has not come by then is asked for again
 DOWN_ALERT_S = 300.0
+CLOCK_INTERVAL_S = 300.0
+CLOCK_NOTE_S = 0.5
 MINUTE_NS = Timeframe.M1.ns
 
 Publish = Callable[[SymbolState], Awaitable[None]]
@@ -95,6 +97,21 @@ class LiveFeed:
                 if state.needs_book:
                     await self._ask_book(symbol)
             self._watch_outage()
+
+    async def keep_time(self) -> None:
+        """Ask the venue for its time now and then: clocks drift, and a machine that slept has lost hours."""
+        await self._clock_known.wait()
+        while True:
+            await asyncio.sleep(CLOCK_INTERVAL_S)
+            try:
+                fresh = await self._venue.clock()
+            except HeliosError as error:
+                self._log.warning("venue time not known: %s", error)
+                continue
+            moved_s = (fresh.now_ns() - self.now_ns) / NS_PER_S / fresh.speed
+            if abs(moved_s) > CLOCK_NOTE_S:
+                self._log.warning("clock set by %+.3f s", moved_s)
+            self._clock = fresh
 
     async def repair(self) -> None:
         """Fetch what is missing and check what was built against the venue's own candles, for ever."""

@@ -66,6 +66,7 @@ class SymbolActor(HeliosActor):
         self.spawn(self._feed.run(), "feed")
         self.spawn(self._feed.tick(), "timer")
         self.spawn(self._feed.repair(), "repair")
+        self.spawn(self._feed.keep_time(), "clock")
         self.spawn(self._marks(), "marks")
         self.spawn(self._guard_exits(), "exits")
         self.spawn(self._export(), "metrics")

@@ -11,9 +11,11 @@ import pytest
 from actors import feed as feed_module
 from actors import repair as module
 from actors.feed import LiveFeed
+from helios.clock import ManualClock
 from helios.domain.enums import Side, Timeframe
 from helios.domain.market import Bar, BookUpdate, Instrument, Trade, VenueCandle
 from helios.domain.orders import ExitPlan
+from helios.errors import TransportError
 from helios.pipeline.symbol import SymbolState, SymbolStep
 from helios.venues.base import FeedEvent, FeedStatus
 from tests.support.peers import spec
@@ -236,3 +238,22 @@ async def test_an_outage_of_five_minutes_is_reported(bench: Bench, monkeypatch: 
     await bench.say(CONNECTED, DISCONNECTED)
     await asyncio.sleep(0.4)
     assert bench.alerts[0] == "feed_down"
+
+
+async def test_the_clock_is_set_again_and_an_unreachable_venue_leaves_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed_module, "CLOCK_INTERVAL_S", 0.02)
+    task = asyncio.create_task(bench.feed.keep_time())
+    other = ManualClock(at(500), speed=1_000.0)
+    answers = [other, TransportError("away")]
+
+    async def clock() -> ManualClock:
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(bench.venue, "clock", clock)
+    await asyncio.sleep(0.1)
+    assert bench.feed.now_ns == at(500)
+    assert not task.done()
+    task.cancel()
