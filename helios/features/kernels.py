@@ -20,6 +20,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 import numba
 import numpy as np
+from numba import float64, int64, types
 
 from helios.domain.decisions import FloatArray
 
@@ -31,157 +32,172 @@ BACK: Final = 64  # the longest window has 60 rows
 ALL_USABLE: Final = -1
 NO_REFERENCE, OTHER_REFERENCE, OWN_REFERENCE = range(3)
 RSI_ZERO: Final = 1e-300
+_SAFE: Final = 1e-4  # part of the squares about 0 that the squares about the mean must be
 CONSTANT: Final = 1e-12  # deviations below this part of the largest value are rounding: the series is constant
 
 _NAN: Final = math.nan
 _OPEN, _HIGH, _LOW, _CLOSE, _VOLUME, _QUOTE, _COUNT, _BUY, _SPREAD, _IMBALANCE, _DEPTH, _MOMENTUM, _MICROPRICE = range(13)
 # Rows of the block's series.
-_C, _R, _V, _CHANGE, _Q, _TYPICAL, _N, _REFERENCE, _REFERENCE_R = range(9)
+_C, _R, _V, _CHANGE, _Q, _TYPICAL, _N, _REFERENCE, _REFERENCE_R, _PRODUCT = range(10)
 # The slow start of the averages: MACD's signal is the last to begin, with row 33.
 _SEEDED: Final = 34
 # Carried averages.
 _GAIN_14, _LOSS_14, _GAIN_7, _LOSS_7, _EMA_12, _EMA_26, _FAST, _SIGNAL = range(8)
 
 
+_BARS: Final = types.Array(float64, 2, "C", readonly=True)  # takes writeable ones too
+_CLOSES: Final = types.Array(float64, 1, "C", readonly=True)
+_SIGNATURE: Final = int64(_BARS, _CLOSES, int64, types.Array(float64, 2, "C"))
+
+
 def _compiled(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    # Division as in NumPy: Python's check for 0 would keep loops from vector instructions.
+    compiled: Any = numba.njit(nogil=True, error_model="numpy")(function)
+    return compiled  # type: ignore[no-any-return]
+
+
+def _kept(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    options = {"nogil": True, "error_model": "numpy"}
     try:
-        compiled: Any = numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # no place for the cache can be written
-        compiled = numba.njit(nogil=True)(function)
+        compiled: Any = numba.njit(_SIGNATURE, cache=True, **options)(function)
+    except RuntimeError as error:
+        if "cannot cache" not in str(error):
+            raise
+        compiled = numba.njit(_SIGNATURE, **options)(function)  # no directory can be written: once per process then
     return compiled  # type: ignore[no-any-return]
 
 
 @_compiled
-def features_kernel(bars: FloatArray, reference: FloatArray, mode: int, out: FloatArray) -> int:
-    """Write the features of `bars` into `out`.
-
-    Parameters
-    ----------
-    bars : float64 array of shape (n_bars, 13), C order
-    reference : float64 array of shape (n_bars,) or (0,)
-        Closes of the reference symbol; read if `mode` is `OTHER_REFERENCE`.
-    mode : int
-        What the correlation is to: `NO_REFERENCE` (NaN), `OTHER_REFERENCE` or `OWN_REFERENCE` (1 where known).
-    out : float64 array of shape (n_bars, 30), C order
-
-    Returns
-    -------
-    row : int
-        First row with an unusable price or volume, then `out` is worth nothing; `ALL_USABLE` if there is none.
-    """
-    series = np.full((9, BACK + BLOCK), _NAN)
-    sums = np.full((6, BACK + BLOCK), _NAN)
-    columns = np.full((30, BLOCK), _NAN)
-    work = np.empty((7, BLOCK))
-    averages = np.zeros(8)
-    for first in range(0, len(bars), BLOCK):
-        n = min(BLOCK, len(bars) - first)
-        bad = _read(bars, first, n, series)
-        if bad >= 0:
-            return bad
-        _returns(series[_C], series[_R], n)
-        _price_columns(bars, first, n, series, columns)
-        _volume_columns(bars, first, n, series, sums, work, columns)
-        _window_columns(series, n, sums, work, columns)
-        start = _seed(series[_C, BACK:], n, averages, columns) if first == 0 else 0
-        _recursive_columns(series[_C, BACK - 1 :], start, n, averages, columns)
-        if mode != NO_REFERENCE:
-            _reference_column(reference, mode, first, n, series, sums, work, columns[28])
-        _write(bars, first, n, columns, out)
-        for k in range(9):
-            series[k, :BACK] = series[k, n : n + BACK]
-    return ALL_USABLE
-
-
-@_compiled
 def _read(bars: FloatArray, first: int, n: int, series: FloatArray) -> int:
+    is_usable = True
+    for i in range(first, first + n):
+        is_usable &= _is_usable(bars, i)
+    if not is_usable:
+        for i in range(first, first + n):
+            if not _is_usable(bars, i):
+                return i
+    close, volume, quote = series[_C, BACK:], series[_V, BACK:], series[_Q, BACK:]
+    typical, count = series[_TYPICAL, BACK:], series[_N, BACK:]
     for i in range(n):
-        bar = bars[first + i]
-        high, low, close, volume = bar[_HIGH], bar[_LOW], bar[_CLOSE], bar[_VOLUME]
-        if not (0.0 < low <= close <= high < math.inf and 0.0 < bar[_OPEN] < math.inf and 0.0 <= volume < math.inf):
-            return first + i
-        series[_C, BACK + i] = close
-        series[_V, BACK + i] = volume
-        series[_Q, BACK + i] = bar[_QUOTE]
-        series[_TYPICAL, BACK + i] = (high + low + close) / 3.0 * volume
-        series[_N, BACK + i] = bar[_COUNT]
+        row = first + i
+        close[i] = bars[row, _CLOSE]
+        volume[i] = bars[row, _VOLUME]
+        quote[i] = bars[row, _QUOTE]
+        typical[i] = (bars[row, _HIGH] + bars[row, _LOW] + bars[row, _CLOSE]) / 3.0 * bars[row, _VOLUME]
+        count[i] = bars[row, _COUNT]
     return ALL_USABLE
 
 
 @_compiled
-def _returns(close: FloatArray, returns: FloatArray, n: int) -> None:
-    before = close[BACK - 1 :]
-    now = close[BACK:]
-    out = returns[BACK:]
-    for i in range(n):
-        out[i] = math.log(now[i] / before[i])
+def _is_usable(bars: FloatArray, i: int) -> bool:
+    # Not `and`: the processor need not guess.
+    low, close, high, open_, volume = bars[i, _LOW], bars[i, _CLOSE], bars[i, _HIGH], bars[i, _OPEN], bars[i, _VOLUME]
+    is_price = (low > 0.0) & (low <= close) & (close <= high) & (high < math.inf)
+    return is_price & (open_ > 0.0) & (open_ < math.inf) & (volume >= 0.0) & (volume < math.inf)
 
 
 @_compiled
 def _price_columns(bars: FloatArray, first: int, n: int, series: FloatArray, y: FloatArray) -> None:
-    close, before_5, before_20 = series[_C, BACK:], series[_C, BACK - 5 :], series[_C, BACK - 20 :]
-    for i in range(n):
-        bar, c = bars[first + i], close[i]
-        extent = bar[_HIGH] - bar[_LOW]
-        y[0, i] = bar[_OPEN] / c - 1.0
-        y[1, i] = bar[_HIGH] / c - 1.0
-        y[2, i] = bar[_LOW] / c - 1.0
-        y[7, i] = (c - bar[_LOW]) / extent if extent > 0.0 else 0.5
+    close = series[_C, BACK : BACK + n]
+    _relative(bars[first : first + n, _OPEN], 1.0, close, y[0])
+    _relative(bars[first : first + n, _HIGH], 1.0, close, y[1])
+    _relative(bars[first : first + n, _LOW], 1.0, close, y[2])
     y[3, :n] = series[_R, BACK : BACK + n]
+    _log_ratios(close, series[_C, BACK - 5 :], y[4])
+    _log_ratios(close, series[_C, BACK - 20 :], y[5])
     for i in range(n):
-        y[4, i] = math.log(close[i] / before_5[i])
-        y[5, i] = math.log(close[i] / before_20[i])
+        low = bars[first + i, _LOW]
+        extent = bars[first + i, _HIGH] - low
+        y[7, i] = (close[i] - low) / extent if extent > 0.0 else 0.5
+
+
+@_compiled
+def _log_ratios(now: FloatArray, before: FloatArray, out: FloatArray) -> None:
+    for i in range(len(now)):
+        out[i] = math.log(now[i] / before[i])
+
+
+@_compiled
+def _relative(total: FloatArray, count: float, close: FloatArray, out: FloatArray) -> None:
+    # One output a loop: with more the compiler cannot tell them apart and gives up on vector instructions.
+    for i in range(len(close)):
+        out[i] = total[i] / count / close[i] - 1.0
 
 
 @_compiled
 def _volume_columns(
     bars: FloatArray, first: int, n: int, series: FloatArray, sums: FloatArray, work: FloatArray, y: FloatArray
 ) -> None:
-    base, traded, typical, count, total, squares = work[0], work[1], work[2], work[3], work[4], work[5]
+    base, traded, typical, count, squares = work[0], work[1], work[2], work[3], work[4]
     _sum_20(series[_V], n, sums, base)
     _sum_20(series[_Q], n, sums, traded)
     _sum_20(series[_TYPICAL], n, sums, typical)
     _sum_20(series[_N], n, sums, count)
-    close, volume, previous, change = series[_C, BACK:], series[_V, BACK:], series[_V, BACK - 1 :], series[_CHANGE, BACK:]
+    _vwap(base, traded, typical, series[_C, BACK : BACK + n], y[8])
+    _shares(series[_V, BACK : BACK + n], base, y[10])
+    _shares(series[_N, BACK : BACK + n], count, y[14])
+    _volume_changes(y[10], series[_V, BACK - 1 :], base, series[_CHANGE, BACK : BACK + n])
+    y[11, :n] = series[_CHANGE, BACK : BACK + n]
+    _sum_20(series[_CHANGE], n, sums, base)
+    _sum_squares_20(series[_CHANGE], base, n, squares)
+    _roots(squares, 19.0, y[12, :n])
     for i in range(n):
-        quote = traded[i] if math.isfinite(traded[i]) else typical[i]
-        y[8, i] = 0.0 if base[i] == 0.0 else quote / base[i] / close[i] - 1.0
-        now, before = _share(volume[i], base[i] / 20.0), _share(previous[i], base[i] / 20.0)
-        y[10, i] = now
-        change[i] = math.log((now + 1.0) / (before + 1.0))
-        y[11, i] = change[i]
-        bar = bars[first + i]
-        bought = 2.0 * bar[_BUY] - bar[_VOLUME]
-        y[13, i] = bought / bar[_VOLUME] if bar[_VOLUME] > 0.0 or math.isnan(bought) else 0.0
-        y[14, i] = _share(bar[_COUNT], count[i] / 20.0)
-    _sum_20(series[_CHANGE], n, sums, total)
-    _sum_squares_20(series[_CHANGE], total, n, squares)
-    for i in range(n):
-        y[12, i] = math.sqrt(squares[i] / 19.0)
+        volume, buy = bars[first + i, _VOLUME], bars[first + i, _BUY]
+        y[13, i] = (2.0 * buy - volume) / volume if volume > 0.0 or math.isnan(buy) else 0.0
 
 
 @_compiled
-def _share(value: float, mean: float) -> float:
-    # 0 where nothing happened at all, NaN where that is unknown.
-    return value / mean if mean > 0.0 or math.isnan(mean) else 0.0
+def _vwap(base: FloatArray, traded: FloatArray, typical: FloatArray, close: FloatArray, out: FloatArray) -> None:
+    for i in range(len(close)):
+        quote = traded[i] if math.isfinite(traded[i]) else typical[i]
+        out[i] = 0.0 if base[i] == 0.0 else quote / base[i] / close[i] - 1.0
+
+
+@_compiled
+def _shares(values: FloatArray, total_20: FloatArray, out: FloatArray) -> None:
+    for i in range(len(values)):
+        out[i] = _share(values[i], total_20[i])
+
+
+@_compiled
+def _share(value: float, total_20: float) -> float:
+    # Of the mean; 0 where nothing happened at all, NaN where that is unknown.
+    return 0.0 if total_20 <= 0.0 else value / (total_20 / 20.0)
+
+
+@_compiled
+def _volume_changes(now: FloatArray, previous: FloatArray, total_20: FloatArray, out: FloatArray) -> None:
+    for i in range(len(out)):
+        out[i] = math.log((now[i] + 1.0) / (_share(previous[i], total_20[i]) + 1.0))
+
+
+@_compiled
+def _roots(squares: FloatArray, count: float, out: FloatArray) -> None:
+    for i in range(len(out)):
+        out[i] = math.sqrt(squares[i] / count)
 
 
 @_compiled
 def _window_columns(series: FloatArray, n: int, sums: FloatArray, work: FloatArray, y: FloatArray) -> None:
-    total_20, total_50, squares, total_r, squares_r = work[0], work[1], work[2], work[3], work[4]
-    _sum_20(series[_R], n, sums, total_r)
-    _sum_squares_20(series[_R], total_r, n, squares_r)
-    _sum_20(series[_C], n, sums, total_20)
-    _sum_squares_20(series[_C], total_20, n, squares)
+    total, total_50, squares, reach = work[0], work[1], work[2], work[3]
+    _sum_20(series[_R], n, sums, total)
+    _sum_squares_20(series[_R], total, n, squares)
+    _roots(squares, 19.0, y[6, :n])
+    _sum_20(series[_C], n, sums, total)
     _sum_50(sums, n, total_50)
-    close = series[_C, BACK:]
-    for i in range(n):
-        c, mean, reach = close[i], total_20[i] / 20.0, 2.0 * math.sqrt(squares[i] / 20.0)
-        y[6, i] = math.sqrt(squares_r[i] / 19.0)
-        y[19, i] = mean / c - 1.0
-        y[20, i] = total_50[i] / 50.0 / c - 1.0
-        y[23, i] = (mean + reach) / c - 1.0
-        y[24, i] = (mean - reach) / c - 1.0
+    _sum_squares_20(series[_C], total, n, squares)
+    _roots(squares, 20.0, reach[:n])
+    close = series[_C, BACK : BACK + n]
+    _relative(total, 20.0, close, y[19])
+    _relative(total_50, 50.0, close, y[20])
+    _band(total, reach, 2.0, close, y[23])
+    _band(total, reach, -2.0, close, y[24])
+
+
+@_compiled
+def _band(total_20: FloatArray, deviation: FloatArray, width: float, close: FloatArray, out: FloatArray) -> None:
+    for i in range(len(close)):
+        out[i] = (total_20[i] / 20.0 + width * deviation[i]) / close[i] - 1.0
 
 
 @_compiled
@@ -317,43 +333,60 @@ def _recursive_columns(close: FloatArray, start: int, n: int, averages: FloatArr
 def _reference_column(
     reference: FloatArray, mode: int, first: int, n: int, series: FloatArray, sums: FloatArray, work: FloatArray, out: FloatArray
 ) -> None:
-    own, mean, other_mean = series[_R], work[0], work[1]
-    _sum_60(own, n, sums, mean)
     if mode == OWN_REFERENCE:
+        _sum_60(series[_R], n, sums, work[0])
         for i in range(n):
-            out[i] = 1.0 if math.isfinite(mean[i]) else _NAN
+            out[i] = 1.0 if math.isfinite(work[0, i]) else _NAN
         return
     series[_REFERENCE, BACK : BACK + n] = reference[first : first + n]
-    _returns(series[_REFERENCE], series[_REFERENCE_R], n)
-    _sum_60(series[_REFERENCE_R], n, sums, other_mean)
-    for i in range(n):
-        mean[i] /= 60.0
-        other_mean[i] /= 60.0
-    _correlation(own, series[_REFERENCE_R], n, work, out)
+    _log_ratios(series[_REFERENCE, BACK : BACK + n], series[_REFERENCE, BACK - 1 :], series[_REFERENCE_R, BACK:])
+    _correlations(series, n, sums, work, out)
 
 
 @_compiled
-def _correlation(x: FloatArray, y: FloatArray, n: int, work: FloatArray, out: FloatArray) -> None:
-    x_mean, y_mean, xx, yy, xy, x_flat, y_flat = work[0], work[1], work[2], work[3], work[4], work[5], work[6]
-    work[2:, :n] = 0.0
-    for k in range(60):
-        x_k, y_k = x[BACK - k :], y[BACK - k :]
-        for i in range(n):
-            dx, dy = x_k[i] - x_mean[i], y_k[i] - y_mean[i]
-            xx[i] += dx * dx
-            yy[i] += dy * dy
-            xy[i] += dx * dy
-            # Above 0 as soon as one deviation is more than rounding.
-            x_flat[i] = max(x_flat[i], abs(dx) - CONSTANT * abs(x_k[i]))
-            y_flat[i] = max(y_flat[i], abs(dy) - CONSTANT * abs(y_k[i]))
+def _correlations(series: FloatArray, n: int, sums: FloatArray, work: FloatArray, out: FloatArray) -> None:
+    x, y, product = series[_R], series[_REFERENCE_R], series[_PRODUCT]
+    x_sum, y_sum, xx, yy, xy = work[0], work[1], work[2], work[3], work[4]
+    _sum_60(x, n, sums, x_sum)
+    _sum_60(y, n, sums, y_sum)
+    _multiply(x, x, n, product)
+    _sum_60(product, n, sums, xx)
+    _multiply(y, y, n, product)
+    _sum_60(product, n, sums, yy)
+    _multiply(x, y, n, product)
+    _sum_60(product, n, sums, xy)
     for i in range(n):
-        product = math.sqrt(xx[i] * yy[i])
-        if math.isnan(product):
+        x_squares, y_squares = xx[i] - x_sum[i] * x_sum[i] / 60.0, yy[i] - y_sum[i] * y_sum[i] / 60.0
+        # Sums of products about 0 lose digits only where returns hardly differ from their mean.
+        if x_squares > _SAFE * xx[i] and y_squares > _SAFE * yy[i]:
+            out[i] = _bounded((xy[i] - x_sum[i] * y_sum[i] / 60.0) / math.sqrt(x_squares * y_squares))
+        elif math.isnan(x_squares + y_squares):
             out[i] = _NAN
-        elif x_flat[i] > 0.0 and y_flat[i] > 0.0 and product > 0.0:
-            out[i] = min(max(xy[i] / product, -1.0), 1.0)
         else:
-            out[i] = 0.0
+            out[i] = _correlation(x, y, x_sum[i] / 60.0, y_sum[i] / 60.0, BACK + i)
+
+
+@_compiled
+def _multiply(a: FloatArray, b: FloatArray, n: int, out: FloatArray) -> None:
+    for i in range(BACK + n):
+        out[i] = a[i] * b[i]
+
+
+@_compiled
+def _bounded(correlation: float) -> float:
+    return min(max(correlation, -1.0), 1.0)
+
+
+@_compiled
+def _correlation(x: FloatArray, y: FloatArray, x_mean: float, y_mean: float, last: int) -> float:
+    xx = yy = xy = x_reach = y_reach = x_largest = y_largest = 0.0
+    for k in range(last - 59, last + 1):
+        dx, dy = x[k] - x_mean, y[k] - y_mean
+        xx, yy, xy = xx + dx * dx, yy + dy * dy, xy + dx * dy
+        x_reach, y_reach = max(x_reach, abs(dx)), max(y_reach, abs(dy))
+        x_largest, y_largest = max(x_largest, abs(x[k])), max(y_largest, abs(y[k]))
+    varies = x_reach > CONSTANT * x_largest and y_reach > CONSTANT * y_largest
+    return _bounded(xy / math.sqrt(xx * yy)) if varies and xx * yy > 0.0 else 0.0
 
 
 @_compiled
@@ -365,3 +398,45 @@ def _write(bars: FloatArray, first: int, n: int, columns: FloatArray, out: Float
     for i in range(n):
         for k in range(30):
             out[first + i, k] = columns[k, i]
+
+
+@_kept
+def features_kernel(bars: FloatArray, reference: FloatArray, mode: int, out: FloatArray) -> int:
+    """Write the features of `bars` into `out`.
+
+    Parameters
+    ----------
+    bars : float64 array of shape (n_bars, 13), C order
+    reference : float64 array of shape (n_bars,) or (0,)
+        Closes of the reference symbol; read if `mode` is `OTHER_REFERENCE`.
+    mode : int
+        What the correlation is to: `NO_REFERENCE` (NaN), `OTHER_REFERENCE` or `OWN_REFERENCE` (1 where known).
+    out : float64 array of shape (n_bars, 30), C order
+
+    Returns
+    -------
+    row : int
+        First row with an unusable price or volume, then `out` is worth nothing; `ALL_USABLE` if there is none.
+    """
+    series = np.full((10, BACK + BLOCK), _NAN)
+    sums = np.full((4, BACK + BLOCK), _NAN)
+    columns = np.full((30, BLOCK), _NAN)
+    work = np.empty((5, BLOCK))
+    averages = np.zeros(8)
+    for first in range(0, len(bars), BLOCK):
+        n = min(BLOCK, len(bars) - first)
+        bad = _read(bars, first, n, series)
+        if bad >= 0:
+            return bad
+        _log_ratios(series[_C, BACK : BACK + n], series[_C, BACK - 1 :], series[_R, BACK:])
+        _price_columns(bars, first, n, series, columns)
+        _volume_columns(bars, first, n, series, sums, work, columns)
+        _window_columns(series, n, sums, work, columns)
+        start = _seed(series[_C, BACK:], n, averages, columns) if first == 0 else 0
+        _recursive_columns(series[_C, BACK - 1 :], start, n, averages, columns)
+        if mode != NO_REFERENCE:
+            _reference_column(reference, mode, first, n, series, sums, work, columns[28])
+        _write(bars, first, n, columns, out)
+        for k in range(len(series)):
+            series[k, :BACK] = series[k, n : n + BACK]
+    return ALL_USABLE
