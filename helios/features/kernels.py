@@ -68,6 +68,12 @@ def _kept(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Resu
 
 
 @_compiled
+def _copy(x: FloatArray, out: FloatArray) -> None:
+    for i in range(len(x)):
+        out[i] = x[i]
+
+
+@_compiled
 def _read(bars: FloatArray, first: int, n: int, series: FloatArray) -> int:
     is_usable = True
     for i in range(first, first + n):
@@ -102,7 +108,7 @@ def _price_columns(bars: FloatArray, first: int, n: int, series: FloatArray, y: 
     _relative(bars[first : first + n, _OPEN], 1.0, close, y[0])
     _relative(bars[first : first + n, _HIGH], 1.0, close, y[1])
     _relative(bars[first : first + n, _LOW], 1.0, close, y[2])
-    y[3, :n] = series[_R, BACK : BACK + n]
+    _copy(series[_R, BACK : BACK + n], y[3])
     _log_ratios(close, series[_C, BACK - 5 :], y[4])
     _log_ratios(close, series[_C, BACK - 20 :], y[5])
     for i in range(n):
@@ -137,7 +143,7 @@ def _volume_columns(
     _shares(series[_V, BACK : BACK + n], base, y[10])
     _shares(series[_N, BACK : BACK + n], count, y[14])
     _volume_changes(y[10], series[_V, BACK - 1 :], base, series[_CHANGE, BACK : BACK + n])
-    y[11, :n] = series[_CHANGE, BACK : BACK + n]
+    _copy(series[_CHANGE, BACK : BACK + n], y[11])
     _sum_20(series[_CHANGE], n, sums, base)
     _sum_squares_20(series[_CHANGE], base, n, squares)
     _roots(squares, 19.0, y[12, :n])
@@ -242,7 +248,8 @@ def _sum_60(x: FloatArray, n: int, sums: FloatArray, out: FloatArray) -> None:
 @_compiled
 def _sum_squares_20(x: FloatArray, total: FloatArray, n: int, out: FloatArray) -> None:
     # About the window's own mean. The outer loop goes back in time so that the inner one runs over neighbours.
-    out[:n] = 0.0
+    for i in range(n):
+        out[i] = 0.0
     for k in range(0, 20, 4):
         x0, x1, x2, x3 = x[BACK - k :], x[BACK - k - 1 :], x[BACK - k - 2 :], x[BACK - k - 3 :]
         for i in range(n):
@@ -254,8 +261,6 @@ def _sum_squares_20(x: FloatArray, total: FloatArray, n: int, out: FloatArray) -
 @_compiled
 def _seed(close: FloatArray, n: int, averages: FloatArray, y: FloatArray) -> int:
     # The first rows of the history, where each average is still the mean of its first values; returns where that ends.
-    for column in (15, 16, 17, 18, 21, 22):
-        y[column, : min(n, _SEEDED)] = _NAN
     macd = np.empty(_SEEDED)
     for i in range(min(n, _SEEDED)):
         change = close[i] - close[i - 1] if i else 0.0
@@ -305,7 +310,8 @@ def _first_rsi(i: int, period: int, change: float, gain_loss: FloatArray) -> flo
 @_compiled
 def _recursive_columns(close: FloatArray, start: int, n: int, averages: FloatArray, y: FloatArray) -> None:
     # `close` has one value in front. All averages in one loop: the processor works on eight chains at a time.
-    gain_14, loss_14, gain_7, loss_7, ema_12, ema_26, fast, signal = averages
+    gain_14, loss_14, gain_7, loss_7 = averages[_GAIN_14], averages[_LOSS_14], averages[_GAIN_7], averages[_LOSS_7]
+    ema_12, ema_26, fast, signal = averages[_EMA_12], averages[_EMA_26], averages[_FAST], averages[_SIGNAL]
     for i in range(start, n):
         c = close[i + 1]
         change = c - close[i]
@@ -326,7 +332,8 @@ def _recursive_columns(close: FloatArray, start: int, n: int, averages: FloatArr
         y[18, i] = signal / c
         y[21, i] = ema_12 / c - 1.0
         y[22, i] = ema_26 / c - 1.0
-    averages[:] = (gain_14, loss_14, gain_7, loss_7, ema_12, ema_26, fast, signal)
+    averages[_GAIN_14], averages[_LOSS_14], averages[_GAIN_7], averages[_LOSS_7] = gain_14, loss_14, gain_7, loss_7
+    averages[_EMA_12], averages[_EMA_26], averages[_FAST], averages[_SIGNAL] = ema_12, ema_26, fast, signal
 
 
 @_compiled
@@ -338,7 +345,7 @@ def _reference_column(
         for i in range(n):
             out[i] = 1.0 if math.isfinite(work[0, i]) else _NAN
         return
-    series[_REFERENCE, BACK : BACK + n] = reference[first : first + n]
+    _copy(reference[first : first + n], series[_REFERENCE, BACK:])
     _log_ratios(series[_REFERENCE, BACK : BACK + n], series[_REFERENCE, BACK - 1 :], series[_REFERENCE_R, BACK:])
     _correlations(series, n, sums, work, out)
 
@@ -391,13 +398,16 @@ def _correlation(x: FloatArray, y: FloatArray, x_mean: float, y_mean: float, las
 
 @_compiled
 def _write(bars: FloatArray, first: int, n: int, columns: FloatArray, out: FloatArray) -> None:
-    columns[9, :n] = bars[first : first + n, _SPREAD]
-    for k in range(3):
-        columns[25 + k, :n] = bars[first : first + n, _IMBALANCE + k]
-    columns[29, :n] = bars[first : first + n, _MICROPRICE]
     for i in range(n):
-        for k in range(30):
-            out[first + i, k] = columns[k, i]
+        row = first + i
+        for k in range(25):
+            out[row, k] = columns[k, i]
+        out[row, 9] = bars[row, _SPREAD]
+        out[row, 25] = bars[row, _IMBALANCE]
+        out[row, 26] = bars[row, _DEPTH]
+        out[row, 27] = bars[row, _MOMENTUM]
+        out[row, 28] = columns[28, i]
+        out[row, 29] = bars[row, _MICROPRICE]
 
 
 @_kept
@@ -438,5 +448,5 @@ def features_kernel(bars: FloatArray, reference: FloatArray, mode: int, out: Flo
             _reference_column(reference, mode, first, n, series, sums, work, columns[28])
         _write(bars, first, n, columns, out)
         for k in range(len(series)):
-            series[k, :BACK] = series[k, n : n + BACK]
+            _copy(series[k, n : n + BACK], series[k])
     return ALL_USABLE
