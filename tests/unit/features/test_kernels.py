@@ -95,6 +95,18 @@ def test_a_window_knows_nothing_from_before_it() -> None:
         np.testing.assert_array_equal(later[61:, windowed], whole[start + 61 :, windowed])
 
 
+@pytest.mark.parametrize("factor", [2.0**20, 2.0**-30])
+def test_no_feature_depends_on_the_level_of_prices_or_volumes(factor: float) -> None:
+    # Powers of two lose no digit, so not a bit may change: the same bounds hold for a pair at 0.0001 and one at 850,000.
+    rows, reference = random_bars(N_BARS, seed=13), random_bars(N_BARS, seed=14)
+    before = features_with_reference(rows, reference)
+    rows[:, :4] *= factor
+    rows[:, [BAR_VALUES.index("volume"), BAR_VALUES.index("buy_volume")]] *= 8.0
+    rows[:, BAR_VALUES.index("quote_volume")] *= 8.0 * factor
+    reference[:, :4] /= factor
+    np.testing.assert_array_equal(features_with_reference(rows, reference), before)
+
+
 def test_bars_may_be_read_only_strided_or_in_column_order() -> None:
     rows = random_bars(200, seed=11)
     expected = features_of(rows)
