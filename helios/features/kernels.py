@@ -57,13 +57,13 @@ def _compiled(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _
 
 
 def _kept(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    options = {"nogil": True, "error_model": "numpy"}
     try:
-        compiled: Any = numba.njit(_SIGNATURE, cache=True, **options)(function)
+        compiled: Any = numba.njit(_SIGNATURE, cache=True, nogil=True, error_model="numpy")(function)
     except RuntimeError as error:
         if "cannot cache" not in str(error):
             raise
-        compiled = numba.njit(_SIGNATURE, **options)(function)  # no directory can be written: once per process then
+        # No directory can be written: once per process then.
+        compiled = numba.njit(_SIGNATURE, nogil=True, error_model="numpy")(function)
     return compiled  # type: ignore[no-any-return]
 
 
@@ -99,7 +99,8 @@ def _is_usable(bars: FloatArray, i: int) -> bool:
     # Not `and`: the processor need not guess.
     low, close, high, open_, volume = bars[i, _LOW], bars[i, _CLOSE], bars[i, _HIGH], bars[i, _OPEN], bars[i, _VOLUME]
     is_price = (low > 0.0) & (low <= close) & (close <= high) & (high < math.inf)
-    return is_price & (open_ > 0.0) & (open_ < math.inf) & (volume >= 0.0) & (volume < math.inf)
+    is_usable: bool = is_price & (open_ > 0.0) & (open_ < math.inf) & (volume >= 0.0) & (volume < math.inf)
+    return is_usable
 
 
 @_compiled
@@ -287,7 +288,8 @@ def _first_ema(i: int, skip: int, period: int, x: float, average: FloatArray) ->
         average[0] /= period
     else:
         average[0] += 2.0 / (period + 1) * (x - average[0])
-    return average[0]
+    value: float = average[0]
+    return value
 
 
 @_compiled
