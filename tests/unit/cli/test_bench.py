@@ -73,7 +73,8 @@ def test_the_peer_of_the_stream_gets_every_close_nine_times(monkeypatch: pytest.
 
 
 def test_a_peer_that_is_absent_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "talipp.indicators", None)
+    for module in ("talipp", "talipp.indicators"):
+        monkeypatch.setitem(sys.modules, module, None)
     (figure,) = run_benchmarks(["features_stream"], 1, TINY)
     assert (figure.peer, figure.peer_value, figure.ratio) == ("talipp", None, None)
 
