@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -67,6 +67,11 @@ class ValrVenue:
         Keep-alive, age of a socket at which it is replaced (without an outage), and limit for opening one.
     name : str, default="valr"
         Venue name of the instruments.
+
+    Attributes
+    ----------
+    on_frame : callable or None
+        Called with each frame and its local time of arrival (ns UTC) before anything else is done with it.
     """
 
     def __init__(
@@ -101,6 +106,7 @@ class ValrVenue:
         self._links: set[_Link] = set()
         self._ended_protocol_errors = 0
         self._closed = asyncio.Event()
+        self.on_frame: Callable[[str | bytes, int], None] | None = None
 
     @property
     def protocol_errors(self) -> int:
@@ -199,7 +205,10 @@ class ValrVenue:
                 received = await _next_frame(links[0], handover_ns if len(links) > 1 else None)
                 if received is None:
                     continue
-                events = _feed_events(links[0], received)
+                arrived_ns = time.time_ns()
+                if self.on_frame is not None:
+                    self.on_frame(received, arrived_ns)
+                events = _feed_events(links[0], received, arrived_ns)
                 if not announced and links[0].session.is_acknowledged:
                     announced = True
                     yield FeedStatus("CONNECTED", f"{len(pairs)} pairs", time.time_ns())
@@ -282,9 +291,9 @@ async def _next_frame(link: _Link, until_ns: int | None) -> str | bytes | None:
                 return None
 
 
-def _feed_events(link: _Link, received: str | bytes) -> list[FeedEvent]:
+def _feed_events(link: _Link, received: str | bytes, arrived_ns: int) -> list[FeedEvent]:
     events: list[FeedEvent] = []
-    for event in link.session.receive(received, time.monotonic_ns(), time.time_ns()):
+    for event in link.session.receive(received, time.monotonic_ns(), arrived_ns):
         if isinstance(event, Trade | BookUpdate | VenueCandle):
             events.append(event)
         elif isinstance(event, ServerError):
