@@ -147,9 +147,13 @@ class TapeDriver:
         self._clock = await self._venue.clock()
         for symbol in self._symbols:
             await self._fetch_history(symbol)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._repair())
-            tasks.create_task(self._listen())
+        tasks = [asyncio.create_task(self._repair()), asyncio.create_task(self._listen())]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _fetch_history(self, symbol: str) -> None:
         for timeframe, count in HISTORY_BARS.items():

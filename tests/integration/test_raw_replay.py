@@ -17,8 +17,7 @@ from helios.config import load_config
 from helios.domain.enums import Timeframe
 from helios.domain.market import BAR_VALUES, Bar
 from helios.pipeline.symbol import SymbolState
-from helios.venues.recording import FramedVenue, RecordingVenue, TapeDriver, open_recorder
-from helios.venues.replay.open import open_replay
+from helios.venues.recording import RecordingVenue, open_recorder
 from helios.venues.replay.raw import open_raw_replay
 from helios.venues.sandbox.server import SandboxConfig, SandboxExchange
 from helios.venues.valr.transport import ValrVenue
