@@ -78,7 +78,7 @@ class Chunk:
 def frame_line(local_ns: int, frame: str | bytes) -> bytes:
     """Return the line of a venue's frame, to be read back byte for byte."""
     data = frame.encode() if isinstance(frame, str) else frame
-    if b"\n" in data or data.startswith(b"#"):
+    if not data or b"\n" in data or data.startswith(b"#"):
         return b"%d #%s %s\n" % (local_ns, _ESCAPED.encode(), b64encode(data))
     return b"%d %s\n" % (local_ns, data)
 
