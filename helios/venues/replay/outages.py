@@ -155,7 +155,7 @@ class _Surveyor:
         # The line may still have been up, so nobody fetched anything: from the next frame's minute on it counts again.
         if self._found.first_ns is not None:
             last_ns = self._found.last_ns
-            self._tell_all(lambda tracker: tracker.lost(index, last_ns))
+            self._tell_all(lambda tracker: tracker.cut(index, last_ns))
             self._is_gap_open = True
 
     def _tell_all(self, tell: Callable[[_Tracker], None]) -> None:
@@ -175,6 +175,7 @@ class _Tracker:
         self._lost_index: int | None = -1
         self._start_ns: int | None = None
         self._boundary_ns: int | None = None
+        self._is_cut = False
 
     def lost(self, index: int, market_ns: int) -> None:
         if self._boundary_ns is not None and market_ns >= self._boundary_ns:
@@ -182,6 +183,11 @@ class _Tracker:
         self._boundary_ns = None
         if self._lost_index is None:
             self._lost_index, self._start_ns = index, market_ns // MINUTE_NS * MINUTE_NS
+
+    def cut(self, index: int, market_ns: int) -> None:
+        """The tape, not the feed, has a hole: what the desk closed meanwhile is not known."""
+        self.lost(index, market_ns)
+        self._is_cut = True
 
     def connected(self, index: int, market_ns: int) -> None:
         if self._lost_index is None:
@@ -194,7 +200,8 @@ class _Tracker:
             self._start_ns = answer.end_ns
         elif self._boundary_ns is not None and answer.end_ns >= self._boundary_ns:
             # The question tells exactly which minutes the desk that asked had not closed.
-            self._start_ns, self._boundary_ns = answer.start_ns, answer.end_ns
+            missed = answer.start_ns if self._start_ns is None or not self._is_cut else min(answer.start_ns, self._start_ns)
+            self._start_ns, self._boundary_ns = missed, answer.end_ns
             self._end(index)
 
     def finish(self) -> list[Outage]:
@@ -209,3 +216,4 @@ class _Tracker:
             raise DataError(f"the recording misses {(self._boundary_ns - start) / Timeframe.D1.ns:.0f} days; replay its parts")
         self._outages.append(Outage(self._lost_index, restored_index, start, self._boundary_ns))
         self._lost_index = self._start_ns = self._boundary_ns = None
+        self._is_cut = False
