@@ -77,7 +77,8 @@ def table(bars: Sequence[Bar]) -> tuple[list[tuple[str, int]], np.ndarray]:
 async def exchange() -> AsyncIterator[tuple[SandboxExchange, ValrVenue]]:
     sandbox = SandboxExchange(SandboxConfig(speed=SPEED, symbols=SYMBOLS, seed=11))
     await sandbox.start()
-    venue = ValrVenue(sandbox.rest_url, sandbox.ws_url, SPEED, requests_per_s=200.0)
+    # Sockets live so short that each session has one relieved by the next, with frames of both on tape.
+    venue = ValrVenue(sandbox.rest_url, sandbox.ws_url, SPEED, requests_per_s=200.0, max_age_s=2.5)
     try:
         yield sandbox, venue
     finally:

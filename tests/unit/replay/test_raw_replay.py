@@ -261,7 +261,6 @@ def test_a_later_run_of_the_recorder_goes_on_where_the_first_ended(tmp_path: Pat
 
 
 def test_without_a_header_or_frames_or_in_another_protocol_nothing_is_made_up(tmp_path: Path) -> None:
-    Tape(tmp_path / "empty").recorder.note("status", {"status": "CONNECTED"})
     tape = Tape(tmp_path / "silent")
     tape.status("CONNECTED", 1)
     tape.close()
