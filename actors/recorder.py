@@ -55,6 +55,7 @@ class RecorderActor(HeliosActor):
         self._noting = asyncio.Lock()
         self._metrics: StoreMetrics | None = None
         self._is_alerting = False
+        self._is_away = False
         self._market_ns = 0
         self._retained_day = 0
         self._flow: dict[str, dict[str, float | None]] = {}
@@ -75,10 +76,13 @@ class RecorderActor(HeliosActor):
         self.spawn(self._retention(), "retention")
 
     async def add_trades(self, trades: Sequence[Trade]) -> None:
-        """Buffer public prints."""
+        """Buffer public prints; a burst larger than the buffer is written in parts."""
         await self.ready()
         assert self._market is not None
-        self._market.add_trades(trades)
+        part = max(1, self.config.store.trade_buffer // 2)
+        for start in range(0, len(trades), part):
+            self._market.add_trades(trades[start : start + part])
+            await self._make_room()
         self.trades += len(trades)
 
     async def add(
@@ -99,6 +103,13 @@ class RecorderActor(HeliosActor):
             self._market.add_features(symbol, bar_time, values.reshape(-1))
             self.feature_rows += 1
             self._flow[symbol] = {FEATURE_NAMES[i]: number(float(values[0, i])) for i in FLOW_BOOK_COLUMNS}
+        await self._make_room()
+
+    async def _make_room(self) -> None:
+        # Only an outage may fill the buffers to their bounds; a burst is written at once, and its sender waits.
+        assert self._market is not None
+        if self._market.is_filling and not self._is_away:
+            await self._flush_once()
 
     async def record_traces(self, traces: list[DecisionTrace], forecasts: list[VolatilityForecast]) -> None:
         """Store decision traces, once each; while the database is away they wait here."""
@@ -174,6 +185,7 @@ class RecorderActor(HeliosActor):
         assert self._market is not None
         away_s = self._market.down_s
         is_written = await self._market.flush()
+        self._is_away = not is_written
         if is_written:
             if self._is_alerting:
                 self._is_alerting = False

@@ -91,6 +91,11 @@ class BoundedBuffer(Generic[V]):
     def __len__(self) -> int:
         return len(self._rows)
 
+    @property
+    def is_half_full(self) -> bool:
+        """Whether it is time to write without waiting for the usual moment."""
+        return 2 * len(self._rows) >= self._bound
+
     def put(self, key: object, value: V) -> None:
         """Add or replace; the oldest value falls out beyond the bound."""
         self._rows[key] = value
@@ -171,6 +176,11 @@ class MarketRecorder:
     def pending(self) -> int:
         """Rows waiting to be written."""
         return sum(len(buffer) for buffer in self._buffers())
+
+    @property
+    def is_filling(self) -> bool:
+        """Whether some buffer is at least half full: rows come faster than they are written."""
+        return any(buffer.is_half_full for buffer in self._buffers())
 
     @property
     def down_s(self) -> float:

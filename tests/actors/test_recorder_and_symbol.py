@@ -88,6 +88,7 @@ class Market:
 
     dropped_candles = dropped_trades = 0
     down_s = 0.0
+    is_filling = False
 
     def counters(self) -> dict[str, float]:
         return {}

@@ -179,6 +179,19 @@ async def test_a_desk_that_starts_without_its_database_buffers_until_it_is_there
     await actor.stop()
 
 
+async def test_a_burst_larger_than_the_buffers_loses_nothing_while_the_database_is_there(pg_dsn: str, tmp_path: Path) -> None:
+    store = {"store.candle_buffer": 100, "store.trade_buffer": 50, "store.flush_interval_ms": 60_000}
+    actor = RecorderActor(replace(spec(tmp_path, ("RUSH/ZAR",), **store), dsn=pg_dsn))
+    await actor.add_trades([trade(n, "RUSH/ZAR") for n in range(500)])
+    for start in range(0, 600, 30):
+        await actor.add([bar(n, "RUSH/ZAR") for n in range(start, start + 30)], [])
+    await actor.flush()
+    assert actor.details()["store"] | {"seconds_since_success": 0, "failures": 0} == {
+        "buffered": 0, "dropped": 0, "written": 1_100, "failures": 0, "seconds_since_success": 0,
+    }  # fmt: skip
+    await actor.stop()
+
+
 async def test_the_newest_candle_tells_the_market_time(pg_pool: asyncpg.Pool) -> None:
     recorder = MarketRecorder(pg_pool)
     recorder.add_bars([bar(10**6, "LATE/ZAR")])
