@@ -45,6 +45,24 @@ class DeskMetrics:
         self._cycle.observe(max(total_s, 1e-9))
 
 
+class StoreMetrics:
+    """Gauges of the way to the database, set by the Recorder; totals are of its present incarnation."""
+
+    def __init__(self) -> None:
+        self._gauges = {
+            "buffered": Gauge("helios_store_buffered_rows", "Market data rows waiting for the database"),
+            "dropped": Gauge("helios_store_dropped_rows", "Market data rows lost because a buffer was full"),
+            "written": Gauge("helios_store_written_rows", "Market data rows written"),
+            "failures": Gauge("helios_store_failures", "Flushes that found the database away"),
+            "seconds_since_success": Gauge("helios_store_seconds_since_success", "Seconds since the database last answered"),
+        }
+
+    def observe(self, counters: Mapping[str, float]) -> None:
+        """Set all gauges."""
+        for name, gauge in self._gauges.items():
+            gauge.set(counters[name])
+
+
 class AccountMetrics:
     """Gauges of the account, set by the Supervisor."""
 

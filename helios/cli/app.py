@@ -30,6 +30,7 @@ def main() -> int:
     import helios.cli.bench
     import helios.cli.control
     import helios.cli.data
+    import helios.cli.data_app
     import helios.cli.doctor
     import helios.cli.queries  # noqa: F401  each module adds its commands to `app`
 

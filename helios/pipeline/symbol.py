@@ -19,6 +19,7 @@ from helios.market.book import BookDesyncError, OrderBook
 from helios.market.candles import CandleBuilder
 from helios.market.settling import SETTLING_MINUTES
 from helios.pipeline.series import RevisableSeries, SymbolHistory, turnover_quote
+from helios.venues.base import FeedLost, FeedRestored, Held, MissedMinute, ReplayEvent, Warmup
 
 LATE_PRICE_NS = 1_000_000_000  # prints may overtake each other by so much and still say where the market is
 
@@ -179,7 +180,7 @@ class SymbolState:
         if not math.isnan(self.last_price):
             self._fired += self.exits.on_time(now_ns, self.last_price, self.market)
 
-    def on_events(self, events: Iterable[Bar | Trade | BookUpdate | VenueCandle], until_ns: int) -> None:
+    def on_events(self, events: Iterable[ReplayEvent], until_ns: int) -> None:
         """Take recorded events in order, then let time run to `until_ns`."""
         for event in events:
             if isinstance(event, Trade):
@@ -188,9 +189,28 @@ class SymbolState:
                 self.on_book(event)
             elif isinstance(event, VenueCandle):
                 self.on_candle(event)
-            else:
+            elif isinstance(event, Bar):
                 self.on_minute(event)
+            else:
+                self._on_recorded(event)
         self.on_time(until_ns)
+
+    def _on_recorded(self, event: Warmup | FeedLost | Held | MissedMinute | FeedRestored) -> None:
+        # What a recording says of its own making; live, the feed calls the same methods.
+        match event:
+            case Held(event=Trade() as trade):
+                self.on_price_only(trade)
+            case Held(event=BookUpdate() as update):
+                self.on_book(update, feed_candles=False)
+            case MissedMinute(bar=bar):
+                self.repair([bar])
+            case FeedLost(start_ns=start_ns):
+                self._close(self.builder.advance(start_ns))
+                self.lose_feed()
+            case FeedRestored():
+                self.is_stale = False
+            case Warmup(bars=bars):
+                self.warm(bars)
 
     def arm(self, plans: Sequence[ExitPlan]) -> None:
         """Watch exactly these open positions."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -26,6 +27,7 @@ from helios.store.pool import nanoseconds, session, transaction, utc
 
 FEATURES_PER_ROW = 90
 DAY_NS = 86_400 * 1_000_000_000
+RETENTION_TIMEOUT_S = 300.0  # of each table; the first run on an old database has years to delete
 V = TypeVar("V")
 
 
@@ -89,6 +91,11 @@ class BoundedBuffer(Generic[V]):
     def __len__(self) -> int:
         return len(self._rows)
 
+    @property
+    def is_half_full(self) -> bool:
+        """Whether it is time to write without waiting for the usual moment."""
+        return 2 * len(self._rows) >= self._bound
+
     def put(self, key: object, value: V) -> None:
         """Add or replace; the oldest value falls out beyond the bound."""
         self._rows[key] = value
@@ -123,10 +130,27 @@ class MarketRecorder:
         From `helios.store.pool.connect`; with `check=False` it may be made while the database is away.
     candle_buffer, trade_buffer : int
         Rows held while the database is away. Feature rows and books are held to the bound of the candles.
+    monotonic : callable
+        Seconds, for the age of the last success.
+
+    Attributes
+    ----------
+    written, failures : int
+        Rows written, and flushes in a row or not that found the database away.
     """
 
-    def __init__(self, pool: asyncpg.Pool, candle_buffer: int = 10_000, trade_buffer: int = 1_000) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        candle_buffer: int = 10_000,
+        trade_buffer: int = 1_000,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._pool = pool
+        self._monotonic = monotonic
+        self._succeeded_s = monotonic()
+        self.written = 0
+        self.failures = 0
         self._bars: BoundedBuffer[Bar] = BoundedBuffer(candle_buffer)
         self._trades: BoundedBuffer[tuple[Any, ...]] = BoundedBuffer(trade_buffer)
         self._books: BoundedBuffer[tuple[Any, ...]] = BoundedBuffer(candle_buffer)
@@ -144,9 +168,34 @@ class MarketRecorder:
         return self._trades.dropped
 
     @property
+    def dropped(self) -> int:
+        """Rows of any kind lost because a buffer was full."""
+        return sum(buffer.dropped for buffer in self._buffers())
+
+    @property
     def pending(self) -> int:
         """Rows waiting to be written."""
-        return len(self._bars) + len(self._trades) + len(self._books) + len(self._features)
+        return sum(len(buffer) for buffer in self._buffers())
+
+    @property
+    def is_filling(self) -> bool:
+        """Whether some buffer is at least half full: rows come faster than they are written."""
+        return any(buffer.is_half_full for buffer in self._buffers())
+
+    @property
+    def down_s(self) -> float:
+        """Seconds since the database last answered a flush."""
+        return self._monotonic() - self._succeeded_s
+
+    def counters(self) -> dict[str, float]:
+        """Return what waits, what was written and what was lost."""
+        return {
+            "buffered": self.pending,
+            "dropped": self.dropped,
+            "written": self.written,
+            "failures": self.failures,
+            "seconds_since_success": round(self.down_s, 3),
+        }
 
     def add_bars(self, bars: Iterable[Bar]) -> None:
         """Buffer closed bars. A bar seen before is updated; what the new one does not know keeps its old number."""
@@ -187,18 +236,21 @@ class MarketRecorder:
     async def flush(self) -> bool:
         """Write everything buffered in one transaction; False (and everything still buffered) while the database is away."""
         async with self._flushing:
-            buffers: tuple[BoundedBuffer[Any], ...] = (self._bars, self._trades, self._books, self._features)
+            buffers = self._buffers()
             batches = [buffer.take() for buffer in buffers]
             written = False
             try:
                 await self._write(batches)
                 written = True
             except StoreUnavailableError:
+                self.failures += 1
                 return False
             finally:
                 if not written:  # also when cancelled in the middle: writing twice is harmless, losing is not
                     for buffer, batch in zip(buffers, batches):
                         buffer.give_back(batch)
+            self._succeeded_s = self._monotonic()
+            self.written += sum(len(batch) for batch in batches)
             return True
 
     async def load_bars(self, symbol: str, timeframe: Timeframe, limit: int) -> list[Bar]:
@@ -229,6 +281,12 @@ class MarketRecorder:
             for r in reversed(rows)
         ]
 
+    async def newest_ns(self) -> int | None:
+        """Return the open time of the newest candle: market time as the data know it; None before there is one."""
+        async with session(self._pool) as connection:
+            newest = await connection.fetchval("SELECT max(open_time) FROM candles")
+        return None if newest is None else nanoseconds(newest)
+
     async def apply_retention(self, now_ns: int, keep: Retention | None = None) -> dict[str, int]:
         """Delete what is older than its time and return the rows deleted per table. Idempotent; run it daily."""
         keep = keep or Retention()
@@ -240,8 +298,14 @@ class MarketRecorder:
             ("engine_events", "ts_ns", now_ns - keep.events_days * DAY_NS),
         )
         async with transaction(self._pool) as connection:
-            answers = [(t, await connection.execute(f"DELETE FROM {t} WHERE {c} < $1", cut)) for t, c, cut in cuts]
+            answers = [
+                (t, await connection.execute(f"DELETE FROM {t} WHERE {c} < $1", cut, timeout=RETENTION_TIMEOUT_S))
+                for t, c, cut in cuts
+            ]
         return {table: int(answer.removeprefix("DELETE ")) for table, answer in answers}
+
+    def _buffers(self) -> tuple[BoundedBuffer[Any], ...]:
+        return self._bars, self._trades, self._books, self._features
 
     async def _write(self, batches: list[dict[Any, Any]]) -> None:
         bars = [_bar_row(bar) for bar in batches[0].values()]
