@@ -28,7 +28,7 @@ LIMIT_S = 3.0
 
 @pytest.fixture
 async def server() -> AsyncIterator[ValrServer]:
-    async with ValrServer(now_s=int(time.time() + 0.5)) as running:
+    async with ValrServer(keeps_time=True) as running:
         yield running
 
 
@@ -380,6 +380,7 @@ async def test_too_many_connections_are_waited_out(server: ValrServer) -> None:
 
 
 async def test_clocks_that_differ_are_reported_on_the_stream(server: ValrServer) -> None:
+    server.keeps_time = False
     server.now_s = int(time.time()) - 100
     async with streaming(server, "BTC/ZAR") as (_, events):
         assert "clock is +" in (await until(events, is_status("ERROR")))[-1].detail

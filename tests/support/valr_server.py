@@ -40,7 +40,8 @@ def iso(epoch_s: int) -> str:
 class ValrServer:
     """Use as `async with ValrServer() as server`."""
 
-    def __init__(self, now_s: int = 1_790_000_030, first_bucket_s: int = 0) -> None:
+    def __init__(self, now_s: int = 1_790_000_030, first_bucket_s: int = 0, keeps_time: bool = False) -> None:
+        self.keeps_time = keeps_time  # whether its time is this machine's instead of `now_s`
         self.now_s = now_s
         self.first_bucket_s = first_bucket_s
         self.requests: list[str] = []
@@ -123,7 +124,8 @@ class ValrServer:
     def _route(self, path: str) -> Answer:
         url = urlsplit(path)
         if url.path == "/v1/public/time":
-            return 200, {}, json.dumps({"epochTime": self.now_s, "time": iso(self.now_s)})
+            now = datetime.now(UTC).isoformat().replace("+00:00", "Z") if self.keeps_time else iso(self.now_s)
+            return 200, {}, json.dumps({"epochTime": self.now_s, "time": now})
         if url.path == "/v1/public/status":
             return 200, {}, '{"status":"online"}'
         if url.path == "/v1/public/pairs":
