@@ -51,6 +51,7 @@ class Link:
         self.session = session
         self.error: BaseException | None = None
         self.is_old = False
+        self.blocked = 0
         self.seen: set[tuple[str, str]] = set()  # what its predecessor yielded while both ran
         self._seen_until_s = time.monotonic() + SEEN_S
         self._socket = socket
@@ -58,6 +59,7 @@ class Link:
         self._events: list[FeedEvent] = []
         self._frames: list[tuple[bytes, int]] | None = [] if is_tapped else None
         self._room = asyncio.Event()
+        self._is_blocked = False  # the reader waits for the consumer
         self._prod = asyncio.Event()
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._keep_alive())]
         for task in self._tasks:
@@ -129,9 +131,13 @@ class Link:
     async def _wait_for_room(self) -> None:
         self._room.clear()
         self._wake.set()
-        log.warning("the consumer is behind: %d events wait", len(self._events))
+        self.blocked += 1
+        if self.blocked & (self.blocked - 1) == 0:  # the 1st, 2nd, 4th, 8th time
+            log.warning("the consumer is behind: %d events wait (for the %d. time)", len(self._events), self.blocked)
+        self._is_blocked = True
         await self._room.wait()
         self.session.heard(time.monotonic_ns())
+        self._is_blocked = False
 
     async def _keep_alive(self) -> None:
         try:
@@ -153,7 +159,7 @@ class Link:
                 await self._prod.wait()
                 self._prod.clear()
         except TimeoutError:
-            if self.session.is_dead(time.monotonic_ns()) and len(self._events) < HIGH_WATER:
+            if not self._is_blocked and self.session.is_dead(time.monotonic_ns()):
                 raise TransportError("the venue fell silent") from None
 
     def _ended(self, task: asyncio.Task[None]) -> None:

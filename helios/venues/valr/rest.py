@@ -202,9 +202,9 @@ class ValrRest:
             response, reason = await self._attempt(path, params, route)
             if response is not None and _is_rate_limited(response):
                 limited += 1
+                await self._pause(response.headers.get("retry-after", ""))
                 if limited > self._max_retries:
                     raise TransportError(f"GET {path}: rate limited {limited} times")
-                await self._pause(response.headers.get("retry-after", ""))
             elif response is not None and response.is_success:
                 return response
             elif response is not None and response.status_code < 500:
