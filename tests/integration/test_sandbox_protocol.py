@@ -196,7 +196,7 @@ async def test_trades_are_cut_by_time_and_skip() -> None:
 
 async def test_fifty_symbols_by_name_trade_at_once() -> None:
     names = tuple(f"SYM{number:02d}/ZAR" for number in range(50))
-    async with running(symbols=names, speed=60.0) as sandbox, connect(sandbox.ws_url) as socket:
+    async with running(symbols=names, speed=60.0) as sandbox, connect(sandbox.ws_url, max_queue=None) as socket:
         pairs = await _json(sandbox, "/v1/public/pairs")
         assert [pair["shortName"] for pair in pairs] == list(names)
         await subscribe(socket, NEW_TRADE=[name.replace("/", "") for name in names])

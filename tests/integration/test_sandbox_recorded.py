@@ -87,7 +87,7 @@ def check_candle(candle: VenueCandle, trades: list[TickTrade], rows: dict[int, t
 def test_trades_and_books_make_up_the_recorded_candles(tmp_path: Path) -> None:
     rows = write_candles(tmp_path, absent=100)
     exchange = recorded_exchange(tmp_path, None, 5, None)
-    assert exchange.time_ns == (START_S + 3_585) // 60 * MINUTE_NS
+    assert exchange.time_ns == (START_S + 3_600) * 10**9
     assert check_minutes(exchange, rows, 90) == 89
 
 
