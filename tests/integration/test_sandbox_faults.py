@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from cluster.sandbox import sandbox_exchange
+from helios.config import HeliosConfig
 from helios.venues.sandbox.faults import ALL, FaultPlan
 from helios.venues.sandbox.server import SandboxExchange
 from tests.support.sandbox_client import LevelMirror, Message, client_of, decoded, frames, running, subscribe
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 async def book_frames(socket: ClientConnection, count: int) -> tuple[Message, list[Message]]:
@@ -298,3 +306,25 @@ async def test_everything_at_once_still_lets_a_patient_client_see_trades() -> No
 
 def _at(text: str) -> datetime:
     return datetime.fromisoformat(text)
+
+
+def test_a_desks_exchange_takes_its_faults_from_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    changes = {"faults": '{"drop_diff": 0.25}', "admin": True, "symbols": ["SYM01/ZAR", "BTC/ZAR"]}
+    config = HeliosConfig.model_validate({"sandbox": changes})
+    with sandbox_exchange(config, tmp_path) as ready:
+        seen = httpx.get(f"{ready['rest_url']}/sandbox/faults").json()
+        pairs = httpx.get(f"{ready['rest_url']}/v1/public/pairs").json()
+    assert seen["plan"] == FaultPlan(drop_diff=0.25).to_json()
+    assert [pair["shortName"] for pair in pairs] == ["SYM01/ZAR", "BTC/ZAR"]
+
+
+@pytest.mark.parametrize("arguments", [
+    ("--faults", '{"drop": 1}'), ("--faults", "/no/such/file"), ("--api-key", "key"), ("--recorded", "/no/such/directory"),
+    ("--recorded", ".", "--state-file", "x"), ("--symbols", "btc/zar"),
+])  # fmt: skip
+def test_wrong_arguments_are_one_line(arguments: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "helios.venues.sandbox", *arguments]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30.0)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert len(ended.stderr.strip().splitlines()) == 1

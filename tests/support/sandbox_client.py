@@ -73,8 +73,10 @@ class LevelMirror:
     def apply(self, diff: Message) -> None:
         """Take a diff."""
         for side in "ba":
-            self.sides[side] |= {float(price): [price, quantity] for price, quantity in diff[side]}
-            self.sides[side] = {price: level for price, level in self.sides[side].items() if level[1] != "0"}
+            for price, quantity in diff[side]:
+                self.sides[side][float(price)] = [price, quantity]
+                if quantity == "0":
+                    del self.sides[side][float(price)]
 
     def crc(self) -> int:
         """Return the checksum over the best 25 levels."""

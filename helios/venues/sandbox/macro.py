@@ -51,13 +51,15 @@ class MacroState:
 class SyntheticHistory:
     """Closed minutes per symbol, `bars` in BAR_VALUES order, and the state they end in.
 
-    `slow_flow` is the latent slow flow (n_minutes, n_symbols); only tests look at it.
+    `slow_flow` (n_minutes, n_symbols) is the latent slow flow and `log_mids` (n_minutes + 1, n_symbols) the log of the latent mid
+    price, a minute's row before it and the last one after all; only tests and measurements look at them.
     """
 
     open_times: IntArray
     bars: dict[str, FloatArray]
     slow_flow: FloatArray
     state: MacroState
+    log_mids: FloatArray
 
 
 def decay(half_life_min: float) -> float:
@@ -159,7 +161,7 @@ class MacroMarket:
         state = MacroState(
             config, end, ends, regimes[-1].copy(), int(shared[-1]), slow[-1].copy(), fast[-1].copy(), common[-1].copy()
         )
-        return SyntheticHistory(open_times, bars, slow_flow, state)
+        return SyntheticHistory(open_times, bars, slow_flow, state, np.log(np.vstack([mids, ends])))
 
     def _regimes(self, n: int, n_symbols: int) -> tuple[IntArray, IntArray]:
         matrix = leaving_probabilities(self.config.stay_minutes)

@@ -111,11 +111,8 @@ def read(path: Path, config: MarketConfig, seed: int) -> tuple[Exchange, int] | 
             found, wanted = header["identity"], identity(config, seed)
             if found == wanted:
                 return _exchange(header, archive, config, seed), int(header["clock_ns"])
-            differences = ", ".join(
-                f"{key} {found.get(key)} is now {wanted.get(key)}"
-                for key in sorted({*wanted, *found})
-                if found.get(key) != wanted.get(key)
-            )
+            keys = [key for key in sorted({*wanted, *found}) if found.get(key) != wanted.get(key)]
+            differences = ", ".join(f"{key} {found.get(key)} is now {wanted.get(key)}" for key in keys)
     except UNREADABLE as error:
         raise DataError(f"{path}: not a sandbox state ({_line(error)}); delete it to start a new market") from error
     kept = path.with_name(path.name + ".old")
