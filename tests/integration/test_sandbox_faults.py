@@ -176,14 +176,15 @@ async def test_stale_books_and_trades_are_older_than_their_age_header_says_at_mo
         await asyncio.sleep(1.5)
         ages = []
         for _ in range(20):
-            now = (await client.get("/v1/public/time")).json()["time"]
+            before = sandbox.clock.now_ns()
             answer = await client.get("/v1/public/BTCZAR/trades?limit=1")
-            lag = (_at(now) - _at(answer.json()[0]["tradedAt"])).total_seconds()
-            assert lag >= int(answer.headers["age"]) - 1
-            ages.append(int(answer.headers["age"]))
             book = await client.get("/v1/public/BTCZAR/orderbook")
-            lag = (_at(now) - _at(book.json()["LastChange"])).total_seconds()
-            assert int(book.headers["age"]) - 8 <= lag < 45
+            after = sandbox.clock.now_ns()
+            for seen, when in ((answer, answer.json()[0]["tradedAt"]), (book, book.json()["LastChange"])):
+                # An event of the moment that the answer shows is at least as old as the header says, and not much older.
+                assert after / 1e9 - _at(when).timestamp() >= int(seen.headers["age"])
+                assert before / 1e9 - _at(when).timestamp() < 30.0 + 30.0
+            ages.append(int(answer.headers["age"]))
             assert book.headers["cache-control"] == "max-age=30,public"
     assert max(ages) > 10
     assert max(ages) <= 30
@@ -192,9 +193,8 @@ async def test_stale_books_and_trades_are_older_than_their_age_header_says_at_mo
 async def test_lagging_candles_lack_the_last_minute() -> None:
     async with running(speed=60.0, faults=FaultPlan(candle_lag=1.0)) as sandbox, client_of(sandbox) as client:
         await asyncio.sleep(1.2)
-        now = (await client.get("/v1/public/time")).json()["epochTime"]
         newest = (await client.get("/v1/public/BTCZAR/buckets")).json()[0]
-        assert _at(newest["startTime"]).timestamp() <= now - 120 + 3
+        assert _at(newest["startTime"]).timestamp() <= sandbox.clock.now_ns() / 1e9 - 120
         assert counted(sandbox, "candle_lag") == 1
 
 
@@ -233,15 +233,15 @@ async def test_pages_of_buckets_lack_rows(page: str, rows: list[int]) -> None:
 
 
 async def test_the_venues_clock_is_off_and_drifts() -> None:
-    plan = FaultPlan(clock_skew_ms=-90_000.0, clock_drift_ppm=500_000.0)
-    async with running(speed=60.0, faults=plan) as sandbox, client_of(sandbox) as client:
+    plan = FaultPlan(clock_skew_ms=-90_000.0, clock_drift_ppm=10_000_000.0)
+    async with running(speed=1.0, faults=plan) as sandbox, client_of(sandbox) as client:
         errors = []
         for _ in range(2):
             shown = _at((await client.get("/v1/public/time")).json()["time"]).timestamp()
             errors.append(shown - sandbox.clock.now_ns() / 1e9)
             await asyncio.sleep(0.5)
-    assert errors[0] == pytest.approx(-90.0, abs=8.0)
-    assert errors[1] - errors[0] == pytest.approx(15.0, abs=8.0)
+    assert errors[0] == pytest.approx(-90.0, abs=20.0)
+    assert errors[1] - errors[0] > 4.0  # ten seconds for each second of the market, of which there was half a one
 
 
 async def test_truth_equals_the_buckets_when_nothing_is_wrong() -> None:
