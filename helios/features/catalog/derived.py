@@ -13,7 +13,7 @@ from helios.features.catalog.momentum import adx, macd, rsi
 from helios.features.catalog.price import ema, sma
 from helios.features.catalog.volatility import historical_volatility
 from helios.features.catalog.volume import signed_volume
-from helios.features.catalog.windows import Trend, change, ratio, rolling_rank, rolling_sum, rolling_trend
+from helios.features.rolling import Trend, change, ratio, rolling_rank, rolling_sum, rolling_trend
 
 _TOLERANCE = 1e-9
 _DIVERGENCE_BARS = 20

@@ -48,14 +48,27 @@ class Frame:
         If a shape is wrong, times do not increase, or a price or volume is unusable.
     """
 
+    open: FloatArray
+    high: FloatArray
+    low: FloatArray
+    close: FloatArray
+    volume: FloatArray
+    quote_volume: FloatArray
+    trade_count: FloatArray
+    buy_volume: FloatArray
+    spread_bps: FloatArray
+    book_imbalance: FloatArray
+    depth_log: FloatArray
+    trade_momentum: FloatArray
+    microprice_bps: FloatArray
+
     def __init__(self, bars: FloatArray, open_times: TimeArray | None = None, mid: FloatArray | None = None) -> None:
         bars = _checked(bars)
         columns = np.ascontiguousarray(bars.T)
         columns[_VOLUME + 1 :][~np.isfinite(columns[_VOLUME + 1 :])] = NAN
         self.n_bars = len(bars)
-        self.open, self.high, self.low, self.close, self.volume = columns[: _VOLUME + 1]
-        self.quote_volume, self.trade_count, self.buy_volume = columns[_VOLUME + 1 : _VOLUME + 4]
-        self.spread_bps, self.book_imbalance, self.depth_log, self.trade_momentum, self.microprice_bps = columns[_VOLUME + 4 :]
+        for name, column in zip(BAR_VALUES, columns, strict=True):
+            setattr(self, name, column)
         self.mid = self._mid(mid)
         self.open_times = self._times(open_times)
         self._known: dict[Hashable, Any] = {}

@@ -19,7 +19,7 @@ from helios.features.catalog.derived import trend_strength
 from helios.features.catalog.frame import CLOSE, CatalogFeature, Frame
 from helios.features.catalog.price import sma
 from helios.features.catalog.volatility import close_deviation, historical_volatility
-from helios.features.catalog.windows import change, ratio, rolling_mean, shift
+from helios.features.rolling import change, ratio, rolling_mean, shift
 
 _BPS = 1e4
 _YEAR_S = 365 * 86_400.0  # this market never closes

@@ -14,7 +14,7 @@ import numpy as np
 
 from helios.domain.decisions import FloatArray
 from helios.features.catalog.frame import CLOSE, CatalogFeature, Frame
-from helios.features.catalog.windows import change, ratio, rolling_covariance, rolling_mean, rolling_std, rolling_sum, shift
+from helios.features.rolling import change, ratio, rolling_covariance, rolling_mean, rolling_std, rolling_sum, shift
 
 _BPS = 1e4
 

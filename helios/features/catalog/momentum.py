@@ -15,7 +15,7 @@ import talib
 
 from helios.domain.decisions import FloatArray
 from helios.features.catalog.frame import CLOSE, HIGH_LOW_CLOSE, CatalogFeature, Frame, ema_bars, settled_bars, wilder_bars
-from helios.features.catalog.windows import change, ratio, rolling_max, rolling_mean, rolling_min, rolling_sum, shift
+from helios.features.rolling import change, ratio, rolling_max, rolling_mean, rolling_min, rolling_sum, shift
 
 _TOLERANCE = 1e-9
 _MACD_BARS = ema_bars(26, 2)

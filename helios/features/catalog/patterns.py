@@ -17,7 +17,7 @@ from talib import abstract
 from helios.domain.decisions import FloatArray
 from helios.features.catalog.frame import CANDLE, CatalogFeature, Frame
 
-NAMES: Final[tuple[str, ...]] = tuple(sorted(talib.get_function_groups()["Pattern Recognition"]))
+NAMES: Final[tuple[str, ...]] = tuple(sorted(talib.get_function_groups()["Pattern Recognition"]))  # type: ignore[no-untyped-call]
 """TA-Lib's names, all with the prefix CDL."""
 
 
@@ -33,7 +33,7 @@ def pattern(frame: Frame, name: str) -> FloatArray:
 
 
 def _lookback(name: str) -> int:
-    return int(abstract.Function(name).lookback)
+    return int(abstract.Function(name).lookback)  # type: ignore[attr-defined]
 
 
 def _net(frame: Frame) -> FloatArray:

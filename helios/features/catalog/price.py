@@ -15,7 +15,7 @@ import talib
 
 from helios.domain.decisions import FloatArray
 from helios.features.catalog.frame import CLOSE, HIGH_LOW_CLOSE, CatalogFeature, Frame, ema_bars
-from helios.features.catalog.windows import ratio, rolling_mean, rolling_sum, rolling_trend, shift
+from helios.features.rolling import ratio, rolling_mean, rolling_sum, rolling_trend, shift
 
 MA_PERIODS: Final = (10, 20, 50, 100, 200)
 FRACTAL_BARS: Final = 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from itertools import permutations
 from typing import Final
@@ -11,7 +12,7 @@ import numpy as np
 from helios.domain.decisions import FloatArray
 from helios.features.catalog.frame import CLOSE, CatalogFeature, Frame
 from helios.features.catalog.price import sma
-from helios.features.catalog.windows import (
+from helios.features.rolling import (
     change,
     ratio,
     rolling_kurtosis,
@@ -76,7 +77,7 @@ def _entropy(frame: Frame, period: int) -> FloatArray:
         counts[rows, bins] += 1.0
     share = counts / period
     logs = np.log(share, out=np.zeros_like(share), where=share > 0.0)
-    return np.where(is_known, -_sum_of_columns(share * logs) / np.log(_ENTROPY_BINS), np.nan)
+    return np.where(is_known, -_sum_of_columns(share * logs) / math.log(_ENTROPY_BINS), np.nan)
 
 
 def _permutation_entropy(frame: Frame, period: int) -> FloatArray:
@@ -88,7 +89,7 @@ def _permutation_entropy(frame: Frame, period: int) -> FloatArray:
         is_each = np.where(np.isnan(triple[:, 0]), np.nan, (order == each).all(1).astype(np.float64))
         share = rolling_sum(is_each, period - 2) / (period - 2)
         total = total - share * np.log(share, out=np.zeros_like(share), where=share > 0.0)
-    return total / np.log(6.0)
+    return total / math.log(6.0)
 
 
 def _hurst(frame: Frame) -> FloatArray:

@@ -13,7 +13,7 @@ from helios.domain.decisions import FloatArray
 from helios.features.catalog.frame import CANDLE, CLOSE, HIGH_LOW_CLOSE, CatalogFeature, Frame, ema_bars, wilder_bars
 from helios.features.catalog.momentum import place_in_range, true_range
 from helios.features.catalog.price import ema, sma
-from helios.features.catalog.windows import ratio, rolling_max, rolling_mean, rolling_min, rolling_std, shift
+from helios.features.rolling import ratio, rolling_max, rolling_mean, rolling_min, rolling_std, shift
 
 _TOLERANCE = 1e-9
 _LOG_2 = float(np.log(2.0))

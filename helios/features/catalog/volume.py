@@ -15,7 +15,7 @@ from scipy.signal import lfilter
 from helios.domain.decisions import FloatArray
 from helios.features.catalog.frame import HIGH_LOW_CLOSE, CatalogFeature, Frame, ema_bars
 from helios.features.catalog.price import vwma
-from helios.features.catalog.windows import change, ratio, rolling_mean, rolling_std, rolling_sum, shift
+from helios.features.rolling import change, ratio, rolling_mean, rolling_std, rolling_sum, shift
 
 _TOLERANCE = 1e-9
 
@@ -26,7 +26,7 @@ def signed_volume(frame: Frame) -> FloatArray:
 
 
 def money_flow_volume(frame: Frame) -> FloatArray:
-    """Return what each bar adds to the accumulation/distribution line: volume times ((C - L) - (H - C)) / (H - L); 0 without range."""
+    """Return what each bar adds to the accumulation/distribution line: volume times (2 C - L - H) / (H - L), 0 without range."""
 
     def compute() -> FloatArray:
         return ratio(2.0 * frame.close - frame.low - frame.high, frame.high - frame.low, 0.0) * frame.volume
@@ -71,8 +71,7 @@ def _adosc(frame: Frame) -> FloatArray:
     for period in (3, 10):
         keep = 1.0 - 2.0 / (period + 1)
         averages.append(lfilter([-keep], [1.0, -keep], np.concatenate(([0.0], flow[1:]))))
-    out = np.asarray(ratio(averages[0] - averages[1], rolling_mean(frame.volume, 20), 0.0))
-    return out
+    return np.asarray(ratio(averages[0] - averages[1], rolling_mean(frame.volume, 20), 0.0))
 
 
 def _volume_ratio(frame: Frame, period: int) -> FloatArray:

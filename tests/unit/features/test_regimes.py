@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from helios.review.regimes import correlation_regime, correlations, liquidity_regime, trend_regime
+from helios.features.regimes import correlation_regime, correlations, liquidity_regime, trend_regime
 
 RISING = [float(x) for x in range(1, 61)]
 

@@ -13,6 +13,7 @@ References
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -72,7 +73,7 @@ def rolling_std(x: FloatArray, length: int, ddof: int = 1) -> FloatArray:
 def rolling_skew(x: FloatArray, length: int) -> FloatArray:
     """Return the (population) skewness of the last `length` values; NaN where they are all the same."""
     _, m2, m3 = _moments(x, length, 3)
-    return np.sqrt(length) * ratio(m3, m2**1.5)
+    return math.sqrt(length) * ratio(m3, m2**1.5)
 
 
 def rolling_kurtosis(x: FloatArray, length: int) -> FloatArray:
