@@ -20,6 +20,7 @@ from helios.features.rolling import change, ratio, rolling_max, rolling_mean, ro
 _TOLERANCE = 1e-9
 _MACD_BARS = ema_bars(26, 2)
 _RSI_BARS = wilder_bars(14)
+_RSI_ROUNDING = 1e-10
 
 
 def rsi(frame: Frame, period: int) -> FloatArray:
@@ -58,8 +59,10 @@ def _directional(frame: Frame, function: Callable[..., Any], period: int) -> Flo
 
 
 def _stoch_rsi(frame: Frame, smoothing: int) -> FloatArray:
+    # While price stands still, gains and losses decay alike and RSI stays where it was but for rounding: no range.
     value = rsi(frame, 14)
-    place = place_in_range(value, rolling_min(value, 14), rolling_max(value, 14))
+    low, high = rolling_min(value, 14), rolling_max(value, 14)
+    place = place_in_range(value, low, np.where(high - low < _RSI_ROUNDING, low, high))
     return rolling_mean(place, smoothing)
 
 

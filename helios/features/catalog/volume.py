@@ -18,6 +18,7 @@ from helios.features.catalog.price import vwma
 from helios.features.rolling import change, ratio, rolling_mean, rolling_std, rolling_sum, shift
 
 _TOLERANCE = 1e-9
+_ROUNDING = 1e-12
 
 
 def signed_volume(frame: Frame) -> FloatArray:
@@ -57,7 +58,9 @@ def _cmf(frame: Frame, period: int) -> FloatArray:
 
 
 def _mfi(frame: Frame, period: int) -> FloatArray:
+    # Equal sums of three decimal prices may differ in the last binary digit; that is no change of price.
     flow, step = frame.typical * frame.volume, change(frame.typical)
+    step = np.where(np.abs(step) <= _ROUNDING * frame.typical, 0.0, step)
     up = np.where(np.isnan(step), np.nan, np.where(step > 0.0, flow, 0.0))
     down = np.where(np.isnan(step), np.nan, np.where(step < 0.0, flow, 0.0))
     gain, loss = rolling_sum(up, period), rolling_sum(down, period)
