@@ -63,7 +63,7 @@ class Frame:
     microprice_bps: FloatArray
 
     def __init__(self, bars: FloatArray, open_times: TimeArray | None = None, mid: FloatArray | None = None) -> None:
-        bars = _checked(bars)
+        bars = checked_bars(bars)
         columns = np.ascontiguousarray(bars.T)
         columns[_VOLUME + 1 :][~np.isfinite(columns[_VOLUME + 1 :])] = NAN
         self.n_bars = len(bars)
@@ -193,7 +193,14 @@ def wilder_bars(period: int, n_stages: int = 1) -> int:
     return settled_bars((period - 1) / period, n_stages * period + 1, n_stages)
 
 
-def _checked(bars: FloatArray) -> FloatArray:
+def checked_bars(bars: FloatArray) -> FloatArray:
+    """Return the bars as float64 of shape (n_bars, 13).
+
+    Raises
+    ------
+    DataError
+        If the shape is wrong, a price or volume is unusable, or a bar's open or close lies outside its range.
+    """
     bars = np.asarray(bars, dtype=np.float64)
     if bars.ndim != 2 or bars.shape[1] != len(BAR_VALUES):
         raise DataError(f"bars of shape {bars.shape}; expected (n, {len(BAR_VALUES)})")

@@ -3,6 +3,10 @@
 Chart patterns (head and shoulders, triangles, flags), Elliott waves and harmonic patterns are left out on purpose: they need a
 turning point to be chosen, which is known only long after it happened, and every choice of it is a free parameter. The fractal
 levels of the price family and the divergences of the derived family carry what can be said causally.
+
+TA-Lib compares bodies and ranges with averages that it keeps as running sums. Differences of neighbouring prices and their sums
+are exact in floating point while ten bars' ranges add up to less than the price, so older bars leave no trace in any ordinary
+market. After a jump by orders of magnitude they may: a comparison that is a tie (price standing still) can then fall either way.
 """
 
 from __future__ import annotations

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from helios.domain.decisions import FloatArray
-from helios.domain.enums import Timeframe
 from helios.domain.market import BAR_VALUES, NAN, Bar
 from helios.errors import DataError
-from helios.features.catalog.frame import CatalogFeature, Frame
+from helios.features.catalog.frame import CatalogFeature, Frame, checked_bars
 from helios.features.catalog.registry import chosen_features, values_of
 
 _WINDOW_STEPS = (64, 256, 768)
@@ -48,7 +47,7 @@ class CatalogStream:
         self._values = np.full((2 * self.n_bars_kept, len(BAR_VALUES) + 1), NAN)
         self._open_times = np.zeros(2 * self.n_bars_kept, dtype=np.int64)
         self._end = 0
-        self._newest: tuple[str, Timeframe, int] | None = None
+        self._newest: Bar | None = None
 
     def update(self, bar: Bar, mid: float = NAN) -> FloatArray:
         """Take the next closed bar and return its row, shape (n_names,), NaN where history or input is missing.
@@ -67,33 +66,51 @@ class CatalogStream:
         DataError
             If bars are missing before it, it belongs elsewhere, or its prices are unusable; the stream is as it was.
         """
-        if self._newest is not None and self._is_known(bar, *self._newest):
-            return self._row.copy()
-        self._append(bar, mid)
-        try:
-            row = self._computed()
-        except DataError:
-            self._end -= 1
-            raise
-        self._row = row
-        self._newest = (bar.symbol, bar.timeframe, bar.open_time)
-        return row.copy()
+        return self.extend((bar,), (mid,))
 
-    def _is_known(self, bar: Bar, symbol: str, timeframe: Timeframe, open_time: int) -> bool:
-        if bar.symbol != symbol or bar.timeframe is not timeframe:
-            raise DataError(f"{bar.symbol} {bar.timeframe.value} in the stream of {symbol} {timeframe.value}")
-        if bar.open_time > open_time + timeframe.ns:
-            raise DataError(f"{symbol} {timeframe.value}: bars missing before {bar.open_time}")
-        return bar.open_time <= open_time
+    def extend(self, bars: Sequence[Bar], mids: Sequence[float] | None = None) -> FloatArray:
+        """Take several closed bars in order, as at a start from stored history, and return the newest row.
 
-    def _append(self, bar: Bar, mid: float) -> None:
+        Parameters
+        ----------
+        bars : sequence of Bar
+            As for `update`; known ones among them change nothing.
+        mids : sequence of float, optional
+            Mid prices at their closes, one per bar.
+
+        Raises
+        ------
+        DataError
+            As `update`; none of the bars was taken.
+        """
+        fresh = self._fresh(bars, [NAN] * len(bars) if mids is None else mids)
+        for bar, values in fresh:
+            self._append(bar.open_time, values)
+            self._newest = bar
+        if fresh:
+            self._row = self._computed()
+        return self._row.copy()
+
+    def _fresh(self, bars: Sequence[Bar], mids: Sequence[float]) -> list[tuple[Bar, list[float]]]:
+        # What is new, checked before anything is taken.
+        fresh: list[tuple[Bar, list[float]]] = []
+        newest = self._newest
+        for bar, mid in zip(bars, mids, strict=True):
+            if newest is None or _follows(bar, newest):
+                fresh.append((bar, [*(getattr(bar, name) for name in BAR_VALUES), mid]))
+                newest = bar
+        if fresh:
+            checked_bars(np.array([values for _, values in fresh])[:, :-1])
+        return fresh
+
+    def _append(self, open_time: int, values: list[float]) -> None:
         if self._end == len(self._values):  # full: keep the newest half
             kept = self.n_bars_kept
             self._values[:kept] = self._values[-kept:]
             self._open_times[:kept] = self._open_times[-kept:]
             self._end = kept
-        self._values[self._end] = [*(getattr(bar, name) for name in BAR_VALUES), mid]
-        self._open_times[self._end] = bar.open_time
+        self._values[self._end] = values
+        self._open_times[self._end] = open_time
         self._end += 1
 
     def _computed(self) -> FloatArray:
@@ -104,6 +121,15 @@ class CatalogStream:
             frame = Frame(values[:, :-1], self._open_times[rows], values[:, -1])
             row[columns] = values_of(features, frame)[-1]
         return row
+
+
+def _follows(bar: Bar, newest: Bar) -> bool:
+    # Whether `bar` is the next one; False for one already known.
+    if bar.symbol != newest.symbol or bar.timeframe is not newest.timeframe:
+        raise DataError(f"{bar.symbol} {bar.timeframe.value} in the stream of {newest.symbol} {newest.timeframe.value}")
+    if bar.open_time > newest.close_time:
+        raise DataError(f"{bar.symbol} {bar.timeframe.value}: bars missing before {bar.open_time}")
+    return bar.open_time == newest.close_time
 
 
 def _grouped(features: Sequence[CatalogFeature]) -> list[tuple[int, list[int], list[CatalogFeature]]]:
