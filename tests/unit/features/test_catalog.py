@@ -169,7 +169,8 @@ def test_pivots_are_those_of_the_whole_day_before() -> None:
     wanted = {
         "pivot_standard_p_rel": pivot, "pivot_standard_r1_rel": 2 * pivot - 80, "pivot_standard_s2_rel": pivot - 40,
         "pivot_standard_r3_rel": 120 + 2 * (pivot - 80), "pivot_fibonacci_r1_rel": pivot + 0.382 * 40,
-        "pivot_fibonacci_s3_rel": pivot - 40, "pivot_camarilla_r3_rel": 96 + 40 * 1.1 / 4, "pivot_camarilla_s4_rel": 96 - 40 * 1.1 / 2,
+        "pivot_fibonacci_s3_rel": pivot - 40, "pivot_camarilla_r3_rel": 96 + 40 * 1.1 / 4,
+        "pivot_camarilla_s4_rel": 96 - 40 * 1.1 / 2,
     }  # fmt: skip
     for name, level in wanted.items():
         values = one(name, bars, times)
