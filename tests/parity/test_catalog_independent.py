@@ -251,6 +251,92 @@ VALUES: dict[str, Expected] = {
     "grid_price_change_5m": lambda d: d.close.pct_change(5),
 }
 
+
+def yang_zhang(d: pd.DataFrame) -> pd.Series:
+    weight = 0.34 / (1.34 + 21 / 19)
+    up, down, body = np.log(d.high / d.open), np.log(d.low / d.open), np.log(d.close / d.open)
+    rogers_satchell = (up * (up - body) + down * (down - body)).rolling(20).mean()
+    overnight = np.log(d.open / d.close.shift()).rolling(20).var()
+    return (overnight + weight * body.rolling(20).var() + (1 - weight) * rogers_satchell) ** 0.5
+
+
+def kyle(d: pd.DataFrame) -> pd.Series:
+    flow = d.buy_volume - (d.volume - d.buy_volume)
+    return log_returns(d).rolling(50).cov(flow) / flow.rolling(50).var() * d.volume.rolling(50).mean()
+
+
+def roll_spread(d: pd.DataFrame) -> pd.Series:
+    covariance = log_returns(d).rolling(50).cov(log_returns(d).shift())
+    return 2e4 * (-covariance.where(covariance <= 0)) ** 0.5
+
+
+def amihud(d: pd.DataFrame) -> pd.Series:
+    turnover = d.quote_volume / d.quote_volume.rolling(20).mean()
+    return (log_returns(d).abs() / turnover.replace(0.0, np.inf)).rolling(20).mean()
+
+
+def box_dimension(d: pd.DataFrame) -> pd.Series:
+    half = (d.high.rolling(15).max() - d.low.rolling(15).min()) / 15
+    return (np.log(half + half.shift(15)) - np.log((d.high.rolling(30).max() - d.low.rolling(30).min()) / 30)) / np.log(2)
+
+
+def ease(d: pd.DataFrame) -> pd.Series:
+    middle, relative = (d.high + d.low) / 2, d.volume / d.volume.rolling(14).mean()
+    return (
+        (middle.diff() / middle * (d.high - d.low) / middle / relative).replace([np.inf, -np.inf], 0.0).fillna(0.0).rolling(14).mean()
+    )
+
+
+def accumulated(d: pd.DataFrame) -> pd.Series:
+    flow, move = money_flow(d).rolling(20).sum(), d.close.diff(20)
+    return ((move <= 0) & (flow > 0)).astype(float) - ((move >= 0) & (flow < 0)).astype(float)
+
+
+# What recorded minutes cannot show (they have no taker side), and the rest of the families, on the walk.
+WALK: dict[str, Expected] = {
+    "yang_zhang_20": yang_zhang,
+    "rogers_satchell_20": lambda d: (
+        (np.log(d.high / d.close) * np.log(d.high / d.open) + np.log(d.low / d.close) * np.log(d.low / d.open)).rolling(20).mean()
+        ** 0.5
+    ),
+    "ulcer_index_20": lambda d: ((d.close / d.close.rolling(20).max() - 1) ** 2).rolling(20).mean() ** 0.5,
+    "volatility_of_volatility_20": lambda d: log_returns(d).rolling(20).std().rolling(20).std(),
+    "keltner_position": lambda d: (d.close - ewm(d.close, 20) + 2 * mean_true_range(d, 10)) / (4 * mean_true_range(d, 10)),
+    "donchian_position_55": lambda d: (d.close - d.low.rolling(55).min()) / (d.high.rolling(55).max() - d.low.rolling(55).min()),
+    "vw_macd_rel": lambda d: (
+        (
+            (d.close * d.volume).rolling(12).sum() / d.volume.rolling(12).sum()
+            - (d.close * d.volume).rolling(26).sum() / d.volume.rolling(26).sum()
+        )
+        / d.close
+    ),
+    "vw_return_20": lambda d: (log_returns(d) * d.volume).rolling(20).sum() / d.volume.rolling(20).sum(),
+    "force_index_13_rel": lambda d: (d.close.diff() * d.volume).rolling(13).mean() / d.close / d.volume.rolling(13).mean(),
+    "ease_of_movement_14": ease,
+    "up_volume_share_20": lambda d: d.volume.where(d.close.diff() > 0, 0.0).rolling(20).sum() / d.volume.rolling(20).sum(),
+    "accumulation_20": accumulated,
+    "volume_trend_5_50": lambda d: d.volume.rolling(5).mean() / d.volume.rolling(50).mean(),
+    "flow_imbalance_20": lambda d: (2 * d.buy_volume - d.volume).rolling(20).sum() / d.volume.rolling(20).sum(),
+    "vpin_50": lambda d: (2 * d.buy_volume - d.volume).abs().rolling(50).sum() / d.volume.rolling(50).sum(),
+    "trade_intensity_20": lambda d: d.trade_count / d.trade_count.rolling(20).mean(),
+    "seconds_between_trades_20": lambda d: 1200 / d.trade_count.rolling(20).sum(),
+    "trade_size_ratio_5_50": lambda d: (
+        (d.volume.rolling(5).sum() / d.trade_count.rolling(5).sum()) / (d.volume.rolling(50).sum() / d.trade_count.rolling(50).sum())
+    ),
+    "kyle_lambda_50": kyle,
+    "amihud_20": amihud,
+    "roll_spread_bps_50": roll_spread,
+    "fractal_dimension_30": box_dimension,
+    "variance_ratio_5_100": lambda d: np.log(d.close).diff(5).rolling(95).var() / log_returns(d).rolling(99).var() / 5,
+    "return_t_statistic_20": lambda d: log_returns(d).rolling(20).mean() / log_returns(d).rolling(20).std() * 20**0.5,
+    "sma_50_over_200": lambda d: d.close.rolling(50).mean() / d.close.rolling(200).mean() - 1,
+    "ema_12_over_26": lambda d: ewm(d.close, 12) / ewm(d.close, 26) - 1,
+    "volatility_10_over_50": lambda d: log_returns(d).rolling(10).std() / log_returns(d).rolling(50).std(),
+    "trend_persistence_20": lambda d: np.sign(d.close.diff()).rolling(20).mean(),
+    "grid_volume_mean_20": lambda d: d.volume.rolling(20).mean(),
+    "grid_volume_ratio_20": lambda d: d.volume / d.volume.rolling(20).mean(),
+}
+
 # Where the other side keeps running sums or recursions of its own, its rounding (not ours) sets the limit.
 LOOSE = {
     "bollinger_percent_b_20": 1e-6, "grid_band_position": 1e-6, "close_zscore_20": 1e-6, "volume_zscore_50": 1e-7, "cci_20": 1e-7,
@@ -280,6 +366,11 @@ def test_values_equal_an_independent_computation(series: str, feature: str) -> N
     wanted = np.asarray(VALUES[feature](frame(series)), dtype=np.float64)
     tolerance = LOOSE.get(feature, 1e-9)
     assert_same(feature, column(series, feature), wanted, tolerance, tolerance / 10)
+
+
+@pytest.mark.parametrize("feature", WALK)
+def test_the_rest_equals_formulas_in_pandas(feature: str) -> None:
+    assert_same(feature, column("walk", feature), np.asarray(WALK[feature](frame("walk")), dtype=np.float64), 1e-7, 1e-9)
 
 
 @pytest.mark.parametrize("series", SERIES)

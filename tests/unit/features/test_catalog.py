@@ -201,6 +201,22 @@ def test_a_fractal_counts_once_two_bars_have_confirmed_it_and_not_for_ever() -> 
     assert np.isnan(one("fractal_resistance_rel", bars)[13])
 
 
+def newest_fractal(lows: FloatArray, row: int) -> float:
+    for centre in range(row - 2, max(row - 100, 1), -1):
+        if all(lows[centre] < lows[centre + side] for side in (-2, -1, 1, 2)):
+            return float(lows[centre])
+    return math.nan
+
+
+def test_fractal_support_is_what_a_search_by_hand_finds() -> None:
+    bars = random_bars(600, seed=12)
+    bars[200:420, 2] = bars[200, 2] * 0.9 * 0.999 ** np.arange(220)  # no turning point for longer than a level lasts
+    found = one("fractal_support_rel", bars)
+    wanted = [newest_fractal(bars[:, 2], row) / bars[row, 3] - 1.0 for row in range(600)]
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)
+    assert np.isnan(found[310:420]).any()
+
+
 def test_trend_strength_is_the_sign_of_the_slope_times_r_squared() -> None:
     assert one("trend_strength_20", candles(100.0 * 1.01 ** np.arange(30)))[19:] == pytest.approx(1.0)
     assert one("trend_strength_20", candles(100.0 * 0.99 ** np.arange(30)))[19:] == pytest.approx(-1.0)
