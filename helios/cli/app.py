@@ -32,6 +32,7 @@ def main() -> int:
     import helios.cli.data
     import helios.cli.data_app
     import helios.cli.doctor
+    import helios.cli.leakage
     import helios.cli.queries  # noqa: F401  each module adds its commands to `app`
 
     try:
