@@ -31,6 +31,7 @@ def main() -> int:
     import helios.cli.control
     import helios.cli.data
     import helios.cli.doctor
+    import helios.cli.history
     import helios.cli.queries  # noqa: F401  each module adds its commands to `app`
 
     try:

@@ -213,7 +213,9 @@ def check_candles(
 class _Facts:
     # The rows in order of time, each time once (the first that came), and the range that should be there.
 
-    def __init__(self, open_times: TimeArray, bars: FloatArray, timeframe: Timeframe, start_ns: int | None, end_ns: int | None) -> None:
+    def __init__(
+        self, open_times: TimeArray, bars: FloatArray, timeframe: Timeframe, start_ns: int | None, end_ns: int | None
+    ) -> None:
         order = np.argsort(open_times, kind="stable")
         is_repeated = np.diff(open_times[order], prepend=open_times[order[:1]] - 1) == 0
         self.is_duplicate = np.zeros(len(open_times), dtype=np.bool_)

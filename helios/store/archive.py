@@ -158,7 +158,7 @@ class CandleArchive:
         if bars.shape != (len(open_times), len(BAR_VALUES)):
             raise DataError(f"{series}: {len(open_times)} open times and values of shape {bars.shape}")
         counts = MergeCounts()
-        months = _months(open_times)
+        months = months_of(open_times)
         try:
             with self._locked(series):
                 for month in np.unique(months):
@@ -168,7 +168,9 @@ class CandleArchive:
             raise ConfigError(f"cannot write the archive {self.root}: {error.strerror or error}") from None
         return counts
 
-    def bars(self, series: CandleSeries, start_ns: int | None = None, end_ns: int | None = None) -> tuple[TimeArray, FloatArray]:
+    def bars(
+        self, series: CandleSeries, start_ns: int | None = None, end_ns: int | None = None, *, may_be_absent: bool = False
+    ) -> tuple[TimeArray, FloatArray]:
         """Return open times (n,), ns UTC, strictly increasing, and bars (n, 13) in the order of BAR_VALUES.
 
         Parameters
@@ -176,13 +178,16 @@ class CandleArchive:
         series : CandleSeries
         start_ns, end_ns : int, optional
             Rows with start_ns <= open time < end_ns; without them, all.
+        may_be_absent : bool, default=False
+            Whether no rows are the answer where the archive has nothing of the series.
 
         Raises
         ------
         DataError
             If the archive has nothing of the series, or a file is corrupt: the message names it.
         """
-        parts = [_read(path) for path in self._files(series, start_ns, end_ns)]
+        files = [] if may_be_absent and not self.has(series) else self._files(series, start_ns, end_ns)
+        parts = [_read(path) for path in files]
         open_times = np.concatenate([part[0] for part in parts]) if parts else np.empty(0, dtype=np.int64)
         values = np.concatenate([part[1] for part in parts]) if parts else np.empty((0, len(BAR_VALUES)))
         low = 0 if start_ns is None else int(np.searchsorted(open_times, start_ns))
@@ -225,6 +230,10 @@ class CandleArchive:
         if end_ns is not None:
             frame = frame.filter(pl.col(OPEN_TIME) < pl.lit(end_ns).cast(pl.Datetime("ns", "UTC")))
         return frame
+
+    def has(self, series: CandleSeries) -> bool:
+        """Whether there is any month of the series."""
+        return any(self._directory(series).glob(f"month=*/{PART}"))
 
     def series(self) -> list[CandleSeries]:
         """Return everything the archive has, in order of venue, symbol and length."""
@@ -308,7 +317,9 @@ def _replace(path: Path, table: pa.Table) -> None:
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_suffix(".new")  # one name will do: the lock is held, and a killed writer's rest is overwritten
     with temporary.open("wb") as handle:
-        pq.write_table(table, handle, row_group_size=ROWS_PER_GROUP, compression="zstd", compression_level=1, write_page_checksum=True)
+        pq.write_table(
+            table, handle, row_group_size=ROWS_PER_GROUP, compression="zstd", compression_level=1, write_page_checksum=True
+        )
         handle.flush()
         os.fsync(handle.fileno())  # else a power cut could leave the new name with nothing in it
     temporary.replace(path)
@@ -362,9 +373,10 @@ def _value(path: Path) -> str:
     return unquote(path.name.partition("=")[2])
 
 
-def _months(open_times: TimeArray) -> Any:
+def months_of(open_times: TimeArray) -> Any:
+    """Return the month of each open time (ns UTC) as datetime64[M]."""
     return open_times.astype("datetime64[ns]").astype("datetime64[M]")
 
 
 def _month_of(time_ns: int) -> str:
-    return str(_months(np.array([time_ns], dtype=np.int64))[0])
+    return str(months_of(np.array([time_ns], dtype=np.int64))[0])
