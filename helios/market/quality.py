@@ -57,9 +57,9 @@ class QualityRules:
         Moves up to this are never outliers.
     outlier_scales, outlier_bars : float, int
         Nor are moves up to so many robust standard deviations, 1.4826 x the median of the last so many absolute returns.
-    outage_probability, outage_bars : float, int
-        A run of bars without trades is an outage once it is less likely than this, given how often the so many bars before
-        it had none (each bar independent). At least 100 bars must come before it.
+    outage_probability, outage_bars, busy_bars : float, int, int
+        A run of bars without trades is an outage once it is less likely than this, given how often the `outage_bars` before it
+        (at least 100) had none, each bar independent; or at once, if each of the `busy_bars` before it had trades.
     stale_bars : int, default=30
         Bars in a row that traded without moving the close by anything.
     spike_factor, spike_bars : float, int
@@ -71,8 +71,9 @@ class QualityRules:
     outlier_log_return: float = 0.10
     outlier_scales: float = 15.0
     outlier_bars: int = 240
-    outage_probability: float = 1e-3
+    outage_probability: float = 1e-6
     outage_bars: int = 10_000
+    busy_bars: int = 2_000
     stale_bars: int = 30
     spike_factor: float = 50.0
     spike_bars: int = 240
@@ -291,7 +292,10 @@ def _outages(is_empty: BoolArray, rules: QualityRules) -> BoolArray:
     empty_before = np.concatenate(([0], np.cumsum(is_empty)))
     n_before = begins - since
     share = (empty_before[begins] - empty_before[since] + 1.0) / (n_before + 2.0)  # Laplace: never 0
-    return np.asarray(is_empty & (n_before >= 100) & (lengths * np.log(share) < np.log(rules.outage_probability)), dtype=np.bool_)
+    is_unlikely = (n_before >= 100) & (lengths * np.log(share) < np.log(rules.outage_probability))
+    was_busy = begins >= rules.busy_bars
+    was_busy &= empty_before[begins] == empty_before[np.maximum(0, begins - rules.busy_bars)]
+    return np.asarray(is_empty & (is_unlikely | was_busy), dtype=np.bool_)
 
 
 def _whole_runs(is_set: BoolArray, is_marked: BoolArray) -> BoolArray:
