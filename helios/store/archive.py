@@ -4,7 +4,7 @@ Layout
 ------
 `ROOT/candles/venue=V/symbol=S/timeframe=1m/month=2025-05/part.parquet`, readable by whatever knows hive partitions::
 
-    pl.scan_parquet(f"{root}/candles/**/*.parquet", hive_partitioning=True)
+    pl.scan_parquet(f"{root}/candles/**/*.parquet", hive_partitioning=True)  # while nobody writes; else `CandleArchive.scan`
 
 Venue and symbol are percent-encoded (RFC 3986: every byte but letters, digits and `-._~`), so BTC/USDT:USDT is
 `symbol=BTC%2FUSDT%3AUSDT`; polars and pyarrow decode it by themselves. A month is that of the open time in UTC.
@@ -26,7 +26,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -205,7 +205,7 @@ class CandleArchive:
         return np.concatenate([p[0] for p in parts])[:n_rows], np.concatenate([p[1] for p in parts])[:n_rows]
 
     def scan(self, series: CandleSeries, start_ns: int | None = None, end_ns: int | None = None) -> pl.LazyFrame:
-        """Return the rows lazily, with the columns venue, symbol, timeframe and month besides those of the files.
+        """Return the rows lazily, with the columns venue, symbol and timeframe besides those of the files.
 
         Months out of range are not opened, groups of rows out of range not read, columns not asked for not either.
 
@@ -216,20 +216,23 @@ class CandleArchive:
 
         Notes
         -----
-        polars does not verify page checksums; `bars` does.
+        The frame holds its files open: it shows them as they are now, whatever is written before it is collected. (A scan of
+        paths would open each of them twice, and fail if it was replaced in between.) polars does not verify page checksums;
+        `bars` does.
         """
         import polars as pl  # here: importing it takes a tenth of a second, which the commands that need it not should not pay
 
         files = self._files(series, start_ns, end_ns) or self._files(series)[:1]
-        for path in files:
-            _footer(path)
-        frame = pl.scan_parquet(files, hive_partitioning=True)
+        with ExitStack() as opened:
+            handles = [opened.enter_context(_footer(path).path.open("rb")) for path in files]
+            frame = pl.scan_parquet(handles)  # duplicates the descriptors, so that they live as long as the frame
         # Comparing with a literal of the column's own type keeps the filter pushed down to the row groups.
         if start_ns is not None:
             frame = frame.filter(pl.col(OPEN_TIME) >= pl.lit(start_ns).cast(pl.Datetime("ns", "UTC")))
         if end_ns is not None:
             frame = frame.filter(pl.col(OPEN_TIME) < pl.lit(end_ns).cast(pl.Datetime("ns", "UTC")))
-        return frame
+        names = {"venue": series.venue, "symbol": series.symbol, "timeframe": series.timeframe.value}
+        return frame.with_columns(**{key: pl.lit(name) for key, name in names.items()})
 
     def has(self, series: CandleSeries) -> bool:
         """Whether there is any month of the series."""
