@@ -247,7 +247,10 @@ def _series(path: Path, naming: Naming, symbol: str, open_times: TimeArray, bars
     partial = 0
     if 0 < step_ns < Timeframe.M1.ns and timeframe in (None, Timeframe.M1):
         timeframe = Timeframe.M1
-        open_times, bars, partial = roll_up(open_times, bars, step_ns, timeframe)
+        try:
+            open_times, bars, partial = roll_up(open_times, bars, step_ns, timeframe)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
     elif timeframe is None or 0 < step_ns < timeframe.ns:
         raise DataError(
             f"{path}: rows are {step_ns / 1e9:g} s apart, which is not {timeframe.value if timeframe else 'a known timeframe'}"
