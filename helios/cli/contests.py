@@ -51,6 +51,8 @@ class Sizes:
         Sizes of the portfolio problems.
     diffs, frames : int
         Order book updates; socket frames.
+    history_symbols, history_days : int
+        Minutes that are imported, checked and turned into features.
     """
 
     stream_candles: int = 5_000
@@ -60,6 +62,8 @@ class Sizes:
     assets: tuple[int, ...] = (10, 50)
     diffs: int = 20_000
     frames: int = 20_000
+    history_symbols: int = 8
+    history_days: int = 90
 
 
 @dataclass(frozen=True, slots=True)
