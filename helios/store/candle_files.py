@@ -242,7 +242,8 @@ def _symbol(name: str, kind: MarketKind) -> str:
 
 
 def _series(path: Path, naming: Naming, symbol: str, open_times: TimeArray, bars: FloatArray) -> FileCandles:
-    step_ns = int(np.median(np.diff(np.unique(open_times)))) if len(np.unique(open_times)) > 1 else 0
+    steps = np.diff(np.sort(open_times))
+    step_ns = int(np.median(steps[steps > 0])) if steps.any() else 0  # a time that comes twice says nothing about it
     timeframe = naming.timeframe or next((each for each in Timeframe if each.ns == step_ns), None)
     partial = 0
     if 0 < step_ns < Timeframe.M1.ns and timeframe in (None, Timeframe.M1):

@@ -8,8 +8,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from helios.domain.enums import Timeframe
 from helios.errors import ConfigError, DataError
 from helios.market.merge import MergeCounts
@@ -94,7 +92,7 @@ def import_file(
     for part in parse_candles(path, content, naming):
         report = check_candles(part.open_times, part.bars, part.series.timeframe, now_ns=now_ns)
         counts = archive.write(part.series, part.open_times, part.bars, Source(path.name, digest), newer_wins=newer_wins)
-        months.append([str(month) for month in np.unique(months_of(part.open_times))])
+        months.append(months_of(part.open_times))
         imported.append(ImportedSeries(part.series, len(part.open_times), counts, report, part.partial))
     _remember(marker, path, imported, months)
     return imported
