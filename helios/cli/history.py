@@ -275,7 +275,7 @@ def _check_files(files: list[Path], given: Naming, start_ns: int | None, end_ns:
             kept &= True if end_ns is None else part.open_times < end_ns
             times, bars = part.open_times[kept], part.bars[kept]
             report = check_candles(times, bars, part.series.timeframe, start_ns=start_ns, end_ns=end_ns, now_ns=now_ns)
-            reports.append((f"{path.name} ({part.series})", report))
+            reports.append((f"{path} ({part.series})", report))
         return reports
 
     found = _each(files, one, jobs, "checking")

@@ -307,7 +307,8 @@ def _whole_runs(is_set: BoolArray, is_marked: BoolArray) -> BoolArray:
 def _stale(facts: _Facts, rules: QualityRules) -> BoolArray:
     # Among the bars that traded: a price that does not move because nobody trades is no fault of the data.
     traded = np.flatnonzero(facts.volume > 0.0)
-    is_unchanged = np.diff(facts.close[traded], prepend=np.nan) == 0.0
+    close = facts.close[traded]
+    is_unchanged = np.concatenate((np.zeros(min(1, len(close)), dtype=np.bool_), close[1:] == close[:-1]))
     out = np.zeros(len(facts.volume), dtype=np.bool_)
     out[traded[_run_lengths(is_unchanged) >= rules.stale_bars]] = True
     return out

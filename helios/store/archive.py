@@ -29,7 +29,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -231,7 +231,7 @@ class CandleArchive:
 
         files = self._files(series, start_ns, end_ns) or self._files(series)[:1]
         with ExitStack() as opened:
-            handles = [opened.enter_context(_footer(path).path.open("rb")) for path in files]
+            handles: list[IO[bytes]] = [opened.enter_context(_footer(path).path.open("rb")) for path in files]
             frame = pl.scan_parquet(handles)  # duplicates the descriptors, so that they live as long as the frame
         # Comparing with a literal of the column's own type keeps the filter pushed down to the row groups.
         if start_ns is not None:

@@ -258,6 +258,22 @@ async def test_import_check_and_list_of_a_folder(cli: Cli, tmp_path: Path) -> No
     ]
 
 
+async def test_files_of_one_name_in_two_folders_have_a_report_each(cli: Cli, tmp_path: Path) -> None:
+    for name in ("binance-spot-1m-2024", "binance-spot-1m-2025"):
+        candle_files(tmp_path / name)
+    code, out, _ = await cli("check", str(tmp_path), "--json")
+    assert (code, len(json.loads(out)["reports"])) == (0, 4)
+
+
+async def test_a_corrupt_month_is_one_line_that_names_it(cli: Cli, tmp_path: Path) -> None:
+    archive(tmp_path).write(BTC, *clean_candles(100), Source("test"))
+    path = archive(tmp_path).months(BTC)[0].path
+    path.write_bytes(path.read_bytes()[:-10])
+    for command in (["check"], ["list"], ["check", "--repair", "--rest-url", "http://127.0.0.1:9"]):
+        code, out, err = await cli(*command)
+        assert (code, out, err.count("\n"), str(path) in err) == (1, "", 1, True)
+
+
 async def test_an_import_that_contradicts_the_archive_is_exit_code_1_until_it_is_said_to_be_right(cli: Cli, tmp_path: Path) -> None:
     folder = tmp_path / "binance-spot-1m"
     candle_files(folder)

@@ -69,6 +69,40 @@ def test_kinds_do_not_hide_each_other(places: dict[str, list[int]]) -> None:
     assert report.score == pytest.approx(1 - sum(counts) / N)
 
 
+WILD = st.one_of(st.floats(), st.sampled_from([0.0, -0.0, 1.0, 1e308, 5e-324]))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.one_of(st.integers(0, 20).map(lambda i: i * 60 * 10**9), st.integers(-(2**61), 2**61)),
+            st.lists(WILD, min_size=13, max_size=13),
+        ),
+        max_size=25,
+    ),
+    now_ns=st.one_of(st.none(), st.integers(-(2**61), 2**61)),
+    bounds=st.one_of(st.just((None, None)), st.tuples(st.integers(-(2**61), 2**61), st.integers(-(2**61), 2**61))),
+)
+def test_any_numbers_get_a_report(
+    rows: list[tuple[int, list[float]]], now_ns: int | None, bounds: tuple[int | None, int | None]
+) -> None:
+    times = np.array([time for time, _ in rows], dtype=np.int64)
+    bars = np.array([row for _, row in rows], dtype=np.float64).reshape(-1, 13)
+    before = bars.copy()
+    with np.errstate(over="ignore"):  # prices of 1e308
+        report = check_candles(times, bars, Timeframe.M1, start_ns=bounds[0], end_ns=bounds[1], now_ns=now_ns)
+    assert 0.0 <= report.score <= 1.0
+    assert len(report.flags) == len(rows)
+    assert np.array_equal(bars, before, equal_nan=True)
+    is_finite = np.isfinite(bars[:, :5]).all(axis=1) & ~np.isinf(bars).any(axis=1)
+    assert report.finding("not_finite").count == len(rows) - int(is_finite.sum())
+    assert report.finding("duplicate").count == len(rows) - len(set(times.tolist()))
+    for finding in report.findings:
+        assert finding.count >= 0
+        assert all(start < end for start, end in finding.ranges)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     chunks=st.lists(st.lists(st.integers(0, 30), max_size=20), max_size=6),
