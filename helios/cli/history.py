@@ -97,7 +97,7 @@ def download(
     state_dir: StateDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch what the archive lacks; may be stopped and started again. Exit code 1 if a gap is left."""
+    """Fetch what the archive lacks; may be stopped and started again. Exit code 1 if a gap is left or the data are bad."""
     store, length = _archive(archive, state_dir), _timeframe(timeframe)
     names = [name.strip() for name in symbols.split(",") if name.strip()]
     wanted = [CandleSeries(venue, name, length) for name in dict.fromkeys(names)]
@@ -114,7 +114,7 @@ def download(
     else:
         print_fetched(done.fetched, took_s)
         print_reports({str(series): report for series, report in done.reports.items()})
-    if any(report.gaps for report in done.reports.values()):
+    if any(report.gaps or report.verdict is Verdict.BAD for report in done.reports.values()):
         raise typer.Exit(1)
 
 
@@ -206,7 +206,7 @@ def _range(start: str | None, end: str | None) -> tuple[int | None, int | None]:
 
 def _each(items: Sequence[T], work: Callable[[T], U], jobs: int, doing: str) -> dict[T, U | HeliosError]:
     """Do the work on each item, `jobs` at a time; an item that cannot be done has its error for an answer."""
-    with progress() as shown, ThreadPoolExecutor(jobs) as pool:
+    with progress("items") as shown, ThreadPoolExecutor(jobs) as pool:
         bar = shown.add_task(doing, total=len(items))
 
         def advance(_: Future[U]) -> None:

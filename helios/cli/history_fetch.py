@@ -92,7 +92,7 @@ async def _repair(
 async def _fetch(
     venue: MarketVenue, store: CandleArchive, wanted: dict[CandleSeries, list[Range]], jobs: int, *, newer_wins: bool = False
 ) -> dict[CandleSeries, Fetched]:
-    with progress() as shown:
+    with progress("rows") as shown:
         bars = {
             series: shown.add_task(str(series), total=sum(end - start for start, end in ranges) // series.timeframe.ns)
             for series, ranges in wanted.items()

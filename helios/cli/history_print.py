@@ -153,17 +153,21 @@ def console() -> Console:
 
 
 class _Speed(ProgressColumn):
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
     def render(self, task: Task) -> Text:
-        return Text("" if task.speed is None else f"{task.speed:,.0f} rows/s")
+        return Text("" if task.speed is None else f"{task.speed:,.0f} {self._unit}/s")
 
 
 @contextmanager
-def progress() -> Iterator[Progress]:
-    """Show rows, rows a second and the time left on standard error, if that is a terminal."""
+def progress(unit: str) -> Iterator[Progress]:
+    """Show how much is done, how much a second and the time left on standard error, if that is a terminal."""
     errors = Console(stderr=True)
     columns = (
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
-        _Speed(), TimeRemainingColumn(),
+        _Speed(unit), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=errors, disable=not errors.is_terminal, transient=True) as shown:
         yield shown
