@@ -24,7 +24,6 @@ from helios.features.batch import features_of, fill_minutes, resample
 from helios.features.definitions import FEATURE_NAMES
 from helios.risk.exits import exit_levels
 from helios.risk.sizing import SizeRefusal, payoff_ratio, size_position
-from helios.risk.volatility import VolatilityModel
 
 CANDLE_COLUMNS = ("ts", "open", "high", "low", "close", "volume")
 
@@ -124,6 +123,8 @@ def volatility(
     as_json: AsJson = False,
 ) -> None:
     """Forecast the volatility of the next day from a candle file."""
+    from helios.risk.volatility import VolatilityModel  # imports arch: a second and a half that other commands need not wait
+
     opens, bars = read_candles(file)
     chosen = _timeframe(timeframe)
     model = VolatilityModel(load_config().risk, 86_400 // chosen.seconds, file.stem)

@@ -18,6 +18,7 @@ import asyncpg
 import typer
 
 from helios.cli.control import AsJson, StateDir
+from helios.cli.history import data
 from helios.cli.queries import _answer
 from helios.config import HeliosConfig, load_config
 from helios.errors import ConfigError
@@ -33,13 +34,7 @@ from helios.venues.sandbox.server import SandboxExchange
 PROGRESS_S = 1.0
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to `helios data`."""
-    app.command("record")(record)
-    app.command("show-recording")(show_recording)
-    app.command("retention")(retention)
-
-
+@data.command()
 def record(
     symbols: Annotated[str, typer.Option(help="Comma-separated, e.g. BTC/ZAR,ETH/ZAR.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Directory; files go to <venue>/<date>/<HH>-<NNN>.raw.zst below it.")],
@@ -128,6 +123,7 @@ async def _tell_progress(recorder: RawRecorder, driver: TapeDriver, started_s: f
         print(f"\r{text:<78}" if is_terminal else text, end="" if is_terminal else "\n", file=sys.stderr, flush=True)
 
 
+@data.command("show-recording")
 def show_recording(
     directory: Annotated[Path, typer.Argument(help="What helios data record was given as --out.")], as_json: AsJson = False
 ) -> None:
@@ -153,6 +149,7 @@ def show_recording(
         print(f"{name:>16}  {value}")
 
 
+@data.command()
 def retention(state_dir: StateDir = None, as_json: AsJson = False) -> None:
     """Delete market data older than its time (candles two years), as the desk does daily; money and decisions stay."""
     deleted = _answer(state_dir, _retain)
