@@ -28,8 +28,6 @@ from helios.venues.base import MarketVenue
 from helios.venues.factory import make_venue
 from helios.venues.recording import RecordingVenue, TapeDriver, open_recorder
 from helios.venues.replay.outages import survey
-from helios.venues.sandbox.options import SandboxConfig
-from helios.venues.sandbox.server import SandboxExchange
 
 PROGRESS_S = 1.0
 
@@ -85,6 +83,9 @@ async def _venue(config: HeliosConfig, symbols: tuple[str, ...]) -> AsyncIterato
     # The sandbox needs no address: without one an exchange of its own runs here for as long as the recording.
     async with contextlib.AsyncExitStack() as stack:
         if config.venue.name == "sandbox" and not config.venue.rest_url:
+            from helios.venues.sandbox.options import SandboxConfig
+            from helios.venues.sandbox.server import SandboxExchange  # a second to import, needed only here
+
             exchange = SandboxExchange(
                 SandboxConfig(
                     speed=config.venue.speed,
