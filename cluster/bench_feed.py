@@ -10,7 +10,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import psutil
 import ray
@@ -20,6 +19,7 @@ from actors.peers import Peers
 from actors.symbol import SymbolActor
 from actors.wiring import as_actor
 from cluster.ray_runtime import ray_session
+from cluster.sink import Sink
 from helios.cli.bench import Figure
 from helios.config import load_config
 from helios.domain.market import Instrument
@@ -29,30 +29,6 @@ MESSAGES_PER_S = 1_000
 WARM_UP_S = 8.0
 MEASURED_S = 20.0
 MB = 1e6
-
-
-class Sink:
-    """Takes what a symbol's owner sends to its peers; with it the desk costs only what the owners themselves cost."""
-
-    def __init__(self) -> None:
-        self.bars = 0
-
-    def add(self, bars: list[Any], *_: Any) -> None:
-        self.bars += len(bars)
-
-    def add_trades(self, trades: list[Any]) -> None: ...
-
-    def submit(self, windows: list[Any]) -> None: ...
-
-    def mark(self, marks: list[Any]) -> None: ...
-
-    def exits(self, triggers: list[Any]) -> list[Any]:
-        return []
-
-    def exit_plans(self) -> list[Any]:
-        return []
-
-    def record_event(self, event: Any) -> None: ...
 
 
 def feed_actors() -> list[Figure]:
