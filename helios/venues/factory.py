@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from helios.config import VenueConfig
+from helios.config import VenueConfig, venue_credentials
+from helios.domain.enums import MarketKind
 from helios.errors import ConfigError
 from helios.venues.base import MarketVenue
+from helios.venues.budget import RequestBudget
+from helios.venues.ccxt.support import VENUES
 from helios.venues.valr.transport import ValrVenue
 
 VALR_REST = "https://api.valr.com"
 VALR_WS = "wss://api.valr.com/ws/trade"
+OWN = ("sandbox", "valr")
 
 
-def make_venue(config: VenueConfig) -> MarketVenue:
+def make_venue(config: VenueConfig, budget: RequestBudget | None = None) -> MarketVenue:
     """Return the client of the configured venue; the sandbox speaks VALR's protocol at its own address.
+
+    ccxt is imported only for a venue that goes through it.
+
+    Parameters
+    ----------
+    config : VenueConfig
+        Name, addresses and limits.
+    budget : RequestBudget, optional
+        Shared limit of the venues behind ccxt.
 
     Raises
     ------
     ConfigError
-        If the venue is unknown or the sandbox's address is missing.
+        If the venue is unknown, has no markets of the kind or no test site, or the sandbox's address is missing.
     """
-    if config.name not in ("valr", "sandbox"):
-        raise ConfigError(f"unknown venue {config.name!r}: sandbox or valr")
+    if config.name in VENUES:
+        return _ccxt_venue(config, budget)
+    if config.name not in OWN:
+        raise ConfigError(f"unknown venue {config.name!r}: {', '.join([*OWN, *VENUES])}")
     if config.name == "sandbox" and not config.rest_url:
         raise ConfigError("the sandbox's address is not set (venue.rest_url, venue.ws_url)")
     return ValrVenue(
@@ -30,4 +45,15 @@ def make_venue(config: VenueConfig) -> MarketVenue:
         rest_timeout_s=config.rest_timeout_s,
         requests_per_s=config.rest_requests_per_s,
         silence_timeout_s=config.silence_timeout_s,
+    )
+
+
+def _ccxt_venue(config: VenueConfig, budget: RequestBudget | None) -> MarketVenue:
+    from helios.venues.ccxt.client import Endpoint
+    from helios.venues.ccxt.venue import CcxtVenue
+
+    key, secret = venue_credentials(config.name) if VENUES[config.name].needs_key_for_candles else ("", "")
+    endpoint = Endpoint(config.rest_url, config.ws_url, config.sandbox, config.rest_timeout_s, key, secret)
+    return CcxtVenue(
+        VENUES[config.name], MarketKind(config.market_kind), endpoint, budget, silence_timeout_s=config.silence_timeout_s
     )
