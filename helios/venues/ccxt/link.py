@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -22,6 +22,7 @@ from helios.venues.ccxt.support import VenueSupport
 log = logging.getLogger(__name__)
 
 CHECKS_PER_SILENCE = 8
+NEVER = 1_000_000_000
 POLLED_TRADES = 100
 BOOK_PATIENCE_S = 5.0
 
@@ -48,6 +49,7 @@ class Link:
         self._woken = asyncio.Event()
         self._tap = Tap(self._inbox, self._woken.set)
         self._tasks: list[asyncio.Task[None]] = []
+        self._crash: BaseException | None = None
         self._book_asked_s: dict[str, float] = {}
 
     @property
@@ -70,8 +72,10 @@ class Link:
         raise NotImplementedError
 
     def take(self) -> Iterator[Trade | BookUpdate]:
-        """Yield what has come in; raises TransportError once that is read and the connection is lost."""
+        """Yield what has come in; raises TransportError once that is read and the connection is lost, and our own bugs."""
         yield from self._inbox.take()
+        if self._crash is not None:
+            raise self._crash
         if self._tap.failure is not None:
             raise self._tap.failure
 
@@ -93,6 +97,16 @@ class Link:
         if asked_s is not None and now_s - asked_s < BOOK_PATIENCE_S:
             self.fail(TransportError(f"book of {symbol} asked for twice within {BOOK_PATIENCE_S:.0f} s"))
         elif self._inbox.resend_book(symbol):
+            self._woken.set()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._crash = error
             self._woken.set()
 
     async def close(self) -> None:
@@ -125,9 +139,12 @@ class SocketLink(Link):
         super().__init__(**common)
         self._exchange = make(self._tap)
         self._exchange.set_markets_from_exchange(source)
-        # Half of the silence without an answer to a ping, and the other half for the answer.
-        keep_alive = {"keepAlive": int(silence_timeout_s * 500), "connectionTimeout": int(self._exchange.timeout)}
-        self._exchange.streaming = {**self._exchange.streaming, **keep_alive}
+        self._exchange.streaming = {
+            **self._exchange.streaming,
+            "keepAlive": int(silence_timeout_s * 500),  # a ping after half of the silence leaves the other half for the answer
+            "maxPingPongMisses": NEVER,  # ccxt's own verdict goes by the clock and takes a busy reader for a dead venue
+            "connectionTimeout": int(self._exchange.timeout),
+        }
         self._check_s = silence_timeout_s / CHECKS_PER_SILENCE
         self._first_data_timeout_s = first_data_timeout_s
         self._opened_s = 0.0
@@ -142,15 +159,9 @@ class SocketLink(Link):
         else:
             calls = [exchange.watch_trades(symbol) for symbol in self.symbols]
             calls += [exchange.watch_order_book(symbol, depth) for symbol in self.symbols]
-        self._tasks = [asyncio.create_task(self._subscribe(call)) for call in calls]
-
-    async def wait(self) -> None:
-        """Return when there may be something to take, or the silence has lasted too long."""
-        try:
-            async with asyncio.timeout(self._check_s):
-                await super().wait()
-        except TimeoutError:
-            self._check_alive()
+        for call in calls:
+            self._start(self._subscribe(call))
+        self._start(self._watch_silence())
 
     async def close(self) -> None:
         await super().close()
@@ -163,17 +174,19 @@ class SocketLink(Link):
         except (CcxtError, *PARSE_ERRORS) as error:
             self._tap.fail(error)
 
-    def _check_alive(self) -> None:
-        # Silence is counted in waits that brought nothing, not by the clock: a loop that was held up elsewhere has not
-        # listened, and what queued up meanwhile is a sign of life.
-        for url, client in list(self._exchange.clients.items()):
-            heard_at, checks = self._heard.get(url, (None, 0))
-            newest = client.last_message_at or client.connectionEstablished
-            self._heard[url] = (newest, checks + 1 if newest == heard_at and newest is not None else 0)
-            if self._heard[url][1] >= CHECKS_PER_SILENCE:
-                raise TransportError("the venue fell silent")
-        if not self.has_data and time.monotonic() - self._opened_s > self._first_data_timeout_s:
-            raise TransportError(f"no data within {self._first_data_timeout_s:.0f} s of subscribing")
+    async def _watch_silence(self) -> None:
+        # Counted in checks, not by the clock: a loop that was held up elsewhere has not listened, so it makes one check of
+        # a long absence, and what queued up meanwhile is a sign of life at the next.
+        while self._tap.failure is None:
+            await asyncio.sleep(self._check_s)
+            for url, client in list(self._exchange.clients.items()):
+                heard_at, checks = self._heard.get(url, (None, 0))
+                newest = client.last_message_at or client.connectionEstablished
+                self._heard[url] = (newest, checks + 1 if newest == heard_at and newest is not None else 0)
+                if self._heard[url][1] >= CHECKS_PER_SILENCE:
+                    self._tap.fail(TransportError("the venue fell silent"))
+            if not self.has_data and time.monotonic() - self._opened_s > self._first_data_timeout_s:
+                self._tap.fail(TransportError(f"no data within {self._first_data_timeout_s:.0f} s of subscribing"))
 
 
 class PolledLink(Link):
@@ -194,7 +207,7 @@ class PolledLink(Link):
         self._newest: dict[str, set[str]] = {}  # ids of each symbol's last page
 
     async def open(self) -> None:
-        self._tasks = [asyncio.create_task(self._poll())]
+        self._start(self._poll())
 
     async def _poll(self) -> None:
         try:

@@ -7,7 +7,7 @@ Source: ccxt 4.5.90 as installed (`has`, `urls`, `timeframes`, the code of the m
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -15,7 +15,6 @@ from helios.domain.enums import MarketKind
 from helios.errors import ConfigError
 
 Options = Mapping[str, Any]
-_NONE: Options = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class Access:
 
     ccxt_id: str
     streams: bool
-    options: Options = _NONE
+    options: Options = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
