@@ -1,7 +1,7 @@
 """A venue on 127.0.0.1 for ccxt's client: HTTP answers by path and a script for the sockets.
 
-Test methods: `answer_next` queues HTTP answers that come before the normal one, `push` sends a frame to every socket, `cut`
-aborts them, `mute` makes the sockets deaf and dumb (pings included).
+Test methods: `answer_next` queues HTTP answers that come before the normal one, `push` sends a frame to every socket (of a path),
+`cut` aborts them, `mute` makes the sockets deaf and dumb (pings included).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class CcxtServer:
         self._port = 0
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.heard: list[Any] = []
-        self.sockets: list[web.WebSocketResponse] = []
+        self.sockets: dict[web.WebSocketResponse, str] = {}  # to the path they came to
         self._transports: list[asyncio.BaseTransport] = []
         self.connections = 0
 
@@ -85,9 +85,10 @@ class CcxtServer:
         self._transports.clear()
         self.sockets.clear()
 
-    async def push(self, frame: str) -> None:
-        for socket in list(self.sockets):
-            await socket.send_str(frame)
+    async def push(self, frame: str, path: str = "") -> None:
+        for socket, its_path in list(self.sockets.items()):
+            if path in ("", its_path):
+                await socket.send_str(frame)
 
     # The server
 
@@ -106,7 +107,7 @@ class CcxtServer:
         socket = web.WebSocketResponse(autoping=False)
         await socket.prepare(request)
         self.connections += 1
-        self.sockets.append(socket)
+        self.sockets[socket] = request.path
         assert request.transport is not None
         self._transports.append(request.transport)
         async for message in socket:
