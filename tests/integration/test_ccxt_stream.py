@@ -198,7 +198,7 @@ async def test_a_gap_in_the_updates_starts_anew_with_a_snapshot(market: BinanceM
 async def test_an_unreadable_frame_starts_anew_instead_of_hanging(market: BinanceMarket, server: CcxtServer, frame: str) -> None:
     async with streaming(server, BTC) as (venue, events):
         await until(events, is_book)
-        await server.push(frame, market.paths["btcusdt@trade"])
+        await server.push(frame, await market.path(server, "btcusdt@trade"))
         (lost,) = await until(events, is_status("DISCONNECTED"))
         await until(events, is_status("CONNECTED"))
         assert venue.protocol_errors == 1

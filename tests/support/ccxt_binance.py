@@ -5,6 +5,7 @@ Source: binance/binance-spot-api-docs, "General endpoints", "Market data endpoin
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -65,13 +66,20 @@ class BinanceMarket:
         self.paths.update(dict.fromkeys(message["params"], path))
         return [json.dumps({"result": None, "id": message["id"]})]
 
+    async def path(self, server: CcxtServer, stream: str) -> str:
+        """Wait until a socket listens to `stream` and return its path."""
+        async with asyncio.timeout(5.0):
+            while self.paths.get(stream) not in server.sockets.values():
+                await asyncio.sleep(0.01)
+        return self.paths[stream]
+
     async def trade(self, server: CcxtServer, price: str, quantity: str, is_maker_buyer: bool = False, **changes: Any) -> None:
         self.trade_id += 1
         frame = {
             "e": "trade", "E": self.now_ms, "s": "BTCUSDT", "t": self.trade_id, "p": price, "q": quantity, "T": self.now_ms,
             "m": is_maker_buyer, "M": True,
         } | changes  # fmt: skip
-        await server.push(json.dumps(frame), self.paths["btcusdt@trade"])
+        await server.push(json.dumps(frame), await self.path(server, "btcusdt@trade"))
 
     async def depth(
         self, server: CcxtServer, bids: dict[str, str], asks: dict[str, str], skip: int = 0, pair: str = "BTCUSDT"
@@ -86,7 +94,7 @@ class BinanceMarket:
             "e": "depthUpdate", "E": self.now_ms, "s": pair, "U": first, "u": self.update_id,
             "b": list(bids.items()), "a": list(asks.items()),
         }  # fmt: skip
-        await server.push(json.dumps(frame), self.paths[f"{pair.lower()}@depth@100ms"])
+        await server.push(json.dumps(frame), await self.path(server, f"{pair.lower()}@depth@100ms"))
 
 
 def kline(open_ms: int, step_ms: int) -> list[Any]:
