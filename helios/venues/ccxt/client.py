@@ -8,6 +8,7 @@ once and taps the places through which every record goes: the trade cache's `app
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ from urllib.parse import urlsplit, urlunsplit
 import ccxt.async_support
 import ccxt.pro
 from ccxt.async_support.base.ws.order_book import OrderBook as CcxtBook
+from ccxt.base.errors import BadResponse, NetworkError
 from ccxt.base.errors import BaseError as CcxtError
-from ccxt.base.errors import NetworkError
 
 from helios.errors import ConfigError, TransportError
 from helios.venues.budget import RequestBudget
@@ -30,15 +31,17 @@ log = logging.getLogger(__name__)
 
 PARSE_ERRORS = (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError)
 TOO_MANY = (418, 429)
+FIRST_ERROR = 400
 CLOSE_WAIT_MS = 50  # ccxt sleeps so long after closing, for TLS sockets to finish
 
 
 @dataclass(slots=True)
 class Answer:
-    """What the last HTTP answer said beside its body."""
+    """What the last HTTP answer said beside its data; `error_code` is the venue's own, where a refusal had one."""
 
     status: int = 0
     retry_after_s: float | None = None
+    error_code: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +90,19 @@ class _Tapped:
         if self.budget is not None:
             await self.budget.admit("public")
 
-    def on_rest_response(self, code: int, *args: Any) -> Any:
-        headers = {str(k).lower(): v for k, v in (args[3] or {}).items()}
-        self.answer = Answer(code, _seconds(headers.get("retry-after")) if code in TOO_MANY else None)
-        return super().on_rest_response(code, *args)  # type: ignore[misc]
+    def on_rest_response(self, code: int, reason: Any, url: Any, method: Any, headers: Any, body: str, *args: Any) -> Any:
+        named = {str(k).lower(): v for k, v in (headers or {}).items()}
+        self.answer = Answer(code, _seconds(named.get("retry-after")) if code in TOO_MANY else None, _error_code(code, body))
+        if code < FIRST_ERROR and body.lstrip()[:1] not in ("{", "["):
+            # ccxt would take a maintenance page for an answer without rows.
+            raise BadResponse(f"{method} {url}: not JSON: {body[:80]!r}")
+        return super().on_rest_response(code, reason, url, method, headers, body, *args)  # type: ignore[misc]
+
+    def parse_ohlcv(self, ohlcv: Any, market: Any = None) -> Any:
+        row = super().parse_ohlcv(ohlcv, market)  # type: ignore[misc]
+        if not isinstance(row[0], int):
+            raise ValueError(f"candle without a time: {str(ohlcv)[:80]}")  # ccxt would drop it without a word
+        return row
 
     def client(self, url: str) -> Any:
         made = super().client(url)  # type: ignore[misc]
@@ -232,6 +244,16 @@ def _use_sandbox(exchange: Any, venue: VenueSupport, access: Access) -> None:
     if not exchange.urls.get("test"):
         raise ConfigError(f"{venue.name} ({access.ccxt_id}) has no test site: unset venue.sandbox")
     exchange.set_sandbox_mode(True)
+
+
+def _error_code(status: int, body: str) -> int | None:
+    if status < FIRST_ERROR:
+        return None
+    try:
+        answer = json.loads(body)
+        return int(str(answer.get("code", answer.get("retCode")))) if isinstance(answer, dict) else None
+    except ValueError:
+        return None
 
 
 def _seconds(text: object) -> float | None:

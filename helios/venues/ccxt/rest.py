@@ -134,9 +134,7 @@ class RestCaller:
             return ConfigError(f"{self._name} {what}: {_short(error)}")
         if isinstance(error, AuthenticationError):
             return ConfigError(f"{self._name} {what} needs a valid API key: {_short(error)}")
-        body = self.exchange.last_json_response
-        code = body.get("code", body.get("retCode")) if isinstance(body, dict) else None
-        return VenueError(self.exchange.answer.status, _integer(code), _short(error))
+        return VenueError(self.exchange.answer.status, self.exchange.answer.error_code, _short(error))
 
 
 async def fetch_candles(
@@ -223,10 +221,3 @@ def _fill_flat(found: dict[int, VenueCandle], step_ns: int) -> None:
 
 def _short(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-
-
-def _integer(value: object) -> int | None:
-    try:
-        return int(str(value))
-    except ValueError:
-        return None
