@@ -32,10 +32,9 @@ def make_venue(config: VenueConfig, budget: RequestBudget | None = None) -> Mark
     ConfigError
         If the venue is unknown, has no markets of the kind or no test site, or the sandbox's address is missing.
     """
+    check_venue(config)
     if config.name in VENUES:
         return _ccxt_venue(config, budget)
-    if config.name not in OWN:
-        raise ConfigError(f"unknown venue {config.name!r}: {', '.join([*OWN, *VENUES])}")
     if config.name == "sandbox" and not config.rest_url:
         raise ConfigError("the sandbox's address is not set (venue.rest_url, venue.ws_url)")
     return ValrVenue(
@@ -46,6 +45,17 @@ def make_venue(config: VenueConfig, budget: RequestBudget | None = None) -> Mark
         requests_per_s=config.rest_requests_per_s,
         silence_timeout_s=config.silence_timeout_s,
     )
+
+
+def check_venue(config: VenueConfig) -> None:
+    """Raise ConfigError if the venue is unknown, has no markets of the kind, or no test site where one is wanted."""
+    if config.name in OWN:
+        return
+    if config.name not in VENUES:
+        raise ConfigError(f"unknown venue {config.name!r}: {', '.join([*OWN, *VENUES])}")
+    access = VENUES[config.name].access(MarketKind(config.market_kind))
+    if config.sandbox and not access.has_sandbox:
+        raise ConfigError(f"{config.name} has no test site for {config.market_kind} markets: unset venue.sandbox")
 
 
 def _ccxt_venue(config: VenueConfig, budget: RequestBudget | None) -> MarketVenue:

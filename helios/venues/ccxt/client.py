@@ -209,6 +209,8 @@ def make_exchange(
     ConfigError
         If the test site is wanted where there is none.
     """
+    if endpoint.sandbox and not access.has_sandbox:  # ccxt would say that NoneType is not iterable
+        raise ConfigError(f"{venue.name} ({access.ccxt_id}) has no test site: unset venue.sandbox")
     module = ccxt.pro if access.streams else ccxt.async_support
     base = getattr(module, access.ccxt_id)
     made = type(base.__name__, (_Tapped, base), {"answer": Answer(), "budget": budget, "tap": tap})(
@@ -223,7 +225,7 @@ def make_exchange(
     made.timeout_on_exit = CLOSE_WAIT_MS
     made.has = {**made.has, "fetchCurrencies": False}  # one request less; nothing here needs them
     if endpoint.sandbox:
-        _use_sandbox(made, venue, access)
+        made.set_sandbox_mode(True)
     made.urls["api"] = moved(made.urls["api"], endpoint.rest_url, endpoint.ws_url)
     return made
 
@@ -237,13 +239,6 @@ def moved(urls: Any, rest_url: str, ws_url: str) -> Any:
     old = urlsplit(urls)
     new = urlsplit(ws_url if old.scheme in ("ws", "wss") else rest_url)
     return urls if not new.netloc else urlunsplit((new.scheme, new.netloc, new.path.rstrip("/") + old.path, old.query, ""))
-
-
-def _use_sandbox(exchange: Any, venue: VenueSupport, access: Access) -> None:
-    # ccxt says "NoneType is not iterable" where there is none.
-    if not exchange.urls.get("test"):
-        raise ConfigError(f"{venue.name} ({access.ccxt_id}) has no test site: unset venue.sandbox")
-    exchange.set_sandbox_mode(True)
 
 
 def _error_code(status: int, body: str) -> int | None:

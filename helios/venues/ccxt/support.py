@@ -27,12 +27,15 @@ class Access:
         Name of the exchange class.
     streams : bool
         Trades and books come by WebSocket (ccxt.pro) without a key; else Helios asks for them in turn by REST.
+    has_sandbox : bool
+        ccxt knows the venue's own test site.
     options : mapping
         What Helios sets in the exchange's `options`.
     """
 
     ccxt_id: str
     streams: bool
+    has_sandbox: bool
     options: Options = field(default_factory=dict)
 
 
@@ -99,8 +102,8 @@ def _types(*names: str) -> dict[str, Any]:
 VENUES: Mapping[str, VenueSupport] = MappingProxyType({v.name: v for v in (
     VenueSupport(
         "binance",
-        spot=Access("binance", True, {**_types("spot"), "defaultType": "spot"}),
-        perp=Access("binanceusdm", True, {**_types("linear"), "watchTradesForSymbols": {"name": "aggTrade"}}),
+        spot=Access("binance", True, True, {**_types("spot"), "defaultType": "spot"}),
+        perp=Access("binanceusdm", True, True, {**_types("linear"), "watchTradesForSymbols": {"name": "aggTrade"}}),
         sandbox="testnet.binance.vision, testnet.binancefuture.com",
         candle_limit=1000,
         quirks=(
@@ -114,8 +117,8 @@ VENUES: Mapping[str, VenueSupport] = MappingProxyType({v.name: v for v in (
     ),
     VenueSupport(
         "bybit",
-        spot=Access("bybit", True, {**_types("spot"), "defaultType": "spot"}),
-        perp=Access("bybit", True, {**_types("linear"), "defaultType": "swap"}),
+        spot=Access("bybit", True, True, {**_types("spot"), "defaultType": "spot"}),
+        perp=Access("bybit", True, True, {**_types("linear"), "defaultType": "swap"}),
         sandbox="api-testnet.bybit.com, stream-testnet.bybit.com",
         candle_limit=1000,
         book_depth=200,
@@ -125,8 +128,8 @@ VENUES: Mapping[str, VenueSupport] = MappingProxyType({v.name: v for v in (
     ),
     VenueSupport(
         "okx",
-        spot=Access("okx", True, {**_types("spot"), "defaultType": "spot"}),
-        perp=Access("okx", True, {**_types("swap"), "defaultType": "swap"}),
+        spot=Access("okx", True, True, {**_types("spot"), "defaultType": "spot"}),
+        perp=Access("okx", True, True, {**_types("swap"), "defaultType": "swap"}),
         sandbox="header x-simulated-trading, wspap.okx.com",
         candle_limit=300,
         quirks=(
@@ -138,8 +141,8 @@ VENUES: Mapping[str, VenueSupport] = MappingProxyType({v.name: v for v in (
     ),
     VenueSupport(
         "kraken",
-        spot=Access("kraken", True),
-        perp=Access("krakenfutures", True),
+        spot=Access("kraken", True, False),
+        perp=Access("krakenfutures", True, True),
         sandbox="perpetuals only: demo-futures.kraken.com",
         candle_limit=720,
         has_until=False,
@@ -153,7 +156,7 @@ VENUES: Mapping[str, VenueSupport] = MappingProxyType({v.name: v for v in (
     ),
     VenueSupport(
         "coinbase",
-        spot=Access("coinbase", True, {"defaultType": "spot"}),
+        spot=Access("coinbase", True, False, {"defaultType": "spot"}),
         perp=None,
         sandbox="",
         candle_limit=300,
@@ -169,8 +172,8 @@ VENUES: Mapping[str, VenueSupport] = MappingProxyType({v.name: v for v in (
     ),
     VenueSupport(
         "delta",
-        spot=Access("delta", False),
-        perp=Access("delta", False),
+        spot=Access("delta", False, True),
+        perp=Access("delta", False, True),
         sandbox="testnet-api.delta.exchange",
         candle_limit=2000,
         quirks=(
@@ -186,7 +189,7 @@ VENUES: Mapping[str, VenueSupport] = MappingProxyType({v.name: v for v in (
     ),
     VenueSupport(
         "luno",
-        spot=Access("luno", False),
+        spot=Access("luno", False, False),
         perp=None,
         sandbox="",
         candle_limit=1000,

@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -22,7 +23,7 @@ from helios.venues.ccxt.inbox import BOOK_LEVELS, SeenTrades
 from helios.venues.ccxt.link import Link, PolledLink, SocketLink
 from helios.venues.ccxt.mapping import MS_NS, contract_size, kind_of, to_instrument
 from helios.venues.ccxt.rest import RestCaller, fetch_candles
-from helios.venues.ccxt.support import Access, Options, VenueSupport
+from helios.venues.ccxt.support import Options, VenueSupport
 from helios.venues.valr.session import backoff_delays
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class CcxtVenue:
         self._support = support
         self._kind = kind
         chosen = support.access(kind)
-        self._access = Access(chosen.ccxt_id, chosen.streams, {**chosen.options, **(options or {})})
+        self._access = replace(chosen, options={**chosen.options, **(options or {})})
         self._endpoint = endpoint or Endpoint()
         self._budget = budget
         self._silence_timeout_s = silence_timeout_s
