@@ -114,6 +114,13 @@ async def test_the_range_is_half_open_and_starts_at_a_bucket(server: CcxtServer)
         assert await candles(venue, start_ms, start_ms) == []
 
 
+async def test_a_venue_that_gives_only_the_newest_of_a_page_is_asked_for_the_rest(market: BinanceMarket, server: CcxtServer) -> None:
+    market.newest_of_page = 100
+    start_ms = LAST_OPEN_MS - 1_199 * MINUTE_MS
+    async with venue_at(server) as venue:
+        assert opened(await candles(venue, start_ms, NOW_MS)) == [start_ms + i * MINUTE_MS for i in range(1_200)]
+
+
 async def test_a_hole_is_asked_for_again_and_stays_a_hole(market: BinanceMarket, server: CcxtServer) -> None:
     start_ms = LAST_OPEN_MS - 9 * MINUTE_MS
     market.missing = {start_ms + 3 * MINUTE_MS}

@@ -36,6 +36,7 @@ class BinanceMarket:
         self.now_ms = now_ms
         self.first_bucket_ms = 0
         self.missing: set[int] = set()
+        self.newest_of_page = 0  # give only so many, the newest, as some venues do
         self.update_id = 1000
         self.trade_id = 0
         self.bids: dict[str, str] = {f"{100 - i / 10:.2f}000000": "1.00000000" for i in range(40)}
@@ -60,7 +61,7 @@ class BinanceMarket:
         start = max(-(-int(query["startTime"]) // step) * step, self.first_bucket_ms)
         stop = min(int(query.get("endTime", self.now_ms)), self.now_ms)
         opened = [t for t in range(start, stop + 1, step) if t not in self.missing][: min(int(query.get("limit", 500)), 1000)]
-        return [kline(t, step) for t in opened]
+        return [kline(t, step) for t in opened[-self.newest_of_page :]]
 
     def speak(self, path: str, message: Any) -> list[str]:
         self.paths.update(dict.fromkeys(message["params"], path))
@@ -69,7 +70,7 @@ class BinanceMarket:
     async def path(self, server: CcxtServer, stream: str) -> str:
         """Wait until a socket listens to `stream` and return its path."""
         async with asyncio.timeout(5.0):
-            while self.paths.get(stream) not in server.sockets.values():
+            while self.paths.get(stream) not in server.sockets.values():  # noqa: ASYNC110 (two dicts, no event to wait for)
                 await asyncio.sleep(0.01)
         return self.paths[stream]
 

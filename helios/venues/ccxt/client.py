@@ -18,7 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 import ccxt.async_support
 import ccxt.pro
 from ccxt.async_support.base.ws.order_book import OrderBook as CcxtBook
-from ccxt.base.errors import BadResponse, NetworkError
+from ccxt.base.errors import BadResponse, OperationFailed
 from ccxt.base.errors import BaseError as CcxtError
 
 from helios.errors import ConfigError, TransportError
@@ -143,7 +143,7 @@ class Tap:
         """Give the connection up; later reasons are ignored."""
         if self.failure is None:
             self.failure = error if isinstance(error, TransportError) else TransportError(f"{type(error).__name__}: {error}")
-            if isinstance(error, CcxtError) and not isinstance(error, NetworkError):
+            if isinstance(error, CcxtError) and not isinstance(error, OperationFailed):
                 self.refusal = str(error)
         self._wake()
 

@@ -111,10 +111,11 @@ class Link:
 
     async def close(self) -> None:
         """End the tasks and sockets of this connection."""
-        for task in self._tasks:
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._inbox.malformed:
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks and self._inbox.malformed:
             log.warning(
                 "%s: %d malformed records dropped, the last: %s", self._support.name, self._inbox.malformed, self._inbox.last_error
             )

@@ -187,9 +187,13 @@ class _Pages:
         span_ns = self._venue.candle_limit * self._timeframe.ns
         for page_ns in range(start_ns, stop_ns, span_ns):
             page_stop_ns = min(stop_ns, page_ns + span_ns)
-            for candle in await self._page(page_ns, page_stop_ns):
-                if page_ns <= candle.open_time < page_stop_ns:
-                    found[candle.open_time] = candle
+            # A venue that gives fewer than its limit gives the newest: ask for the rest before those, while that helps.
+            while page_ns < page_stop_ns:
+                rows = {c.open_time: c for c in await self._page(page_ns, page_stop_ns) if page_ns <= c.open_time < page_stop_ns}
+                found.update(rows)
+                if not rows or not self._venue.has_until:
+                    break
+                page_stop_ns = min(rows)
 
     async def _page(self, start_ns: int, stop_ns: int) -> list[VenueCandle]:
         exchange, symbol, timeframe, limit = self._caller.exchange, self._symbol, self._timeframe, self._venue.candle_limit

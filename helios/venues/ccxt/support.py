@@ -61,6 +61,8 @@ class VenueSupport:
         The venue tells its time; else the local clock is taken for it.
     fills_holes : bool
         The venue leaves out candles of periods without a trade; Helios puts flat ones between two that it has.
+    candles_in_contracts : bool
+        Volumes of perpetuals' candles come in contracts, like their trades and books; else in base units.
     is_maker_side : bool
         The side in public trades is that of the resting order.
     needs_key_for_candles : bool
@@ -80,6 +82,7 @@ class VenueSupport:
     book_depth: int | None = None
     has_clock: bool = True
     fills_holes: bool = False
+    candles_in_contracts: bool = False
     is_maker_side: bool = False
     needs_key_for_candles: bool = False
     quirks: tuple[str, ...] = ()
@@ -137,7 +140,7 @@ VENUES: Mapping[str, VenueSupport] = MappingProxyType({v.name: v for v in (
             "Book continuity is checked by ccxt (prevSeqId) where the venue sends it; the old checksum is not.",
         ),
         tested="recording of spot 2022-05 (trades, books), older than the prevSeqId field",
-        untested="the live site; perpetuals; candles beyond ccxt's own parsing",
+        untested="the live site; perpetuals and candles except on a local server that answers in the documented form",
     ),
     VenueSupport(
         "kraken",
@@ -176,6 +179,7 @@ VENUES: Mapping[str, VenueSupport] = MappingProxyType({v.name: v for v in (
         perp=Access("delta", False, True),
         sandbox="testnet-api.delta.exchange",
         candle_limit=2000,
+        candles_in_contracts=True,
         quirks=(
             "ccxt has no socket for it: trades and books are asked for in turn by REST, so they come seconds late "
             "and prints can be missed in a rush.",
@@ -185,7 +189,7 @@ VENUES: Mapping[str, VenueSupport] = MappingProxyType({v.name: v for v in (
             "Perpetuals are counted in contracts at the venue; Helios shows base units.",
         ),
         tested="polling on a local server that answers in the documented form",
-        untested="the live sites; any recording",
+        untested="the live sites; any recording; that candle volumes are contracts",
     ),
     VenueSupport(
         "luno",

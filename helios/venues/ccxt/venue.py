@@ -147,6 +147,7 @@ class CcxtVenue:
             key = self._support.name.upper()
             raise ConfigError(f"{self._support.name} gives candles only with an API key: set {key}_API_KEY and {key}_API_SECRET")
         size = await self._size(symbol)
+        size = size if self._support.candles_in_contracts else Decimal(1)
         clock = self._clock if self._clock is not None and time.monotonic() - self._clock_s < CLOCK_AGE_S else await self.clock()
         return await fetch_candles(self._caller, self._support, symbol, timeframe, start_ns, end_ns, clock.now_ns(), size)
 
