@@ -126,8 +126,8 @@ VENUES: Mapping[str, VenueSupport] = MappingProxyType({v.name: v for v in (
         candle_limit=1000,
         book_depth=200,
         quirks=("Book messages have no check that ccxt makes: a frame that cannot be read starts the connection anew.",),
-        tested="recording of 2026-08 (spot and perpetual markets, trades, books)",
-        untested="the live site; candles beyond ccxt's own parsing",
+        tested="recording of 2026-08 (spot and perpetual markets, trades, books); candles on a local server in the documented form",
+        untested="the live site",
     ),
     VenueSupport(
         "okx",
@@ -139,8 +139,9 @@ VENUES: Mapping[str, VenueSupport] = MappingProxyType({v.name: v for v in (
             "Perpetuals are counted in contracts at the venue; Helios shows base units.",
             "Book continuity is checked by ccxt (prevSeqId) where the venue sends it; the old checksum is not.",
         ),
-        tested="recording of spot 2022-05 (trades, books), older than the prevSeqId field",
-        untested="the live site; perpetuals and candles except on a local server that answers in the documented form",
+        tested="recording of spot 2022-05 (markets, trades, books), older than the prevSeqId field; perpetuals, sequence gaps and "
+        "candles on a local server in the documented form",
+        untested="the live site; a recording of perpetuals",
     ),
     VenueSupport(
         "kraken",
@@ -154,7 +155,8 @@ VENUES: Mapping[str, VenueSupport] = MappingProxyType({v.name: v for v in (
             "Spot has no test site. Kraken Futures does not tell its time: the local clock is taken for it.",
             "The spot socket sends numbers, not text: quantities keep at most 17 digits.",
         ),
-        tested="recording of spot 2021-04 in protocol v1, rewritten frame by frame as v2, which is what ccxt speaks (trades, books)",
+        tested="recording of spot 2021-04 in protocol v1, rewritten frame by frame as v2, which is what ccxt speaks (trades, books); "
+        "candles on a local server in the documented form",
         untested="the live site; a real v2 recording; Kraken Futures; book checksums (ccxt has them off)",
     ),
     VenueSupport(
@@ -170,8 +172,8 @@ VENUES: Mapping[str, VenueSupport] = MappingProxyType({v.name: v for v in (
             "Public trades name the maker's side; Helios turns it, the recording's own quotes confirm it.",
             "Periods without a trade have no candle; Helios puts flat ones between two that exist.",
         ),
-        tested="recording of 2026-08 (markets, trades, books)",
-        untested="the live site; candles beyond ccxt's own parsing",
+        tested="recording of 2026-08 (markets, trades, books); candles on a local server in the documented form",
+        untested="the live site",
     ),
     VenueSupport(
         "delta",
@@ -188,7 +190,7 @@ VENUES: Mapping[str, VenueSupport] = MappingProxyType({v.name: v for v in (
             "(test site https://cdn-ind.testnet.deltaex.org); ccxt knows only the global site.",
             "Perpetuals are counted in contracts at the venue; Helios shows base units.",
         ),
-        tested="polling on a local server that answers in the documented form",
+        tested="polling and candles on a local server in the documented form",
         untested="the live sites; any recording; that candle volumes are contracts",
     ),
     VenueSupport(
@@ -205,8 +207,8 @@ VENUES: Mapping[str, VenueSupport] = MappingProxyType({v.name: v for v in (
             "by REST and asks candles with LUNO_API_KEY and LUNO_API_SECRET.",
             "The venue does not tell its time: the local clock is taken for it.",
         ),
-        tested="ccxt's parsing only",
-        untested="the live site; the socket; candles",
+        tested="polling and candles on a local server in the documented form",
+        untested="the live site; any recording; the socket; whether the key is accepted",
     ),
 )})  # fmt: skip
 
