@@ -113,10 +113,11 @@ VENUES: Mapping[str, VenueSupport] = MappingProxyType({v.name: v for v in (
             "A 429 that is not obeyed becomes a 418, a ban of the address; both carry Retry-After and both are obeyed.",
             "Perpetuals use the documented aggregate trades; spot uses single trades.",
             "The test site is wiped about once a month.",
+            "Each book starts with a snapshot of 1,000 levels; ccxt's limiter spaces those about a second apart.",
         ),
         tested="recordings of spot 2021-10 and USDT perpetuals 2021-07 and 2024-07-18 (markets, snapshots, trades, books); "
         "candles, paging, 429, 418 and error bodies on a local server",
-        untested="the live site; permessage-deflate; the 24 h disconnect",
+        untested="the live site; the disconnect after 24 h",
     ),
     VenueSupport(
         "bybit",
@@ -170,6 +171,7 @@ VENUES: Mapping[str, VenueSupport] = MappingProxyType({v.name: v for v in (
         quirks=(
             "No test site for the Advanced API.",
             "Public trades name the maker's side; Helios turns it, the recording's own quotes confirm it.",
+            "Markets in USDC are streamed under the name of their USD twin and bring nothing here: take the USD market.",
             "Periods without a trade have no candle; Helios puts flat ones between two that exist.",
         ),
         tested="recording of 2026-08 (markets, trades, books); candles on a local server in the documented form",
