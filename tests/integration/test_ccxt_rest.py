@@ -167,6 +167,14 @@ async def test_every_request_is_admitted_by_the_budget(server: CcxtServer) -> No
     assert budget.admitted == ["public"] * len(server.requests)
 
 
+async def test_a_connection_is_admitted_by_the_budget(server: CcxtServer) -> None:
+    budget = Budget()
+    async with venue_at(server, budget=budget) as venue, contextlib.aclosing(venue.stream([BTC])) as events:
+        await anext(events)
+    assert budget.admitted.count("connect") == 1
+    assert budget.admitted.count("public") >= len(server.requests)
+
+
 async def test_418_is_a_ban_and_ends_the_call_when_it_is_long(server: CcxtServer) -> None:
     async with venue_at(server) as venue:
         await venue.clock()
