@@ -16,6 +16,7 @@ import pytest
 from helios.domain.enums import MarketKind, Timeframe
 from helios.domain.market import VenueCandle
 from helios.errors import ConfigError, ProtocolError, TransportError, VenueError
+from helios.venues.base import FeedStatus
 from helios.venues.ccxt.client import Endpoint, make_exchange
 from helios.venues.ccxt.rest import LONGEST_WAIT_S, RestCaller
 from helios.venues.ccxt.support import VENUES, VenueSupport
@@ -170,7 +171,9 @@ async def test_every_request_is_admitted_by_the_budget(server: CcxtServer) -> No
 async def test_a_connection_is_admitted_by_the_budget(server: CcxtServer) -> None:
     budget = Budget()
     async with venue_at(server, budget=budget) as venue, contextlib.aclosing(venue.stream([BTC])) as events:
-        await anext(events)
+        status = await anext(events)
+    assert isinstance(status, FeedStatus)
+    assert status.status == "CONNECTED"
     assert budget.admitted.count("connect") == 1
     assert budget.admitted.count("public") >= len(server.requests)
 

@@ -144,7 +144,7 @@ class SocketLink(Link):
             **self._exchange.streaming,
             "keepAlive": int(silence_timeout_s * 500),  # a ping after half of the silence leaves the other half for the answer
             "maxPingPongMisses": NEVER,  # ccxt's own verdict goes by the clock and takes a busy reader for a dead venue
-            "connectionTimeout": int(self._exchange.timeout),
+            "connectionTimeout": max(1000, int(self._exchange.timeout)),  # ccxt cuts it to whole seconds
         }
         self._check_s = silence_timeout_s / CHECKS_PER_SILENCE
         self._first_data_timeout_s = first_data_timeout_s
