@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -64,8 +64,8 @@ class Endpoint:
     ws_url: str = ""
     sandbox: bool = False
     timeout_s: float = 10.0
-    api_key: str = ""
-    secret: str = ""
+    api_key: str = field(default="", repr=False)
+    secret: str = field(default="", repr=False)
 
 
 class _Tapped:
@@ -118,7 +118,7 @@ class _Tapped:
     def on_close(self, client: Any, code: object) -> None:
         super().on_close(client, code)  # type: ignore[misc]
         if self.tap is not None:
-            self.tap.fail(f"the venue closed the socket ({code})")
+            self.tap.fail(TransportError(f"the venue closed the socket ({code})"))
 
 
 class Tap:

@@ -13,7 +13,7 @@ import pytest
 from helios.config import VenueConfig, venue_credentials
 from helios.domain.enums import MarketKind, Timeframe
 from helios.errors import ConfigError
-from helios.venues.ccxt.client import moved
+from helios.venues.ccxt.client import Endpoint, moved
 from helios.venues.ccxt.support import VENUES, Access, VenueSupport, render
 from helios.venues.ccxt.venue import CcxtVenue
 from helios.venues.factory import check_venue, make_venue
@@ -83,6 +83,10 @@ def test_a_key_counts_only_with_its_secret() -> None:
     env = {"LUNO_API_KEY": "k", "LUNO_API_SECRET": "s", "BYBIT_API_KEY": "k"}
     assert venue_credentials("luno", env) == ("k", "s")
     assert venue_credentials("bybit", env) == ("", "")
+
+
+def test_a_key_is_never_shown() -> None:
+    assert "hidden" not in repr(Endpoint(api_key="hidden", secret="hidden"))
 
 
 def test_the_kind_chooses_the_way() -> None:
