@@ -25,7 +25,6 @@ from helios.pipeline.series import SymbolHistory
 from helios.pipeline.symbol import SymbolState, SymbolStep
 from helios.venues.base import ReplaySource
 from helios.venues.factory import make_venue
-from helios.venues.replay.open import open_replay
 
 MARK_INTERVAL_S = 0.25
 EXIT_RETRY_S = 0.2
@@ -59,6 +58,8 @@ class SymbolActor(HeliosActor):
 
     async def on_start(self) -> None:
         if self.spec.replay_path is not None:
+            from helios.venues.replay.open import open_replay  # pyarrow: 50 MB that a live owner does without
+
             self._sources = open_replay(self.spec.replay_path, list(self.states))
             return
         self._feed = LiveFeed(self.spec, self.states, make_venue(self.config.venue), self._publish, self._alert)

@@ -31,7 +31,7 @@ SELF_TIMED["feed_actors"] = _feed_actors
 
 @app.command()
 def up(
-    venue: Annotated[str | None, typer.Option(help="sandbox (default) or valr.")] = None,
+    venue: Annotated[str | None, typer.Option(help="sandbox (default), valr, or one of docs/venues.md.")] = None,
     symbols: Annotated[str | None, typer.Option(help="Comma separated, e.g. BTC/ZAR,ETH/ZAR.")] = None,
     replay: Annotated[Path | None, typer.Option(help="Recorded data instead of a venue.")] = None,
     speed: Annotated[str | None, typer.Option(help="Market seconds per wall second, or max (replay).")] = None,
@@ -55,8 +55,9 @@ def up(
         "api.port": port,
     }
     loaded = load_config(config, overrides=overrides)
-    if loaded.venue.name not in ("sandbox", "valr"):
-        raise ConfigError(f"unknown venue {loaded.venue.name!r}: sandbox or valr")
+    from helios.venues.factory import check_venue
+
+    check_venue(loaded.venue)
     from cluster.application import run as run_desk
 
     with redirect_stdout(sys.stderr):  # Ray's driver prints of its own accord; stdout is for the summary alone

@@ -36,9 +36,15 @@ class DeskConfig(_Section):
 
 
 class VenueConfig(_Section):
-    """Where market data come from."""
+    """Where market data come from.
+
+    `market_kind` and `sandbox` (the venue's own test site) are for the venues behind ccxt, docs/venues.md; `rest_url` and
+    `ws_url` replace the addresses of any venue; `speed` is the built-in exchange's.
+    """
 
     name: str = "sandbox"
+    market_kind: Literal["spot", "perp"] = "spot"
+    sandbox: bool = False
     rest_url: str = ""
     ws_url: str = ""
     speed: float = Field(60.0, gt=0)
@@ -227,6 +233,13 @@ def load_config(
 def database_url(env: Mapping[str, str] | None = None) -> str | None:
     """Return DATABASE_URL where it is set."""
     return (os.environ if env is None else env).get("DATABASE_URL") or None
+
+
+def venue_credentials(name: str, env: Mapping[str, str] | None = None) -> tuple[str, str]:
+    """Return `<NAME>_API_KEY` and `<NAME>_API_SECRET`, empty where they are not both set."""
+    source = os.environ if env is None else env
+    key, secret = (source.get(f"{name.upper()}_API_{part}", "") for part in ("KEY", "SECRET"))
+    return (key, secret) if key and secret else ("", "")
 
 
 def anthropic_api_key(env: Mapping[str, str] | None = None) -> str | None:
