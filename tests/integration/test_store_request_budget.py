@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -149,6 +151,27 @@ async def test_without_the_database_a_process_keeps_to_its_share_and_comes_back(
     async with asyncio.timeout(20.0):
         while not budget.is_shared:
             await budget.admit("fast")
+    await budget.aclose()
+
+
+async def test_a_database_that_hangs_holds_a_request_up_for_seconds_only(own_server: EmbeddedPostgres) -> None:
+    dsn = own_server.dsn()
+    await migrate_dsn(dsn)
+    budget = PostgresBudget(dsn, "valr", "here", RATES, 2)
+    await budget.admit("fast")
+    async with budget._session() as connection:
+        backend = await connection.fetchval("SELECT pg_backend_pid()")
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        started_s = time.monotonic()
+        await budget.admit("fast")
+        first_s = time.monotonic() - started_s
+        await budget.admit("fast")
+        assert not budget.is_shared
+        assert first_s < 6.0
+        assert time.monotonic() - started_s - first_s < 1.0  # the next one does not ask again
+    finally:
+        os.kill(backend, signal.SIGCONT)
     await budget.aclose()
 
 
