@@ -222,16 +222,16 @@ def database_url(env: Mapping[str, str] | None = None) -> str | None:
     return (os.environ if env is None else env).get("DATABASE_URL") or None
 
 
+def venue_credentials(name: str, env: Mapping[str, str] | None = None) -> tuple[str, str]:
+    """Return `<NAME>_API_KEY` and `<NAME>_API_SECRET`, empty where they are not both set."""
+    source = os.environ if env is None else env
+    key, secret = (source.get(f"{name.upper()}_API_{part}", "") for part in ("KEY", "SECRET"))
+    return (key, secret) if key and secret else ("", "")
+
+
 def anthropic_api_key(env: Mapping[str, str] | None = None) -> str | None:
     """Return ANTHROPIC_API_KEY where it is set."""
     return (os.environ if env is None else env).get("ANTHROPIC_API_KEY") or None
-
-
-def valr_credentials(env: Mapping[str, str] | None = None) -> tuple[str, str] | None:
-    """Return VALR's API key and secret (`VALR_API_KEY`, `VALR_API_SECRET`), None unless both are set. Never log them."""
-    known = os.environ if env is None else env
-    key, secret = known.get("VALR_API_KEY"), known.get("VALR_API_SECRET")
-    return (key, secret) if key and secret else None
 
 
 def _read_file(path: Path | None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from helios.config import VenueConfig, valr_credentials
+from helios.config import VenueConfig, venue_credentials
 from helios.errors import ConfigError
 from helios.venues.base import MarketVenue
 from helios.venues.budget import RequestBudget
@@ -32,6 +32,10 @@ def make_venue(config: VenueConfig, budget: RequestBudget | None = None) -> Mark
         raise ConfigError(f"unknown venue {config.name!r}: sandbox or valr")
     if config.name == "sandbox" and not config.rest_url:
         raise ConfigError("the sandbox's address is not set (venue.rest_url, venue.ws_url)")
+    return _valr_venue(config, budget)
+
+
+def _valr_venue(config: VenueConfig, budget: RequestBudget | None) -> ValrVenue:
     is_sandbox = config.name == "sandbox"
     rates = relaxed_rates(config.rest_requests_per_s) if is_sandbox else valr_rates(config.rest_requests_per_s)
     return ValrVenue(
@@ -41,6 +45,7 @@ def make_venue(config: VenueConfig, budget: RequestBudget | None = None) -> Mark
         rest_timeout_s=config.rest_timeout_s,
         budget=budget or LocalBudget(rates),
         silence_timeout_s=config.silence_timeout_s,
-        credentials=None if is_sandbox else valr_credentials(),
+        # Signed for VALR's own address only: a key is nothing to show to another one.
+        credentials=("", "") if is_sandbox or config.ws_url else venue_credentials("valr"),
         watches_clock=not is_sandbox,
     )
