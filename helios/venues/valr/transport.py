@@ -67,7 +67,8 @@ class ValrVenue:
     name : str, default="valr"
         Venue name of the instruments.
     credentials : tuple of (str, str)
-        API key and secret, empty for none. With them the socket is authenticated, which spares it the venue's cut at 15 minutes. Never shown.
+        API key and secret, empty for none. With them the socket is authenticated, which spares it the venue's cut at 15 minutes.
+        Never shown.
     watches_clock : bool, default=True
         Whether to compare our wall clock with the venue's every four minutes while streaming.
 
