@@ -33,6 +33,7 @@ class Relay:
         self.retry_s = 0.0
         self._hand_over_s = 0.0
         self._last_words: list[FeedEvent] = []
+        self._recent: set[tuple[str, str]] = set()  # what was read since a successor began to listen
 
     @property
     def has_live_successor(self) -> bool:
@@ -42,8 +43,8 @@ class Relay:
     def take(self, tap: Tap | None) -> list[FeedEvent]:
         """Return what the socket being read has brought, and let its successor know it."""
         batch, self._last_words = self._last_words + self.current.take(tap), []
-        if self.successor is not None:
-            self.successor.seen.update(key for event in batch if (key := key_of(event)) is not None)
+        if self.opening is not None or self.successor is not None:
+            self._recent.update(key for event in batch if (key := key_of(event)) is not None)
         return batch
 
     def can_hand_over(self, now_s: float) -> bool:
@@ -60,10 +61,12 @@ class Relay:
         error = task.exception()
         if error is None:
             self.successor = task.result()
+            self.successor.seen = self._recent  # one set: it goes on growing until the hand-over
             self._hand_over_s = now_s + OVERLAP_S
         elif isinstance(error, LINK_ERRORS):
             log.warning("no successor for an ageing socket yet: %s", error)
             self.retry_s = now_s + OVERLAP_S
+            self._recent = set()
         else:
             raise error
         asyncio.get_running_loop().call_later(OVERLAP_S, wake.set)
@@ -73,11 +76,13 @@ class Relay:
         assert self.successor is not None
         self._last_words = self.take(tap)  # what came while the old socket was being closed
         self.current, self.successor = self.successor, None
+        self._recent = set()
 
     def drop_successor(self, now_s: float) -> Link:
         """Give the successor up and return it to be closed."""
         assert self.successor is not None
         dropped, self.successor, self.retry_s = self.successor, None, now_s + OVERLAP_S
+        self._recent = set()
         return dropped
 
     async def ended(self) -> list[Link]:

@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from helios.clock import VenueClock
 from helios.domain.enums import Timeframe
 from helios.domain.market import Instrument, VenueCandle
-from helios.errors import ConfigError, RejectedError, RetryableError, TransportError
+from helios.errors import ConfigError, ProtocolError, RejectedError, RetryableError, TransportError
 from helios.venues.base import FeedEvent, FeedStatus
 from helios.venues.budget import RequestBudget
 from helios.venues.local_budget import LocalBudget
@@ -199,7 +199,7 @@ class ValrVenue:
                     async with aclosing(self._connection(pairs)) as batches:
                         async for batch in batches:
                             yield batch
-                except LINK_ERRORS as error:
+                except (*LINK_ERRORS, ProtocolError) as error:  # the latter: a page of HTML instead of the list of pairs
                     reason = f"{type(error).__name__}: {error}"
                 if self._closed.is_set():
                     return
