@@ -48,11 +48,18 @@ class VenueConfig(_Section):
 
 
 class SandboxConfig(_Section):
-    """The built-in exchange."""
+    """The built-in exchange.
+
+    `symbols` are any BASE/QUOTE, its usual six if empty. `faults` is "all", JSON or a file with it (docs/sandbox.md); `admin` serves
+    faults and truth over HTTP.
+    """
 
     port: int = Field(0, ge=0, le=65535)
     seed: int = 34
     flow_strength: float = Field(1.0, ge=0)
+    symbols: tuple[str, ...] = ()
+    faults: str = ""
+    admin: bool = False
 
 
 class ModelConfig(_Section):

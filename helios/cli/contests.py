@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from types import ModuleType
 
 import numpy as np
 import orjson
 
+from helios.cli.contest import Contest, Sizes, Work
 from helios.config import RiskConfig
 from helios.domain.decisions import FloatArray
 from helios.domain.enums import Timeframe
 from helios.domain.market import Bar, BookUpdate, Level
 from helios.errors import SolverError
-from helios.features.batch import _technical_columns, features_of  # the former: the part that a peer has too
+from helios.features.batch import features_with_reference
 from helios.features.stream import TimeframeFeatures
 from helios.market.book import OrderBook
 from helios.portfolio.black_litterman import posterior
@@ -28,65 +29,11 @@ from helios.risk.garch import MIN_RETURNS
 from helios.risk.volatility import VolatilityModel
 from helios.venues.valr.codec import decode_frame
 
-Work = Callable[[], object]
 SEED = 7
 _START_NS = 20_000 * 86_400 * 1_000_000_000
 _BAR_NS = Timeframe.M5.ns
 _BOOK_LEVELS = 60
 _NEVER_H = 1e6
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """How much of each work is done; the defaults are what published figures refer to.
-
-    Attributes
-    ----------
-    stream_candles, batch_candles : int
-    returns : int
-        Five-minute returns of a volatility fit.
-    filter_bars : int
-        Bars that a fitted volatility model is moved forward.
-    assets : tuple of int
-        Sizes of the portfolio problems.
-    diffs, frames : int
-        Order book updates; socket frames.
-    """
-
-    stream_candles: int = 5_000
-    batch_candles: int = 500_000
-    returns: int = 8_640
-    filter_bars: int = 2_000
-    assets: tuple[int, ...] = (10, 50)
-    diffs: int = 20_000
-    frames: int = 20_000
-
-
-@dataclass(frozen=True, slots=True)
-class Contest:
-    """One work, done by Helios and, where there is one, by a peer.
-
-    Attributes
-    ----------
-    unit : str
-        `s`, `ms` or `us` for the time of one item, `per s` for items a second.
-    n_items : int
-        Items in one run of `ours` and of `theirs`.
-    peer : str
-        Name of the other library; empty if the work has no counterpart.
-    theirs : callable or None
-        None where the peer is not installed or there is none.
-    note : str
-        In what the two differ.
-    """
-
-    work: str
-    unit: str
-    n_items: int
-    ours: Work
-    peer: str = ""
-    theirs: Work | None = None
-    note: str = ""
 
 
 def features_stream(sizes: Sizes) -> list[Contest]:
@@ -107,13 +54,17 @@ def features_stream(sizes: Sizes) -> list[Contest]:
             for indicator in nine:
                 indicator.add(close)
 
-    note = "Helios: all 30 features; the peer: nine indicators of the close"
+    note = (
+        "Helios: a whole row of features, all but the correlation with BTC, which is filled where symbols meet;"
+        " the peer: nine indicators of the close"
+    )
     return [Contest("one closed candle", "us", len(bars), ours, "talipp", _with("talipp.indicators", theirs), note)]
 
 
 def features_batch(sizes: Sizes) -> list[Contest]:
     """A whole history at once."""
     rows = _candles(sizes.batch_candles)
+    btc = _candles(sizes.batch_candles, SEED + 1)
     close = np.ascontiguousarray(rows[:, 3])
 
     def theirs(talib: ModuleType) -> None:
@@ -126,9 +77,9 @@ def features_batch(sizes: Sizes) -> list[Contest]:
         talib.MACD(close), talib.BBANDS(close, 20), talib.STDDEV(close, 20)
 
     peer = _with("talib", theirs)
-    note = "the peer: nine indicators of the close in C; Helios: the same relative to the close, in NumPy"
-    same = Contest(f"indicators, {len(rows)} candles", "s", 1, lambda: _technical_columns(close), "TA-Lib", peer, note)
-    return [same, Contest(f"all 30 features, {len(rows)} candles", "s", 1, lambda: features_of(rows))]
+    note = "the peer: nine indicators of the close, in C; Helios: all 30 features, correlation with BTC included; one thread each"
+    work = f"all 30 features, {len(rows)} candles"
+    return [Contest(work, "s", 1, lambda: features_with_reference(rows, btc), "TA-Lib", peer, note)]
 
 
 def garch(sizes: Sizes) -> list[Contest]:
@@ -286,16 +237,6 @@ def _summary_frame(rng: np.random.Generator, i: int) -> dict[str, object]:
     return {"type": "MARKET_SUMMARY_UPDATE", "currencyPairSymbol": "BTCZAR", "data": data}
 
 
-BENCHMARKS: dict[str, Callable[[Sizes], list[Contest]]] = {
-    "features_stream": features_stream,
-    "features_batch": features_batch,
-    "garch": garch,
-    "allocate": allocate,
-    "book": book,
-    "decode": decode,
-}
-
-
 def _with(module: str, work: Callable[[ModuleType], object]) -> Work | None:
     # Imported here, once, so that importing is not timed.
     try:
@@ -305,9 +246,9 @@ def _with(module: str, work: Callable[[ModuleType], object]) -> Work | None:
     return lambda: work(found)
 
 
-def _candles(n_candles: int) -> FloatArray:
+def _candles(n_candles: int, seed: int = SEED) -> FloatArray:
     # Columns in the order of BAR_VALUES; every part known.
-    rng = np.random.default_rng(SEED)
+    rng = np.random.default_rng(seed)
     close = 50_000.0 * np.exp(np.cumsum(rng.standard_normal(n_candles) * 1e-3))
     open_ = np.concatenate(([50_000.0], close[:-1]))
     reach = rng.exponential(5e-4, (2, n_candles))

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -26,36 +27,49 @@ from helios.store.pool import nanoseconds, session, transaction, utc
 
 FEATURES_PER_ROW = 90
 DAY_NS = 86_400 * 1_000_000_000
+RETENTION_TIMEOUT_S = 300.0  # of each table; the first run on an old database has years to delete
 V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Where a batch goes. `updated` are the columns a later row may fill in; a NULL never replaces a known number."""
+    """Where a batch goes.
+
+    `updated` are the columns a later row may fill in; a NULL never replaces a known number, unless the table `is_revising`: then
+    the later row stands as it is.
+    """
 
     name: str
     key: tuple[str, ...]
     columns: tuple[str, ...]
     updated: tuple[str, ...] = ()
+    is_revising: bool = False
+
+    @property
+    def stage_name(self) -> str:
+        """Name of the connection's staging table."""
+        return f"stage_{self.name}_revised" if self.is_revising else f"stage_{self.name}"
 
     @property
     def stage(self) -> str:
         """Statement that creates the connection's staging table, emptied by every commit."""
-        return f"CREATE TEMP TABLE IF NOT EXISTS stage_{self.name} (LIKE {self.name}) ON COMMIT DELETE ROWS"
+        return f"CREATE TEMP TABLE IF NOT EXISTS {self.stage_name} (LIKE {self.name}) ON COMMIT DELETE ROWS"
 
     @property
     def upsert(self) -> str:
         """Statement that moves the staged rows to their place."""
         names = ", ".join(f'"{column}"' for column in self.columns)
-        changes = ", ".join(f"{column} = coalesce(excluded.{column}, {self.name}.{column})" for column in self.updated)
+        new = "excluded.{0}" if self.is_revising else f"coalesce(excluded.{{0}}, {self.name}.{{0}})"
+        changes = ", ".join(f"{column} = {new.format(column)}" for column in self.updated)
         action = f"UPDATE SET {changes}" if changes else "NOTHING"
         return (
-            f"INSERT INTO {self.name} ({names}) SELECT {names} FROM stage_{self.name} ON CONFLICT ({', '.join(self.key)}) DO {action}"
+            f"INSERT INTO {self.name} ({names}) SELECT {names} FROM {self.stage_name} ON CONFLICT ({', '.join(self.key)}) DO {action}"
         )
 
 
 CANDLE_KEY = ("symbol", "timeframe", "open_time")
 CANDLES = Table("candles", CANDLE_KEY, CANDLE_KEY + BAR_VALUES, BAR_VALUES)
+REVISIONS = Table("candles", CANDLE_KEY, CANDLE_KEY + BAR_VALUES, BAR_VALUES, is_revising=True)
 TRADES = Table(
     "recent_trades", ("symbol", "trade_id"),
     ("symbol", "trade_id", "taker_side", "price", "quantity", "executed_at", "ts_ns", "ts_init_ns"),
@@ -88,6 +102,11 @@ class BoundedBuffer(Generic[V]):
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @property
+    def is_half_full(self) -> bool:
+        """Whether it is time to write without waiting for the usual moment."""
+        return 2 * len(self._rows) >= self._bound
 
     def put(self, key: object, value: V) -> None:
         """Add or replace; the oldest value falls out beyond the bound."""
@@ -123,11 +142,29 @@ class MarketRecorder:
         From `helios.store.pool.connect`; with `check=False` it may be made while the database is away.
     candle_buffer, trade_buffer : int
         Rows held while the database is away. Feature rows and books are held to the bound of the candles.
+    monotonic : callable
+        Seconds, for the age of the last success.
+
+    Attributes
+    ----------
+    written, failures : int
+        Rows written, and flushes in a row or not that found the database away.
     """
 
-    def __init__(self, pool: asyncpg.Pool, candle_buffer: int = 10_000, trade_buffer: int = 1_000) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        candle_buffer: int = 10_000,
+        trade_buffer: int = 1_000,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._pool = pool
+        self._monotonic = monotonic
+        self._succeeded_s = monotonic()
+        self.written = 0
+        self.failures = 0
         self._bars: BoundedBuffer[Bar] = BoundedBuffer(candle_buffer)
+        self._revisions: BoundedBuffer[Bar] = BoundedBuffer(candle_buffer)
         self._trades: BoundedBuffer[tuple[Any, ...]] = BoundedBuffer(trade_buffer)
         self._books: BoundedBuffer[tuple[Any, ...]] = BoundedBuffer(candle_buffer)
         self._features: BoundedBuffer[tuple[Any, ...]] = BoundedBuffer(candle_buffer)
@@ -144,9 +181,34 @@ class MarketRecorder:
         return self._trades.dropped
 
     @property
+    def dropped(self) -> int:
+        """Rows of any kind lost because a buffer was full."""
+        return sum(buffer.dropped for buffer in self._buffers())
+
+    @property
     def pending(self) -> int:
         """Rows waiting to be written."""
-        return len(self._bars) + len(self._trades) + len(self._books) + len(self._features)
+        return sum(len(buffer) for buffer in self._buffers())
+
+    @property
+    def is_filling(self) -> bool:
+        """Whether some buffer is at least half full: rows come faster than they are written."""
+        return any(buffer.is_half_full for buffer in self._buffers())
+
+    @property
+    def down_s(self) -> float:
+        """Seconds since the database last answered a flush."""
+        return self._monotonic() - self._succeeded_s
+
+    def counters(self) -> dict[str, float]:
+        """Return what waits, what was written and what was lost."""
+        return {
+            "buffered": self.pending,
+            "dropped": self.dropped,
+            "written": self.written,
+            "failures": self.failures,
+            "seconds_since_success": round(self.down_s, 3),
+        }
 
     def add_bars(self, bars: Iterable[Bar]) -> None:
         """Buffer closed bars. A bar seen before is updated; what the new one does not know keeps its old number."""
@@ -154,6 +216,11 @@ class MarketRecorder:
             key = (bar.symbol, bar.timeframe, bar.open_time)
             before = self._bars.get(key)
             self._bars.put(key, bar if before is None else merge_bars(before, bar))
+
+    def revise_bars(self, bars: Iterable[Bar]) -> None:
+        """Buffer corrected bars; each replaces what was stored of it, unknown numbers included."""
+        for bar in bars:
+            self._revisions.put((bar.symbol, bar.timeframe, bar.open_time), bar)
 
     def add_trades(self, trades: Iterable[Trade]) -> None:
         """Buffer public trades; (symbol, trade id) is stored once."""
@@ -187,18 +254,21 @@ class MarketRecorder:
     async def flush(self) -> bool:
         """Write everything buffered in one transaction; False (and everything still buffered) while the database is away."""
         async with self._flushing:
-            buffers: tuple[BoundedBuffer[Any], ...] = (self._bars, self._trades, self._books, self._features)
+            buffers = self._buffers()
             batches = [buffer.take() for buffer in buffers]
             written = False
             try:
                 await self._write(batches)
                 written = True
             except StoreUnavailableError:
+                self.failures += 1
                 return False
             finally:
                 if not written:  # also when cancelled in the middle: writing twice is harmless, losing is not
                     for buffer, batch in zip(buffers, batches):
                         buffer.give_back(batch)
+            self._succeeded_s = self._monotonic()
+            self.written += sum(len(batch) for batch in batches)
             return True
 
     async def load_bars(self, symbol: str, timeframe: Timeframe, limit: int) -> list[Bar]:
@@ -229,6 +299,12 @@ class MarketRecorder:
             for r in reversed(rows)
         ]
 
+    async def newest_ns(self) -> int | None:
+        """Return the open time of the newest candle: market time as the data know it; None before there is one."""
+        async with session(self._pool) as connection:
+            newest = await connection.fetchval("SELECT max(open_time) FROM candles")
+        return None if newest is None else nanoseconds(newest)
+
     async def apply_retention(self, now_ns: int, keep: Retention | None = None) -> dict[str, int]:
         """Delete what is older than its time and return the rows deleted per table. Idempotent; run it daily."""
         keep = keep or Retention()
@@ -240,20 +316,26 @@ class MarketRecorder:
             ("engine_events", "ts_ns", now_ns - keep.events_days * DAY_NS),
         )
         async with transaction(self._pool) as connection:
-            answers = [(t, await connection.execute(f"DELETE FROM {t} WHERE {c} < $1", cut)) for t, c, cut in cuts]
+            answers = [
+                (t, await connection.execute(f"DELETE FROM {t} WHERE {c} < $1", cut, timeout=RETENTION_TIMEOUT_S))
+                for t, c, cut in cuts
+            ]
         return {table: int(answer.removeprefix("DELETE ")) for table, answer in answers}
 
+    def _buffers(self) -> tuple[BoundedBuffer[Any], ...]:
+        return self._bars, self._revisions, self._trades, self._books, self._features
+
     async def _write(self, batches: list[dict[Any, Any]]) -> None:
-        bars = [_bar_row(bar) for bar in batches[0].values()]
-        rows = [bars, *(list(batch.values()) for batch in batches[1:])]
+        bars, revised = ([_bar_row(bar) for bar in batch.values()] for batch in batches[:2])
+        rows = [bars, revised, *(list(batch.values()) for batch in batches[2:])]
         if not any(rows):
             await self._probe()
             return
         async with transaction(self._pool) as connection:
-            for table, part in zip((CANDLES, TRADES, BOOKS, FEATURES), rows):
+            for table, part in zip((CANDLES, REVISIONS, TRADES, BOOKS, FEATURES), rows):
                 if part:
                     await connection.execute(table.stage)
-                    await connection.copy_records_to_table(f"stage_{table.name}", records=part, columns=table.columns)
+                    await connection.copy_records_to_table(table.stage_name, records=part, columns=table.columns)
                     await connection.execute(table.upsert)
 
     # With nothing to write the answer should still say whether the database is there.

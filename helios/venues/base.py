@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -59,6 +59,42 @@ class MarketVenue(Protocol):
     async def aclose(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Warmup:
+    """Closed bars of before the recording, by timeframe, oldest first."""
+
+    bars: Mapping[Timeframe, Sequence[Bar]]
+
+
+@dataclass(frozen=True, slots=True)
+class FeedLost:
+    """Nothing is known from `start_ns` (a whole minute) on: the book is worthless, the minutes come as `MissedMinute`."""
+
+    start_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An event while the feed is being restored: prices and the book hear of it, the candles do not."""
+
+    event: Trade | BookUpdate
+
+
+@dataclass(frozen=True, slots=True)
+class MissedMinute:
+    """A minute that was not observed, as the venue tells it afterwards; what it does not tell is NaN."""
+
+    bar: Bar
+
+
+@dataclass(frozen=True, slots=True)
+class FeedRestored:
+    """All missed minutes are there; from here on the feed is whole."""
+
+
+ReplayEvent = Bar | Trade | BookUpdate | Warmup | FeedLost | Held | MissedMinute | FeedRestored
+
+
 class ReplaySource(Protocol):
     """Recorded data of one symbol, read forward only."""
 
@@ -71,6 +107,6 @@ class ReplaySource(Protocol):
     @property
     def end_ns(self) -> int: ...
 
-    def read_until(self, until_ns: int) -> Sequence[Bar | Trade | BookUpdate]:
+    def read_until(self, until_ns: int) -> Sequence[ReplayEvent]:
         """Return everything that had become known by `until_ns` (bars: close time <= until), in order, once."""
         ...

@@ -8,6 +8,7 @@ from helios.venues.base import MarketVenue
 from helios.venues.budget import RequestBudget
 from helios.venues.local_budget import LocalBudget
 from helios.venues.valr.limits import relaxed_rates, valr_rates
+from helios.venues.valr.session import BOOK_EVENT, CANDLE_EVENT, TRADE_EVENT
 from helios.venues.valr.transport import ValrVenue
 
 VALR_REST = "https://api.valr.com"
@@ -45,6 +46,7 @@ def _valr_venue(config: VenueConfig, budget: RequestBudget | None) -> ValrVenue:
         rest_timeout_s=config.rest_timeout_s,
         budget=budget or LocalBudget(rates),
         silence_timeout_s=config.silence_timeout_s,
+        events=(BOOK_EVENT, TRADE_EVENT, CANDLE_EVENT),
         # Signed for VALR's own address only: a key is nothing to show to another one.
         credentials=("", "") if is_sandbox or config.ws_url else venue_credentials("valr"),
         watches_clock=not is_sandbox,

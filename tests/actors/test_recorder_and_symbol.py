@@ -87,10 +87,21 @@ class Market:
     """The market recorder's buffer."""
 
     dropped_candles = dropped_trades = 0
+    down_s = 0.0
+    is_filling = False
+
+    def counters(self) -> dict[str, float]:
+        return {}
 
     def __init__(self) -> None:
         self.bars: list[Bar] = []
+        self.revised: list[Bar] = []
         self.rows: list[tuple[str, int]] = []
+        self.is_down = False
+        self.retained: list[int] = []
+
+    def revise_bars(self, bars: list[Bar]) -> None:
+        self.revised += bars
 
     def add_bars(self, bars: Sequence[Bar]) -> None:
         self.bars += bars
@@ -99,7 +110,13 @@ class Market:
         self.rows.append((symbol, bar_time))
 
     async def flush(self) -> bool:
-        return True
+        return not self.is_down
+
+    async def apply_retention(self, now_ns: int) -> dict[str, int]:
+        if self.is_down:
+            raise StoreUnavailableError("away")
+        self.retained.append(now_ns)
+        return {}
 
 
 def recorder(tmp_path: Path) -> tuple[RecorderActor, Traces, Market]:
@@ -141,6 +158,35 @@ async def test_bars_and_feature_rows_are_buffered_and_counted(tmp_path: Path) ->
     actor, _, market = recorder(tmp_path)
     await actor.add([bar(0), bar(1)], [("BTC/ZAR", T0, np.zeros((3, 30)))])
     assert (len(market.bars), market.rows, actor.candles, actor.feature_rows) == (2, [("BTC/ZAR", T0)], 2, 1)
+
+
+async def test_five_minutes_without_the_database_are_told_once_and_taken_back(tmp_path: Path) -> None:
+    actor, _, market = recorder(tmp_path)
+    market.is_down = True
+    for down_s, healthy in ((299.0, True), (301.0, False), (302.0, False)):
+        market.down_s = down_s
+        assert not await actor._flush_once()
+        assert (await actor.status())["healthy"] is healthy
+    market.is_down = False
+    assert await actor._flush_once()
+    assert (await actor.status())["healthy"] is True
+    assert actor.outages == 3
+
+
+async def test_retention_runs_once_a_day_of_the_market_and_again_where_the_database_was_away(tmp_path: Path) -> None:
+    actor, _, market = recorder(tmp_path)
+    await actor._retain_once()
+    assert market.retained == []  # nothing is known of the market's time yet
+    await actor.add([bar(0), bar(1)], [])
+    market.is_down = True
+    await actor._retain_once()
+    market.is_down = False
+    for _ in range(3):
+        await actor._retain_once()
+    assert market.retained == [bar(1).close_time]
+    await actor.add([bar(24 * 60)], [])
+    await actor._retain_once()
+    assert len(market.retained) == 2
 
 
 # ---- symbol ------------------------------------------------------------------------------------------------------------
@@ -189,7 +235,7 @@ async def test_only_warm_windows_are_sent_and_all_bars_are_recorded(tmp_path: Pa
     assert [w.bar_time for (windows,) in peers("signal").called("submit") for w in windows] == [T0 + BAR_NS]
     recorded = peers("recorder").called("add")
     assert [len(bars) for bars, *_ in recorded] == [1, 1]
-    assert [rows[0][1] for _, rows, _ in recorded] == [T0, T0 + BAR_NS]
+    assert [rows[0][1] for _, rows, *_ in recorded] == [T0, T0 + BAR_NS]
 
 
 async def test_an_exit_leaves_before_the_windows_of_the_same_events(tmp_path: Path) -> None:
@@ -210,7 +256,7 @@ async def test_replay_advances_every_symbol_and_sends_its_bars_to_the_recorder_a
     steps = await actor.advance(end, [plan()])
     assert [(s.symbol, s.bars, len(s.marks)) for s in steps] == [(BTC.symbol, (), 5), (ETH.symbol, (), 5)]
     assert [w.bar_time for w in steps[0].windows][-1] == end // BAR_NS * BAR_NS
-    ((bars, rows, _books),) = peers("recorder").called("add")
+    ((bars, rows, _books, _revised),) = peers("recorder").called("add")
     assert (sum(b.timeframe.value == "1m" for b in bars), len(rows)) == (60, 2 * 6)
     assert [h.symbol for h in await actor.histories([ETH.symbol])] == [ETH.symbol]
 

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 
 import asyncpg
 import numpy as np
 import pytest
 
+from actors.recorder import RecorderActor
 from helios.domain.enums import Side, Timeframe
+from helios.domain.events import EngineEvent
 from helios.domain.market import BAR_VALUES, Bar, MarketSnapshot, Trade
 from helios.errors import StoreUnavailableError
 from helios.store.embedded import EmbeddedPostgres
 from helios.store.ledger import PostgresLedger
+from helios.store.pool import connect
 from helios.store.recorder import DAY_NS, MarketRecorder
+from tests.support.peers import spec
 
 START = 1_750_000_020_000_000_000
 MINUTE = Timeframe.M1.ns
@@ -68,6 +76,21 @@ async def test_writing_twice_keeps_one_row_and_unknown_never_erases_known(pg_poo
     [found] = await recorder.load_bars("UPS/ZAR", Timeframe.M1, 10)
     assert (found.close, found.spread_bps, found.trade_count) == (1.6, 4.0, 7.0)
     assert math.isnan(found.depth_log)
+
+
+async def test_a_revised_candle_replaces_what_was_stored_unknown_numbers_included(pg_pool: asyncpg.Pool) -> None:
+    recorder = MarketRecorder(pg_pool)
+    recorder.add_bars([bar(1, "REV/ZAR", buy_volume=2.0, trade_count=4.0), bar(2, "REV/ZAR", buy_volume=1.0)])
+    assert await recorder.flush()
+    corrected = bar(1, "REV/ZAR", volume=9.0)
+    recorder.revise_bars([corrected])
+    recorder.add_bars([bar(3, "REV/ZAR")])
+    recorder.revise_bars([bar(3, "REV/ZAR", volume=7.0)])  # given out and corrected before the flush
+    assert await recorder.flush()
+    assert same(
+        await recorder.load_bars("REV/ZAR", Timeframe.M1, 9),
+        [corrected, bar(2, "REV/ZAR", buy_volume=1.0), bar(3, "REV/ZAR", volume=7.0)],
+    )
 
 
 async def test_trades_books_and_features_are_kept_once(pg_pool: asyncpg.Pool) -> None:
@@ -123,3 +146,77 @@ async def test_an_outage_is_bridged_by_bounded_buffers(pg_server: EmbeddedPostgr
     assert same(await recorder.load_bars("OUT/ZAR", Timeframe.M1, 1000), [bar(n, "OUT/ZAR") for n in range(70)])
     assert await recorder.load_trades("OUT/ZAR", 100) == [trade(n, "OUT/ZAR") for n in range(3, 13)]
     assert await pg_pool.fetchval("SELECT count(*) FROM candles WHERE symbol = 'OUT/ZAR'") == 70
+
+
+async def test_an_outage_keeps_the_ten_thousand_newest_candles_and_writes_them_once_each(
+    pg_server: EmbeddedPostgres, pg_pool: asyncpg.Pool
+) -> None:
+    recorder = MarketRecorder(pg_pool)
+    pg_server.stop()
+    for start in range(0, 12_000, 500):
+        recorder.add_bars(bar(n, "BIG/ZAR") for n in range(start, start + 500))
+        if start % 3_000 == 0:
+            assert not await recorder.flush()
+    assert not await recorder.flush()
+    recorder.add_trades(trade(n, "BIG/ZAR") for n in range(1_200))
+    assert (recorder.dropped_candles, recorder.dropped_trades, recorder.pending) == (2_000, 200, 11_000)
+    down = recorder.counters()
+    assert (down["buffered"], down["dropped"], down["written"], down["failures"]) == (11_000, 2_200, 0, 5)
+
+    pg_server.start()
+    assert await recorder.flush()
+    recorder.add_bars(bar(n, "BIG/ZAR") for n in range(11_990, 12_000))  # the venue tells some again
+    assert await recorder.flush()
+    assert same(await recorder.load_bars("BIG/ZAR", Timeframe.M1, 20_000), [bar(n, "BIG/ZAR") for n in range(2_000, 12_000)])
+    assert await recorder.load_trades("BIG/ZAR", 2_000) == [trade(n, "BIG/ZAR") for n in range(200, 1_200)]
+    up = recorder.counters()
+    assert (up["buffered"], up["dropped"], up["written"]) == (0, 2_200, 11_010)
+    assert up["seconds_since_success"] < 5
+
+
+async def test_a_desk_that_starts_without_its_database_buffers_until_it_is_there(
+    pg_server: EmbeddedPostgres, pg_dsn: str, tmp_path: Path
+) -> None:
+    actor = RecorderActor(replace(spec(tmp_path, ("NEW/ZAR",), **{"store.flush_interval_ms": 20}), dsn=pg_dsn))
+    pg_server.stop()
+    try:
+        await actor.add([bar(n, "NEW/ZAR") for n in range(5)], [])
+        await actor.record_event(EngineEvent("TEST", "INFO", "recorder", "while away", START, {}))
+        assert not await actor._flush_once()
+        assert (actor.details()["store"]["buffered"], actor.details()["notes_waiting"]) == (5, 1)
+    finally:
+        pg_server.start()
+    await eventually(lambda: actor.details()["store"]["buffered"] == actor.details()["notes_waiting"] == 0)
+    pool = await connect(pg_dsn, max_size=1)
+    assert await pool.fetchval("SELECT count(*) FROM candles WHERE symbol = 'NEW/ZAR'") == 5
+    assert await pool.fetchval("SELECT count(*) FROM engine_events WHERE kind = 'TEST'") == 1
+    await pool.close()
+    await actor.stop()
+
+
+async def test_a_burst_larger_than_the_buffers_loses_nothing_while_the_database_is_there(pg_dsn: str, tmp_path: Path) -> None:
+    store = {"store.candle_buffer": 100, "store.trade_buffer": 50, "store.flush_interval_ms": 60_000}
+    actor = RecorderActor(replace(spec(tmp_path, ("RUSH/ZAR",), **store), dsn=pg_dsn))
+    await actor.add_trades([trade(n, "RUSH/ZAR") for n in range(500)])
+    for start in range(0, 600, 30):
+        await actor.add([bar(n, "RUSH/ZAR") for n in range(start, start + 30)], [])
+    await actor.flush()
+    assert actor.details()["store"] | {"seconds_since_success": 0, "failures": 0} == {
+        "buffered": 0, "dropped": 0, "written": 1_100, "failures": 0, "seconds_since_success": 0,
+    }  # fmt: skip
+    await actor.stop()
+
+
+async def test_the_newest_candle_tells_the_market_time(pg_pool: asyncpg.Pool) -> None:
+    recorder = MarketRecorder(pg_pool)
+    recorder.add_bars([bar(10**6, "LATE/ZAR")])
+    assert await recorder.flush()
+    assert await recorder.newest_ns() == START + 10**6 * MINUTE
+
+
+async def eventually(is_true: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if is_true():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("it did not come true")

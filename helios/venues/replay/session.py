@@ -15,9 +15,12 @@ import orjson
 from helios.domain.enums import MarketKind, Side
 from helios.domain.market import BookUpdate, Instrument, Level, Trade
 from helios.errors import ConfigError, DataError
+from helios.store.raw_recording import SUFFIX as RAW_SUFFIX
+from helios.store.raw_recording import find_recordings
 from helios.venues.base import ReplaySource
 from helios.venues.replay.candles import choose, open_candle_replay
 from helios.venues.replay.contracts import infer_tick, recorded_instrument, symbol_of
+from helios.venues.replay.raw import open_raw_replay
 
 SUFFIX = ".raw.gz"
 MS_NS = 1_000_000
@@ -172,22 +175,25 @@ def open_session_replay(directory: Path, symbols: Sequence[str] | None = None) -
 
 
 def detect_replay(path: Path, symbols: Sequence[str] | None = None) -> dict[str, ReplaySource]:
-    """Open what `path` holds, a directory of minute candles or of raw captures.
+    """Open what `path` holds: a raw recording of ours, minute candles, or raw captures of Binance.
 
     Raises
     ------
     ConfigError
         If there is no such directory or symbol.
     DataError
-        If the directory holds neither kind, or a file is corrupt.
+        If the directory holds none of them, or a file is corrupt.
     """
     if not path.is_dir():
         raise ConfigError(f"replay: {path} is not a directory")
+    if find_recordings(path):
+        return dict(open_raw_replay(path, symbols))
     if _captures(path):
         return dict(open_session_replay(path, symbols))
     if any(path.glob("*_1m.parquet")):
         return dict(open_candle_replay(path, symbols))
-    raise DataError(f"{path}: neither minute candles (<PAIR>_1m.parquet) nor raw captures (<PAIR>_<date>{SUFFIX})")
+    kinds = f"minute candles (<PAIR>_1m.parquet), raw captures (<PAIR>_<date>{SUFFIX}) or a recording (*{RAW_SUFFIX})"
+    raise DataError(f"{path}: neither {kinds.replace(' or ', ' nor ')}")
 
 
 def _captures(directory: Path) -> list[Path]:
