@@ -26,7 +26,6 @@ from actors.remote import (
     RemoteTraces,
     call,
 )
-from actors.remote_prediction import RemotePrediction
 from helios.domain.decisions import FeatureWindow
 from helios.domain.enums import Timeframe
 from helios.errors import HeliosError

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from actors.base import DeskSpec, HeliosActor
+from actors.budget import request_budget
 from actors.feed import LiveFeed
 from actors.metrics import FeedMetrics
 from actors.remote import call
@@ -62,7 +63,7 @@ class SymbolActor(HeliosActor):
 
             self._sources = open_replay(self.spec.replay_path, list(self.states))
             return
-        self._feed = LiveFeed(self.spec, self.states, make_venue(self.config.venue), self._publish, self._alert)
+        self._feed = LiveFeed(self.spec, self.states, make_venue(self.config.venue, request_budget(self.spec)), self._publish, self._alert)
         await self._rearm()
         self.spawn(self._feed.run(), "feed")
         self.spawn(self._feed.tick(), "timer")

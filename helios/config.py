@@ -247,13 +247,6 @@ def anthropic_api_key(env: Mapping[str, str] | None = None) -> str | None:
     return (os.environ if env is None else env).get("ANTHROPIC_API_KEY") or None
 
 
-def valr_credentials(env: Mapping[str, str] | None = None) -> tuple[str, str] | None:
-    """Return VALR's API key and secret (`VALR_API_KEY`, `VALR_API_SECRET`), None unless both are set. Never log them."""
-    known = os.environ if env is None else env
-    key, secret = known.get("VALR_API_KEY"), known.get("VALR_API_SECRET")
-    return (key, secret) if key and secret else None
-
-
 def _read_file(path: Path | None) -> dict[str, Any]:
     chosen = path or Path("helios.toml")
     if not chosen.exists():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,15 +28,17 @@ import asyncio, json, sys, time
 from helios.store.request_budget import PostgresBudget
 from helios.venues.gcra import Rate
 
-async def main(dsn, venue, until_s):
+async def main(dsn, venue):
     budget = PostgresBudget(dsn, venue, "here", {"fast": Rate(20, 1.0)}, 8)
-    sent = []
+    await budget._connected()
+    print("ready", flush=True)
+    until_s, sent = float(sys.stdin.readline()), []
     while time.time() < until_s:
         await budget.admit("fast")
         sent.append(time.monotonic())
     print(json.dumps([sent, budget.fallbacks]))
 
-asyncio.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3])))
+asyncio.run(main(sys.argv[1], sys.argv[2]))
 """
 
 
@@ -55,9 +59,16 @@ def most_in_window(sent: list[float], window_s: float) -> int:
 
 
 def test_eight_processes_together_never_exceed_the_rate_in_any_window(pg_dsn: str) -> None:
-    until_s = time.time() + 6.0
-    command = [sys.executable, "-c", HAMMER, pg_dsn, "eight", str(until_s)]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(8)]
+    command = [sys.executable, "-c", HAMMER, pg_dsn, "eight"]
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(8)]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    until_s = f"{time.time() + 5.0}\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(until_s)
+        process.stdin.flush()
     answers = [json.loads(process.communicate(timeout=60)[0]) for process in processes]
     sent = sorted(at for times, _ in answers for at in times)
     assert [fallbacks for _, fallbacks in answers] == [0] * 8
@@ -149,6 +160,27 @@ async def test_without_the_database_a_process_keeps_to_its_share_and_comes_back(
     async with asyncio.timeout(20.0):
         while not budget.is_shared:
             await budget.admit("fast")
+    await budget.aclose()
+
+
+async def test_a_database_that_hangs_holds_a_request_up_for_seconds_only(own_server: EmbeddedPostgres) -> None:
+    dsn = own_server.dsn()
+    await migrate_dsn(dsn)
+    budget = PostgresBudget(dsn, "valr", "here", RATES, 2)
+    await budget.admit("fast")
+    async with budget._session() as connection:
+        backend = await connection.fetchval("SELECT pg_backend_pid()")
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        started_s = time.monotonic()
+        await budget.admit("fast")
+        first_s = time.monotonic() - started_s
+        await budget.admit("fast")
+        assert not budget.is_shared
+        assert first_s < 6.0
+        assert time.monotonic() - started_s - first_s < 1.0  # the next one does not ask again
+    finally:
+        os.kill(backend, signal.SIGCONT)
     await budget.aclose()
 
 

@@ -143,6 +143,7 @@ async def test_html_502_is_retried_with_back_off(server: ValrServer, rest: ValrR
     assert await rest.status() == "online"
     assert len(clock.slept) == 2
     assert clock.slept[0] <= 0.5
+    assert (rest.sent, rest.failed, rest.success_rate) == (3, 2, pytest.approx(1 / 3))
     assert clock.slept[1] <= 1.0
 
 

@@ -11,19 +11,23 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
 
 from helios.domain.market import BookUpdate, Trade
 from helios.errors import ConfigError
 from helios.venues.base import FeedEvent, FeedStatus
 from helios.venues.local_budget import LocalBudget
 from helios.venues.valr.limits import valr_rates
+from helios.venues.valr.link import Link
+from helios.venues.valr.relay import Relay
+from helios.venues.valr.session import TradeSession
 from helios.venues.valr.signing import sign
 from helios.venues.valr.state import Phase
 from helios.venues.valr.transport import ValrVenue
 from tests.support.clocks import FakeTime
 from tests.support.valr_server import ValrServer, book_frame, trade_frame
 
-LIMIT_S = 3.0
+LIMIT_S = 10.0
 
 
 @pytest.fixture
@@ -140,6 +144,37 @@ async def test_an_ageing_socket_is_replaced_without_losing_or_repeating_a_trade(
     await eventually(lambda: not server.sockets)
 
 
+async def test_what_the_old_socket_brought_while_its_successor_was_opening_comes_once(server: ValrServer) -> None:
+    # The successor listens from the moment it is open, a little before the driver knows of it.
+    wake = asyncio.Event()
+    links = [Link(await connect(server.ws_url, ping_interval=None), acknowledged_session(), wake) for _ in range(2)]
+    relay = Relay(links[0])
+    relay.opening = asyncio.create_task(asyncio.sleep(0, links[1]))
+    await server.push(trade_with_id("both"))
+    seen: list[FeedEvent] = []
+    while not seen:
+        await wake.wait()
+        wake.clear()
+        seen += relay.take(None)
+    await eventually(lambda: all(link.session.frames for link in links))
+    relay.take_opened(0.0, wake)
+    await server.push(trade_with_id("after"))
+    await eventually(lambda: links[1].session.frames == 2)
+    await links[0].close()
+    relay.hand_over(None)
+    seen += relay.take(None)
+    await links[1].close()
+    assert [event.trade_id for event in seen if isinstance(event, Trade)] == ["both", "after"]
+
+
+def acknowledged_session() -> TradeSession:
+    session = TradeSession({"BTCZAR": "BTC/ZAR"})
+    session.connected(time.monotonic_ns())
+    session.receive('{"type":"SUBSCRIBED","message":"NEW_TRADE:BTCZAR"}', time.monotonic_ns())
+    session.frames = 0
+    return session
+
+
 async def push_trades(server: ValrServer, count: int) -> None:
     for number in range(count):
         frame = trade_frame("BTCZAR")
@@ -186,6 +221,13 @@ async def test_an_unknown_symbol_is_refused_before_connecting(server: ValrServer
         with pytest.raises(ConfigError, match="DOGE/ZAR"):
             await anext(events)
     assert server.connections == 0
+
+
+async def test_a_page_of_html_instead_of_the_pairs_is_an_outage_like_any_other(server: ValrServer) -> None:
+    server.answer_next([(200, {}, "<html>maintenance</html>")])
+    async with streaming(server, "BTC/ZAR", watches_clock=False) as (_, events):
+        await until(events, is_status("DISCONNECTED"))
+        await until(events, is_status("CONNECTED"))
 
 
 async def test_a_venue_that_is_down_shows_as_disconnected_until_it_is_up(server: ValrServer) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -90,7 +91,8 @@ class ValrServer:
 
     async def push(self, frame: dict[str, Any] | str) -> None:
         for socket in list(self.sockets):
-            await socket.send(frame if isinstance(frame, str) else json.dumps(frame))
+            with suppress(ConnectionClosed):  # its client has just gone
+                await socket.send(frame if isinstance(frame, str) else json.dumps(frame))
 
     def subscribes(self) -> list[dict[str, list[str]]]:
         frames = [frame["subscriptions"] for frame in self.received if frame["type"] == "SUBSCRIBE"]

@@ -31,11 +31,12 @@ def valr_rates(buckets_per_s: float = BUCKETS_PER_S) -> Mapping[str, Rate]:
     """
     limit = max(1, math.floor(buckets_per_s))
     buckets = Rate(limit, limit / buckets_per_s)
-    return {PUBLIC: Rate(30, 60.0), BUCKETS: buckets, CONNECT: Rate(60, 60.0)}
+    # Half of what a minute allows may go at once: after an outage all symbols come back together.
+    return {PUBLIC: Rate(30, 60.0, 15), BUCKETS: buckets, CONNECT: Rate(60, 60.0, 30)}
 
 
 def relaxed_rates(requests_per_s: float) -> Mapping[str, Rate]:
     """Return rates for a venue of our own, which limits nobody: `requests_per_s` on each route, a second's worth at once."""
     limit = max(2, math.floor(2 * requests_per_s))
     rate = Rate(limit, limit / (2 * requests_per_s), limit // 2)
-    return {PUBLIC: rate, BUCKETS: rate, CONNECT: Rate(60, 60.0)}
+    return {PUBLIC: rate, BUCKETS: rate, CONNECT: Rate(60, 60.0, 30)}

@@ -87,7 +87,12 @@ class ValrRest:
         self._timeout_s = timeout_s
         self._max_retries = max_retries
         self._rng = rng or random.Random()
-        self.rate_limited = 0
+        self.sent = self.failed = self.rate_limited = 0
+
+    @property
+    def success_rate(self) -> float:
+        """Share of the requests sent that were answered usefully; a refusal is an answer. 1 before the first."""
+        return 1.0 - self.failed / self.sent if self.sent else 1.0
 
     async def pairs(self, venue: str = "valr") -> list[Instrument]:
         """Return the active instruments."""
@@ -200,6 +205,8 @@ class ValrRest:
         failures = limited = 0
         while True:
             response, reason = await self._attempt(path, params, route)
+            self.sent += 1
+            self.failed += response is None or response.status_code >= 500 or _is_rate_limited(response)
             if response is not None and _is_rate_limited(response):
                 limited += 1
                 await self._pause(response.headers.get("retry-after", ""))

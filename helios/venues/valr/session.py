@@ -26,6 +26,7 @@ CANDLE_EVENT = "NEW_TRADE_BUCKET"
 BOOK_PATIENCE_NS = 5 * NS_PER_S
 _NEVER_NS = 2**63 - 1
 MAX_REPEATS = 3
+PROBE_SHARE = 0.45
 _INVALID = re.compile(r"Channel (\S+), pair (\S+) combination invalid")
 
 
@@ -43,8 +44,8 @@ class TradeSession:
     pong_timeout_s : float, default=10.0
         Longest wait for any frame after a PING.
     silence_timeout_s : float, default=5.0
-        Longest time to notice a dead link. Half of it without a frame triggers a PING, the other half waits for the
-        answer: a quiet market is not taken for a dead one.
+        Time within which a dead link is noticed. 45 % of it without a frame trigger a PING, 45 % are left for the answer and
+        the rest for the driver: a quiet market is not taken for a dead one.
     ack_timeout_s : float, default=5.0
         Longest wait for the first acknowledgement after connecting; what is still unacknowledged so long after it was asked
         for is asked for again, three times at most.
@@ -66,8 +67,8 @@ class TradeSession:
         self._to_symbol = dict(pairs)
         self._events = tuple(events)
         self._ping_interval_ns = _ns(ping_interval_s)
-        self._probe_ns = _ns(silence_timeout_s / 2)
-        self._answer_ns = _ns(min(pong_timeout_s, silence_timeout_s / 2))
+        self._probe_ns = _ns(silence_timeout_s * PROBE_SHARE)
+        self._answer_ns = _ns(min(pong_timeout_s, silence_timeout_s * PROBE_SHARE))
         self._ack_timeout_ns = _ns(ack_timeout_s)
         self._max_age_ns = _ns(max_age_s)
         self._connected_ns = 0

@@ -6,31 +6,30 @@ import asyncio
 import logging
 import random
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from urllib.parse import urlsplit
 
 import httpx
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from helios.clock import VenueClock
 from helios.domain.enums import Timeframe
 from helios.domain.market import Instrument, VenueCandle
-from helios.errors import ConfigError, RejectedError, RetryableError, TransportError
+from helios.errors import ConfigError, ProtocolError, RejectedError, RetryableError, TransportError
 from helios.venues.base import FeedEvent, FeedStatus
 from helios.venues.budget import RequestBudget
 from helios.venues.local_budget import LocalBudget
 from helios.venues.valr.fields import NS_PER_S
 from helios.venues.valr.limits import CONNECT, valr_rates
-from helios.venues.valr.link import CLOSE_TIMEOUT_S, Link, Tap, key_of
+from helios.venues.valr.link import CLOSE_TIMEOUT_S, Link, Tap
+from helios.venues.valr.relay import LINK_ERRORS, Relay
 from helios.venues.valr.rest import MINUTE_S, TOO_MANY_REQUESTS, ValrRest
 from helios.venues.valr.session import BOOK_EVENT, TRADE_EVENT, TradeSession, backoff_delays
 from helios.venues.valr.signing import sign
 from helios.venues.valr.skew import ClockSkew, TimeSample, clock_skew
-from helios.venues.valr.state import ConnectionState, Phase
+from helios.venues.valr.state import ConnectionRecord, ConnectionState, Phase
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +39,6 @@ ALARM_DOWN_S = 300.0
 SKEW_INTERVAL_S = 240.0
 MAX_FRAME_BYTES = 8 * 1024 * 1024  # the first frame of a book is the whole book
 MAX_QUEUE = (1024, 256)  # frames between the socket and the reader, which empties the queue whenever it runs
-OVERLAP_S = 1.0
-LINK_ERRORS = (WebSocketException, OSError, TransportError)  # OSError includes TimeoutError
 
 
 class ValrVenue:
@@ -69,8 +66,9 @@ class ValrVenue:
         Keep-alive, age of a socket at which it is replaced (without an outage), and limit for opening one.
     name : str, default="valr"
         Venue name of the instruments.
-    credentials : tuple of (str, str), optional
-        API key and secret. With them the socket is authenticated, which spares it the venue's cut at 15 minutes. Never shown.
+    credentials : tuple of (str, str)
+        API key and secret, empty for none. With them the socket is authenticated, which spares it the venue's cut at 15 minutes.
+        Never shown.
     watches_clock : bool, default=True
         Whether to compare our wall clock with the venue's every four minutes while streaming.
 
@@ -96,7 +94,7 @@ class ValrVenue:
         max_age_s: float = 840.0,
         connect_timeout_s: float = 5.0,
         name: str = "valr",
-        credentials: tuple[str, str] | None = None,
+        credentials: tuple[str, str] = ("", ""),
         watches_clock: bool = True,
     ) -> None:
         self._ws_url = ws_url
@@ -116,8 +114,7 @@ class ValrVenue:
         self._pairs: dict[str, str] = {}  # symbol -> venue pair
         self._streams: list[dict[str, str]] = []  # venue pair -> symbol, of each open stream
         self._links: set[Link] = set()
-        self._state = ConnectionState()
-        self._ended = Counter[str]()  # malformed frames of closed sockets, by reason
+        self._record = ConnectionRecord(time.time_ns)
         self._closed = asyncio.Event()
         self.skew: ClockSkew | None = None
         self.on_frame: Tap | None = None
@@ -135,16 +132,7 @@ class ValrVenue:
     @property
     def state(self) -> ConnectionState:
         """Where the connection stands, with everything counted since the start."""
-        sessions = [link.session for link in self._links]
-        malformed = sum((session.malformed for session in sessions), Counter(self._ended))
-        return replace(
-            self._state,
-            frames=self._state.frames + sum(session.frames for session in sessions),
-            protocol_errors=malformed.total(),
-            server_errors=self._state.server_errors + sum(session.server_errors for session in sessions),
-            malformed=dict(malformed),
-            refused=tuple(sorted(set().union(*(session.refused for session in sessions)))),
-        )
+        return self._record.state([link.session for link in self._links])
 
     async def instruments(self) -> list[Instrument]:
         """Return the active instruments and remember their names."""
@@ -204,14 +192,14 @@ class ValrVenue:
         try:
             while not self._closed.is_set():
                 started_s = time.monotonic()
-                self._enter(Phase.CONNECTING)
+                self._record.enter(Phase.CONNECTING)
                 try:
                     if not pairs:
                         pairs.update({await self._pair(symbol): symbol for symbol in symbols})
                     async with aclosing(self._connection(pairs)) as batches:
                         async for batch in batches:
                             yield batch
-                except LINK_ERRORS as error:
+                except (*LINK_ERRORS, ProtocolError) as error:  # the latter: a page of HTML instead of the list of pairs
                     reason = f"{type(error).__name__}: {error}"
                 if self._closed.is_set():
                     return
@@ -223,7 +211,7 @@ class ValrVenue:
         finally:
             watch.cancel()
             self._streams = [other for other in self._streams if other is not pairs]
-            self._enter(Phase.DOWN)
+            self._record.enter(Phase.DOWN)
 
     async def set_symbols(self, symbols: Sequence[str]) -> None:
         """Let every open stream carry `symbols` instead, without reconnecting.
@@ -259,7 +247,7 @@ class ValrVenue:
         # replaced without an outage: its successor is opened, both are left to run side by side for a moment, the old
         # one is read to the end of it, and what the successor then repeats is dropped.
         wake = asyncio.Event()
-        relay = _Relay(await self._open(pairs, wake))
+        relay = Relay(await self._open(pairs, wake))
         announced = False
         try:
             while True:
@@ -271,7 +259,7 @@ class ValrVenue:
                 batch = relay.take(self.on_frame)
                 if not announced and relay.current.session.is_acknowledged:
                     announced = True
-                    self._enter(Phase.LIVE)
+                    self._record.enter(Phase.LIVE)
                     batch.insert(0, FeedStatus("CONNECTED", f"{len(pairs)} pairs", time.time_ns()))
                 if batch:
                     yield batch
@@ -280,14 +268,16 @@ class ValrVenue:
             for link in await relay.ended():
                 await self._close(link)
 
-    async def _rotate(self, relay: _Relay, pairs: dict[str, str], wake: asyncio.Event, error: BaseException | None) -> None:
+    async def _rotate(self, relay: Relay, pairs: dict[str, str], wake: asyncio.Event, error: BaseException | None) -> None:
         # Replace a socket that is old; take the successor over early if the old one breaks while both run.
         now_s = time.monotonic()
+        if relay.opening is not None and relay.opening.done():
+            relay.take_opened(now_s, wake)
         if relay.successor is not None and relay.successor.error is not None:
             log.warning("%s: the new socket broke at once: %s", self._name, relay.successor.error)
             await self._close(relay.drop_successor(now_s))
         if relay.can_hand_over(now_s) or (error is not None and relay.has_live_successor):
-            self._state = replace(self._state, handovers=self._state.handovers + 1)
+            self._record.handovers += 1
             await self._close(relay.current)
             relay.hand_over(self.on_frame)
             wake.set()
@@ -296,8 +286,6 @@ class ValrVenue:
         elif relay.current.is_old and relay.successor is None and relay.opening is None and now_s >= relay.retry_s:
             relay.opening = asyncio.create_task(self._open(pairs, wake))
             relay.opening.add_done_callback(lambda _: wake.set())
-        elif relay.opening is not None and relay.opening.done():
-            relay.take_opened(now_s, wake)
 
     async def _open(self, pairs: dict[str, str], wake: asyncio.Event) -> Link:
         await self._budget.admit(CONNECT)
@@ -320,14 +308,14 @@ class ValrVenue:
         frames = session.connected(time.monotonic_ns())
         link = Link(socket, session, wake, self.on_frame is not None)
         self._links.add(link)
-        self._state = replace(self._state, connections=self._state.connections + 1)
-        if self._state.phase is Phase.CONNECTING:
-            self._enter(Phase.SUBSCRIBING)
+        self._record.connections += 1
+        if self._record.phase is Phase.CONNECTING:
+            self._record.enter(Phase.SUBSCRIBING)
         try:
             if self._closed.is_set():
                 raise TransportError("the venue was closed meanwhile")
             await link.send(frames)
-        except BaseException:
+        except (asyncio.CancelledError, *LINK_ERRORS):
             await self._close(link)
             raise
         return link
@@ -335,11 +323,7 @@ class ValrVenue:
     async def _close(self, link: Link) -> None:
         if link in self._links:
             self._links.discard(link)
-            session, known = link.session, self._state
-            self._ended.update(session.malformed)
-            self._state = replace(
-                known, frames=known.frames + session.frames, server_errors=known.server_errors + session.server_errors
-            )
+            self._record.end(link.session)
         await link.close()
 
     async def _tell(self, link: Link, frames: Sequence[str]) -> None:
@@ -358,27 +342,16 @@ class ValrVenue:
         )
 
     def _headers(self) -> dict[str, str]:
-        if self._credentials is None:
-            return {}
         key, secret = self._credentials
+        if not key or not secret:
+            return {}
         timestamp_ms = time.time_ns() // 1_000_000
         signature = sign(secret, timestamp_ms, "GET", urlsplit(self._ws_url).path)
         return {"X-VALR-API-KEY": key, "X-VALR-SIGNATURE": signature, "X-VALR-TIMESTAMP": str(timestamp_ms)}
 
-    def _enter(self, phase: Phase) -> None:
-        now_ns = time.time_ns()
-        known = self._state
-        if phase is Phase.LIVE:
-            self._state = replace(known, phase=phase, since_ns=now_ns, down_since_ns=None)
-        else:
-            was_live = known.phase is Phase.LIVE or known.down_since_ns is None
-            self._state = replace(known, phase=phase, since_ns=now_ns, down_since_ns=now_ns if was_live else known.down_since_ns)
-
     def _lose(self, reason: str) -> None:
-        if self._state.phase is Phase.LIVE:
-            self._state = replace(self._state, outages=self._state.outages + 1)
-        self._enter(Phase.DOWN)
-        down_s = self._state.down_s(time.time_ns())
+        self._record.lose()
+        down_s = self.state.down_s(time.time_ns())
         level = logging.ERROR if down_s > ALARM_DOWN_S else logging.WARNING
         log.log(level, "%s stream lost (down for %.0f s): %s", self._name, down_s, reason)
 
@@ -412,61 +385,3 @@ class ValrVenue:
         market_ns = await self.rest.server_time_ns()
         after_s = time.monotonic()
         return after_s - before_s, (before_s + after_s) / 2, market_ns
-
-
-class _Relay:
-    """The socket being read, and the one that will take its place."""
-
-    def __init__(self, current: Link) -> None:
-        self.current = current
-        self.successor: Link | None = None
-        self.opening: asyncio.Task[Link] | None = None
-        self.retry_s = 0.0
-        self._hand_over_s = 0.0
-        self._last_words: list[FeedEvent] = []
-
-    @property
-    def has_live_successor(self) -> bool:
-        return self.successor is not None and self.successor.session.is_acknowledged
-
-    def take(self, tap: Tap | None) -> list[FeedEvent]:
-        batch, self._last_words = self._last_words + self.current.take(tap), []
-        if self.successor is not None:
-            self.successor.seen.update(key for event in batch if (key := key_of(event)) is not None)
-        return batch
-
-    def can_hand_over(self, now_s: float) -> bool:
-        return self.has_live_successor and now_s >= self._hand_over_s
-
-    def take_opened(self, now_s: float, wake: asyncio.Event) -> None:
-        # Both run side by side from here on, for a second. An old socket is good for a minute more: failing is no outage yet.
-        assert self.opening is not None
-        task, self.opening = self.opening, None
-        error = task.exception()
-        if error is None:
-            self.successor = task.result()
-            self._hand_over_s = now_s + OVERLAP_S
-        elif isinstance(error, LINK_ERRORS):
-            log.warning("no successor for an ageing socket yet: %s", error)
-            self.retry_s = now_s + OVERLAP_S
-        else:
-            raise error
-        asyncio.get_running_loop().call_later(OVERLAP_S, wake.set)
-
-    def hand_over(self, tap: Tap | None) -> None:
-        assert self.successor is not None
-        self._last_words = self.take(tap)  # what came while the old socket was being closed
-        self.current, self.successor = self.successor, None
-
-    def drop_successor(self, now_s: float) -> Link:
-        assert self.successor is not None
-        dropped, self.successor, self.retry_s = self.successor, None, now_s + OVERLAP_S
-        return dropped
-
-    async def ended(self) -> list[Link]:
-        """Stop opening and return what is open."""
-        links = [link for link in (self.current, self.successor) if link is not None]
-        if self.opening is not None:
-            self.opening.cancel()
-            links += [link for link in await asyncio.gather(self.opening, return_exceptions=True) if isinstance(link, Link)]
-        return links

@@ -15,7 +15,7 @@ def test_the_documented_limits_hold_in_any_window(route: str, limit: int, window
         now_ns += state.reserve(now_ns) or 0
         made.append(now_ns)
     assert max(sum(start <= at <= start + window_s * NS_PER_S for at in made) for start in made) <= limit
-    assert len(made) / (made[-1] / NS_PER_S) > 0.7 * limit / window_s
+    assert len(made) / (made[-1] / NS_PER_S) > 0.5 * limit / window_s
 
 
 def test_less_than_one_request_a_second_is_possible() -> None:
