@@ -80,6 +80,9 @@ class SignalActor(HeliosActor):
         self.model_answers: bool | None = None
 
     async def on_start(self) -> None:
+        # Whoever looks this actor up imports its class; Serve's client is 60 MB that only this process needs.
+        from actors.remote_prediction import RemotePrediction
+
         deadline_s = TIER_DEADLINE_S
         self._execution = RemoteExecution(self._peers("execution"), "execution", deadline_s)
         tiers = Tiers(
