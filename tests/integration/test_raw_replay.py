@@ -23,8 +23,8 @@ from helios.venues.sandbox.server import SandboxConfig, SandboxExchange
 from helios.venues.valr.transport import ValrVenue
 
 SYMBOLS = ("BTC/ZAR", "ETH/ZAR")
-SPEED = 120.0
-GRACE_MS = 700  # a machine busy with other tests must not make a trade late between two looks at the clock
+SPEED = 60.0
+GRACE_MS = 1_000  # a machine busy with other tests must not make a trade late between two looks at the clock
 MINUTE_NS = Timeframe.M1.ns
 
 
@@ -78,7 +78,7 @@ async def exchange() -> AsyncIterator[tuple[SandboxExchange, ValrVenue]]:
     sandbox = SandboxExchange(SandboxConfig(speed=SPEED, symbols=SYMBOLS, seed=11))
     await sandbox.start()
     # Sockets live so short that each session has one relieved by the next, with frames of both on tape.
-    venue = ValrVenue(sandbox.rest_url, sandbox.ws_url, SPEED, requests_per_s=200.0, max_age_s=2.5)
+    venue = ValrVenue(sandbox.rest_url, sandbox.ws_url, SPEED, requests_per_s=200.0, max_age_s=3.0)
     try:
         yield sandbox, venue
     finally:
@@ -126,24 +126,28 @@ async def live_session(tmp_path: Path, n_minutes: int, cut_after: int | None) ->
     return desk, directory
 
 
-@pytest.mark.parametrize(("cut_after", "step_ns"), [(None, Timeframe.M5.ns), (3, Timeframe.M5.ns), (3, 7 * 10**9)])
-async def test_a_replayed_recording_gives_the_same_bars_and_features(tmp_path: Path, cut_after: int | None, step_ns: int) -> None:
-    desk, directory = await live_session(tmp_path, 9, cut_after)
-    bars, windows, states = replayed(directory, step_ns)
-    assert set(bars) == set(SYMBOLS)
-    for symbol in SYMBOLS:
-        n = min(len(bars[symbol]), len(desk.bars[symbol]))
-        live, again = desk.bars[symbol][:n], bars[symbol][:n]
-        assert len(minutes(again)) >= 6
-        assert table(live)[0] == table(again)[0]
-        np.testing.assert_array_equal(table(live)[1], table(again)[1], strict=True)
-        shared = sorted(set(desk.windows[symbol]) & set(windows[symbol]))
-        assert shared, "no decision bar closed"
-        for bar_time in shared:
-            assert desk.windows[symbol][bar_time].shape == (3, 60, 30)
-            np.testing.assert_array_equal(desk.windows[symbol][bar_time], windows[symbol][bar_time], strict=True)
-        assert states[symbol].book_desyncs == 0
+@pytest.mark.parametrize("cut_after", [None, 3])
+async def test_a_replayed_recording_gives_the_same_bars_and_features(tmp_path: Path, cut_after: int | None) -> None:
+    desk, directory = await live_session(tmp_path, 8, cut_after)
+    for step_ns in (Timeframe.M5.ns, 7 * 10**9):
+        bars, windows, states = replayed(directory, step_ns)
+        assert set(bars) == set(SYMBOLS)
+        for symbol in SYMBOLS:
+            assert_same(desk.bars[symbol], bars[symbol])
+            shared = sorted(set(desk.windows[symbol]) & set(windows[symbol]))
+            assert shared, "no decision bar closed"
+            for bar_time in shared:
+                assert desk.windows[symbol][bar_time].shape == (3, 60, 30)
+                np.testing.assert_array_equal(desk.windows[symbol][bar_time], windows[symbol][bar_time], strict=True)
+            assert states[symbol].book_desyncs == 0
     if cut_after is not None:
-        assert desk.feed.reconnects == 1
+        assert desk.feed.reconnects >= 1
         unobserved = [b for b in minutes(bars["BTC/ZAR"]) if np.isnan(b.buy_volume)]
         assert len(unobserved) >= 2  # the minute of the first connection, and that of the second
+
+
+def assert_same(live: list[Bar], again: list[Bar]) -> None:
+    n = min(len(live), len(again))  # the desk was stopped and the tape ends a moment apart
+    assert len(minutes(again[:n])) >= 6
+    assert table(live[:n])[0] == table(again[:n])[0]
+    np.testing.assert_array_equal(table(live[:n])[1], table(again[:n])[1], strict=True)
