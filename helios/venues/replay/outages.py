@@ -211,7 +211,7 @@ class _Tracker:
 
     def _end(self, restored_index: int | None) -> None:
         assert self._lost_index is not None and self._boundary_ns is not None
-        start = self._boundary_ns if self._start_ns is None else min(self._start_ns, self._boundary_ns)
+        start = min(self._boundary_ns - MINUTE_NS if self._start_ns is None else self._start_ns, self._boundary_ns)
         if self._boundary_ns - start > MAX_OUTAGE_NS:
             raise DataError(f"the recording misses {(self._boundary_ns - start) / Timeframe.D1.ns:.0f} days; replay its parts")
         self._outages.append(Outage(self._lost_index, restored_index, start, self._boundary_ns))

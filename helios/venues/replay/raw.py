@@ -106,6 +106,7 @@ class _Player:
         self._outages = deque(found.outages[symbol])
         self._outage: Outage | None = None
         self._next_missed = 0
+        self._boundary_ns = 0  # of the newest outage: minutes before it are not ours to build
         self._known_ns = 0
         self._clock: MarketClock | None = None
         self._recording: int | None = None
@@ -158,7 +159,7 @@ class _Player:
             if self._outage is not None:
                 yield from self._miss(self._outage, self._outage.boundary_ns)
             self._outage = outage = self._outages.popleft()
-            self._next_missed = outage.start_ns
+            self._next_missed, self._boundary_ns = outage.start_ns, outage.boundary_ns
             self._known_ns = max(self._known_ns, outage.start_ns)
             yield self._known_ns, FeedLost(outage.start_ns)
 
@@ -186,7 +187,7 @@ class _Player:
             return False
         assert self._clock is not None
         closed_ns = self._clock.market(local_ns) - int(self._grace_ms * 1e6 * self._clock.speed)
-        is_late = event.ts_event < closed_ns // MINUTE_NS * MINUTE_NS
+        is_late = event.ts_event < max(closed_ns // MINUTE_NS * MINUTE_NS, self._boundary_ns)
         self.late_trades += is_late
         return is_late
 
