@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
@@ -84,3 +85,25 @@ class AccountMetrics:
         self._last_state = state
         for component, count in restarts.items():
             self._restarts.set(count, tags={"component": component})
+
+
+class FeedMetrics:
+    """What happened to market data on its way in, per owner of symbols. Counters of the feed come in as running totals."""
+
+    def __init__(self, owner: str) -> None:
+        self._events = Counter("helios_feed_events_total", "Messages, faults, repairs and revisions by kind", ("kind", "owner"))
+        self._lag = Gauge("helios_feed_lag_seconds", "Venue time to processed, wall seconds", ("quantile", "owner"))
+        self._syncing = Gauge("helios_feed_symbols_in_repair", "Symbols out of trading until their candles are whole", ("owner",))
+        self._owner = owner
+        self._known: dict[str, int] = {}
+
+    def observe(self, details: Mapping[str, Any], totals: Mapping[str, int]) -> None:
+        """Export what was counted since the last call and the present delays."""
+        for kind, total in totals.items():
+            grown = total - self._known.get(kind, 0)
+            if grown > 0:
+                self._events.inc(grown, tags={"kind": kind, "owner": self._owner})
+        self._known = dict(totals)
+        self._lag.set(details["lag_p50_s"], tags={"quantile": "0.5", "owner": self._owner})
+        self._lag.set(details["lag_p99_s"], tags={"quantile": "0.99", "owner": self._owner})
+        self._syncing.set(len(details["syncing"]), tags={"owner": self._owner})

@@ -12,7 +12,7 @@ from actors.stored import closes_until
 from helios.domain.enums import Timeframe
 from helios.domain.market import Instrument
 from helios.pipeline.ports import AllocationRequest, AllocationResponse, SymbolContext
-from helios.pipeline.symbol import HOURS_KEPT, SymbolHistory
+from helios.pipeline.series import HOURS_KEPT, SymbolHistory
 from helios.portfolio.build import make_portfolio_desk
 from helios.store.pool import connect
 

@@ -14,7 +14,8 @@ from helios.domain.market import MarketSnapshot
 from helios.domain.orders import AccountSnapshot, ExitPlan, ExitTriggered, OrderIntent, OrderOutcome
 from helios.errors import HeliosError, TransportError
 from helios.pipeline.ports import AllocationRequest, AllocationResponse, ReviewRequest, RiskRequest, RiskResponse, SymbolContext
-from helios.pipeline.symbol import SymbolHistory, SymbolStep
+from helios.pipeline.series import SymbolHistory
+from helios.pipeline.symbol import SymbolStep
 
 T = TypeVar("T")
 RESTART_TRIES, RESTART_WAIT_S = 20, 0.5

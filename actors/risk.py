@@ -13,7 +13,7 @@ from helios.domain.enums import Timeframe
 from helios.domain.market import Instrument
 from helios.errors import InsufficientHistoryError
 from helios.pipeline.ports import RiskRequest, RiskResponse
-from helios.pipeline.symbol import CLOSES_KEPT, SymbolHistory
+from helios.pipeline.series import CLOSES_KEPT, SymbolHistory
 from helios.risk.build import make_risk_desk
 from helios.store.pool import connect
 

@@ -88,3 +88,37 @@ def _tier_status(members: Mapping[str, Mapping[str, Any]]) -> str:
         return "critical"  # the last bar had no prediction: nothing is traded until the model answers again
     stale = any(symbol.get("is_stale") for s in members.values() for symbol in s.get("symbols", []))
     return "healthy" if healthy == len(members) and not stale else "degraded"
+
+
+FEED_FAULTS = ("malformed", "refusals", "duplicate_trades", "late_trades_dropped", "minutes_unrepaired", "fetches_failed")
+
+
+def feed_views(status: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return one row per owner of symbols: how market data comes in and what had to be repaired. Empty in a replay."""
+    rows = []
+    for name, owner in sorted(status.items()):
+        feed = owner.get("feed", {})
+        if name.startswith("symbol:") and "messages" in feed:
+            books_lost = sum(count for kind, count in feed.items() if kind.startswith("book_"))
+            rows.append(
+                {
+                    "symbols": name.removeprefix("symbol:"),
+                    "status": _feed_status(owner, feed),
+                    "lag_p50_ms": 1e3 * feed["lag_p50_s"],
+                    "lag_p99_ms": 1e3 * feed["lag_p99_s"],
+                    "messages": feed["messages"],
+                    "reconnects": feed["reconnects"],
+                    "books_lost": books_lost,
+                    "minutes_repaired": feed["minutes_repaired"],
+                    "minutes_confirmed": feed["minutes_confirmed"],
+                    "minutes_corrected": feed["minutes_corrected"] + feed["late_trades_joined"],
+                    "faults": sum(feed[kind] for kind in FEED_FAULTS),
+                }
+            )
+    return rows
+
+
+def _feed_status(owner: Mapping[str, Any], feed: Mapping[str, Any]) -> str:
+    if not owner.get("healthy"):
+        return "offline"
+    return "repairing" if feed["syncing"] else "live"

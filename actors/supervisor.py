@@ -17,7 +17,7 @@ from typing import Any
 from actors.base import DeskSpec, HeliosActor
 from actors.metrics import AccountMetrics
 from actors.remote import call
-from actors.snapshot import account_view, tier_views
+from actors.snapshot import account_view, feed_views, tier_views
 from helios.domain.enums import EngineState, TradingMode
 from helios.domain.events import EngineEvent
 from helios.domain.market import MarketSnapshot
@@ -315,6 +315,7 @@ class Supervisor(HeliosActor):
             "errors": signal.get("errors", []),
             "orders": self._orders,
             "tiers": tier_views(self._status, self._restarts),
+            "feeds": feed_views(self._status),
             "components": self._component_views(),
             "equity_history": list(self._equity),
             "emergency_still_open": self._emergency_left,

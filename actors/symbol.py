@@ -14,19 +14,22 @@ from typing import Any
 
 from actors.base import DeskSpec, HeliosActor
 from actors.feed import LiveFeed
+from actors.metrics import FeedMetrics
 from actors.remote import call
 from helios.domain.enums import Timeframe
-from helios.domain.events import Mark
+from helios.domain.events import EngineEvent, Mark
 from helios.domain.market import Instrument, MarketSnapshot
 from helios.domain.orders import ExitPlan, ExitTriggered
 from helios.errors import HeliosError, RetryableError
-from helios.pipeline.symbol import SymbolHistory, SymbolState, SymbolStep
+from helios.pipeline.series import SymbolHistory
+from helios.pipeline.symbol import SymbolState, SymbolStep
 from helios.venues.base import ReplaySource
 from helios.venues.factory import make_venue
 from helios.venues.replay.open import open_replay
 
 MARK_INTERVAL_S = 0.25
 EXIT_RETRY_S = 0.2
+METRICS_INTERVAL_S = 2.0
 
 
 class SymbolActor(HeliosActor):
@@ -58,12 +61,15 @@ class SymbolActor(HeliosActor):
         if self.spec.replay_path is not None:
             self._sources = open_replay(self.spec.replay_path, list(self.states))
             return
-        self._feed = LiveFeed(self.spec, self.states, make_venue(self.config.venue), self._publish)
+        self._feed = LiveFeed(self.spec, self.states, make_venue(self.config.venue), self._publish, self._alert)
         await self._rearm()
         self.spawn(self._feed.run(), "feed")
         self.spawn(self._feed.tick(), "timer")
+        self.spawn(self._feed.repair(), "repair")
+        self.spawn(self._feed.keep_time(), "clock")
         self.spawn(self._marks(), "marks")
         self.spawn(self._guard_exits(), "exits")
+        self.spawn(self._export(), "metrics")
 
     # ---- lockstep replay -----------------------------------------------------------------------------------------------
 
@@ -113,7 +119,7 @@ class SymbolActor(HeliosActor):
         windows = [w for w in step.windows if w.is_warm]
         if windows:
             self._peers("signal").submit.remote(windows)
-        if step.bars:
+        if step.bars or step.revised:
             await self._record([step], wait=False)
 
     def spawn_exit(self, trigger: ExitTriggered) -> None:
@@ -162,6 +168,14 @@ class SymbolActor(HeliosActor):
                 self._marked |= {m.symbol: m.price for m in marks}
             await self._record_prints()
 
+    async def _export(self) -> None:
+        """Count for Prometheus what happens to market data on its way in."""
+        assert self._feed is not None
+        metrics = FeedMetrics(self.name.removeprefix("symbol:"))
+        while True:
+            await asyncio.sleep(METRICS_INTERVAL_S)
+            metrics.observe(self._feed.details(time.time()), self._feed.counters())
+
     async def _record_prints(self) -> None:
         assert self._feed is not None
         trades = self._feed.take_trades()
@@ -170,12 +184,20 @@ class SymbolActor(HeliosActor):
 
     async def _record(self, steps: Sequence[SymbolStep], wait: bool) -> None:
         bars = [bar for step in steps for bar in step.bars]
+        revised = [bar for step in steps for bar in step.revised]
         rows = [(step.symbol, w.bar_time, w.values[:, -1, :].copy()) for step in steps for w in step.windows]
         books = [self.states[step.symbol].market() for step in steps if step.windows]
-        if bars or rows:
-            reference = self._peers("recorder").add.remote(bars, rows, [b for b in books if b.bids])
+        if bars or rows or revised:
+            reference = self._peers("recorder").add.remote(bars, rows, [b for b in books if b.bids], revised)
             if wait:
                 await self._quietly(call(reference, 10.0, "recorder"))
+
+    def _alert(self, kind: str, message: str) -> None:
+        """Let a person know: an event for the record, which the dashboard and the log show."""
+        self.log.error(message, extra={"kind": kind})
+        now_ns = self._feed.now_ns if self._feed is not None else 0
+        event = EngineEvent(kind, "CRITICAL", self.name, message, now_ns, {"symbols": list(self.states)})
+        self._peers("recorder").record_event.remote(event)
 
     async def _quietly(self, answer: Awaitable[Any]) -> bool:
         """Await something that may fail without harm; whether it succeeded."""

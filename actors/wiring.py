@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 
-from actors.base import NAMESPACE, DeskSpec, HeliosActor
+from actors.base import NAMESPACE, DeskSpec
 from actors.execution import ExecutionActor
 from actors.peers import Peers
 from actors.portfolio import PortfolioActor
@@ -39,17 +39,17 @@ def start_desk(spec: DeskSpec, instruments: Mapping[str, Instrument], about: Map
     peers = Peers()
     owners = symbol_groups(spec)
     handles: dict[str, Any] = {}
-    handles["recorder"] = _actor(RecorderActor, "recorder", 64).remote(spec)
+    handles["recorder"] = as_actor(RecorderActor, "recorder", 64).remote(spec)
     # No method of the execution actor is retried by Ray: an order must never be sent by a rerun.
-    handles["execution"] = _actor(ExecutionActor, "execution", 256).remote(spec, instruments)
-    handles["risk"] = _actor(RiskActor, "risk", 4).remote(spec, instruments)
-    handles["review"] = _actor(ReviewActor, "review", 16).remote(spec)
-    handles["portfolio"] = _actor(PortfolioActor, "portfolio", 4).remote(spec, instruments)
-    handles["signal"] = _actor(SignalActor, "signal", 256).remote(spec, owners, peers)
+    handles["execution"] = as_actor(ExecutionActor, "execution", 256).remote(spec, instruments)
+    handles["risk"] = as_actor(RiskActor, "risk", 4).remote(spec, instruments)
+    handles["review"] = as_actor(ReviewActor, "review", 16).remote(spec)
+    handles["portfolio"] = as_actor(PortfolioActor, "portfolio", 4).remote(spec, instruments)
+    handles["signal"] = as_actor(SignalActor, "signal", 256).remote(spec, owners, peers)
     for symbols, name in owners:
         owned = [instruments[s] for s in symbols]
-        handles[name] = _actor(SymbolActor, name, 64).remote(spec, owned, peers)
-    handles["supervisor"] = _actor(Supervisor, "supervisor", 64).remote(spec, sorted(handles), peers, about)
+        handles[name] = as_actor(SymbolActor, name, 64).remote(spec, owned, peers)
+    handles["supervisor"] = as_actor(Supervisor, "supervisor", 64).remote(spec, sorted(handles), peers, about)
     ray.get([handles[n].status.remote() for n in ("recorder", "execution")], timeout=120)
     ray.get([h.status.remote() for h in handles.values()], timeout=120)
     return Desk(handles)
@@ -68,7 +68,8 @@ def stop_desk(desk: Desk, names: Sequence[str] | None = None, timeout_s: float =
     ray.wait([h.stop.remote() for h in chosen], num_returns=len(chosen), timeout=timeout_s)
 
 
-def _actor(cls: type[HeliosActor], name: str, max_concurrency: int) -> Any:
+def as_actor(cls: type[Any], name: str, max_concurrency: int) -> Any:
+    """Return `cls` as a named actor that Ray restarts for ever and never asks twice."""
     return ray.remote(cls).options(
         name=name,
         namespace=NAMESPACE,

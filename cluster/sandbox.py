@@ -29,6 +29,8 @@ def sandbox_exchange(config: HeliosConfig, state_dir: Path, timeout_s: float = 3
             *("--speed", str(config.venue.speed), "--seed", str(config.sandbox.seed)),
             *("--flow-strength", str(config.sandbox.flow_strength), "--parent-pid", str(os.getpid())),
             *("--start-ns", str(MARKET_START_NS), "--state-file", str(state_dir / "sandbox_state.npz")),
+            *("--faults", config.sandbox.faults, *(("--admin",) if config.sandbox.admin else ())),
+            *(("--symbols", ",".join(config.sandbox.symbols)) if config.sandbox.symbols else ()),
         ],
         stdout=subprocess.PIPE,
         stderr=log,

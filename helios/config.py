@@ -48,11 +48,18 @@ class VenueConfig(_Section):
 
 
 class SandboxConfig(_Section):
-    """The built-in exchange."""
+    """The built-in exchange.
+
+    `symbols` are any BASE/QUOTE, its usual six if empty. `faults` is "all", JSON or a file with it (docs/sandbox.md); `admin` serves
+    faults and truth over HTTP.
+    """
 
     port: int = Field(0, ge=0, le=65535)
     seed: int = 34
     flow_strength: float = Field(1.0, ge=0)
+    symbols: tuple[str, ...] = ()
+    faults: str = ""
+    admin: bool = False
 
 
 class ModelConfig(_Section):
@@ -225,6 +232,13 @@ def database_url(env: Mapping[str, str] | None = None) -> str | None:
 def anthropic_api_key(env: Mapping[str, str] | None = None) -> str | None:
     """Return ANTHROPIC_API_KEY where it is set."""
     return (os.environ if env is None else env).get("ANTHROPIC_API_KEY") or None
+
+
+def valr_credentials(env: Mapping[str, str] | None = None) -> tuple[str, str] | None:
+    """Return VALR's API key and secret (`VALR_API_KEY`, `VALR_API_SECRET`), None unless both are set. Never log them."""
+    known = os.environ if env is None else env
+    key, secret = known.get("VALR_API_KEY"), known.get("VALR_API_SECRET")
+    return (key, secret) if key and secret else None
 
 
 def _read_file(path: Path | None) -> dict[str, Any]:

@@ -9,6 +9,8 @@ import statistics
 import sys
 import time
 import warnings
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
@@ -17,11 +19,18 @@ from rich.console import Console
 from rich.table import Table
 
 from helios.cli.app import app
-from helios.cli.contests import BENCHMARKS, Contest, Sizes, Work
+from helios.cli.contests import BENCHMARKS as _LIBRARY
+from helios.cli.contests import Contest, Sizes, Work
+from helios.cli.contests_feed import feed
 from helios.cli.control import AsJson
 from helios.errors import ConfigError
 
 _PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6}
+
+BENCHMARKS: dict[str, Callable[[Sizes], list[Contest]]] = _LIBRARY | {"feed": feed}
+"""Works that are timed here, turn by turn with their peers."""
+SELF_TIMED: dict[str, Callable[[], list[Figure]]] = {}
+"""Works that start processes of their own and come back with figures; `helios.cli` cannot know those that need Ray."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +60,22 @@ class Figure:
 
 @app.command()
 def bench(
-    name: Annotated[str | None, typer.Argument(help=f"{', '.join(BENCHMARKS)}; all without it.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Which one; --list names them; all timed here without it.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Alternating runs of each work; the median counts.")] = 5,
+    list_names: Annotated[bool, typer.Option("--list", help="Name the benchmarks and stop.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure Helios against known libraries on the same work, in the same run."""
-    if name is not None and name not in BENCHMARKS:
-        raise ConfigError(f"unknown benchmark {name!r}: {', '.join(BENCHMARKS)}")
-    figures = run_benchmarks([name] if name else list(BENCHMARKS), repeats, Sizes())
+    if list_names:
+        print("\n".join((*BENCHMARKS, *SELF_TIMED)))
+        return
+    if name is not None and name not in BENCHMARKS.keys() | SELF_TIMED:
+        raise ConfigError(f"unknown benchmark {name!r}: {', '.join((*BENCHMARKS, *SELF_TIMED))}")
+    if name in SELF_TIMED:
+        with redirect_stdout(sys.stderr):  # what Ray prints is no result
+            figures = SELF_TIMED[name]()
+    else:
+        figures = run_benchmarks([name] if name else list(BENCHMARKS), repeats, Sizes())
     if as_json:
         machine = {"python": platform.python_version(), "cpus": os.cpu_count(), "system": platform.platform()}
         print(json.dumps({"machine": machine, "figures": [asdict(figure) for figure in figures]}))

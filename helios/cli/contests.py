@@ -19,7 +19,7 @@ from helios.domain.decisions import FloatArray
 from helios.domain.enums import Timeframe
 from helios.domain.market import Bar, BookUpdate, Level
 from helios.errors import SolverError
-from helios.features.batch import _technical_columns, features_of  # the former: the part that a peer has too
+from helios.features.batch import features_with_reference
 from helios.features.stream import TimeframeFeatures
 from helios.market.book import OrderBook
 from helios.portfolio.black_litterman import posterior
@@ -107,13 +107,17 @@ def features_stream(sizes: Sizes) -> list[Contest]:
             for indicator in nine:
                 indicator.add(close)
 
-    note = "Helios: all 30 features; the peer: nine indicators of the close"
+    note = (
+        "Helios: a whole row of features, all but the correlation with BTC, which is filled where symbols meet;"
+        " the peer: nine indicators of the close"
+    )
     return [Contest("one closed candle", "us", len(bars), ours, "talipp", _with("talipp.indicators", theirs), note)]
 
 
 def features_batch(sizes: Sizes) -> list[Contest]:
     """A whole history at once."""
     rows = _candles(sizes.batch_candles)
+    btc = _candles(sizes.batch_candles, SEED + 1)
     close = np.ascontiguousarray(rows[:, 3])
 
     def theirs(talib: ModuleType) -> None:
@@ -126,9 +130,9 @@ def features_batch(sizes: Sizes) -> list[Contest]:
         talib.MACD(close), talib.BBANDS(close, 20), talib.STDDEV(close, 20)
 
     peer = _with("talib", theirs)
-    note = "the peer: nine indicators of the close in C; Helios: the same relative to the close, in NumPy"
-    same = Contest(f"indicators, {len(rows)} candles", "s", 1, lambda: _technical_columns(close), "TA-Lib", peer, note)
-    return [same, Contest(f"all 30 features, {len(rows)} candles", "s", 1, lambda: features_of(rows))]
+    note = "the peer: nine indicators of the close, in C; Helios: all 30 features, correlation with BTC included; one thread each"
+    work = f"all 30 features, {len(rows)} candles"
+    return [Contest(work, "s", 1, lambda: features_with_reference(rows, btc), "TA-Lib", peer, note)]
 
 
 def garch(sizes: Sizes) -> list[Contest]:
@@ -305,9 +309,9 @@ def _with(module: str, work: Callable[[ModuleType], object]) -> Work | None:
     return lambda: work(found)
 
 
-def _candles(n_candles: int) -> FloatArray:
+def _candles(n_candles: int, seed: int = SEED) -> FloatArray:
     # Columns in the order of BAR_VALUES; every part known.
-    rng = np.random.default_rng(SEED)
+    rng = np.random.default_rng(seed)
     close = 50_000.0 * np.exp(np.cumsum(rng.standard_normal(n_candles) * 1e-3))
     open_ = np.concatenate(([50_000.0], close[:-1]))
     reach = rng.exponential(5e-4, (2, n_candles))

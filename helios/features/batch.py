@@ -5,19 +5,19 @@ Everything is causal: row i depends on rows 0..i only, and gives the same number
 
 from __future__ import annotations
 
+import importlib
+from types import ModuleType
 from typing import Final
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 from helios.domain.decisions import N_FEATURES, FloatArray
 from helios.domain.enums import Timeframe
 from helios.domain.market import BAR_VALUES, NAN
 from helios.errors import DataError
-from helios.features.definitions import CORRELATION_BARS, CORRELATION_COLUMN
-from helios.features.recursions import RSI_ZERO
+from helios.features.definitions import CORRELATION_BARS
 
 TimeArray = NDArray[np.int64]
 
@@ -25,6 +25,7 @@ TimeArray = NDArray[np.int64]
     len(BAR_VALUES)
 )
 _MINUTE_NS: Final = Timeframe.M1.ns
+_NO_CLOSES: Final = np.empty(0)
 _CONSTANT: Final = 1e-12  # deviations below this part of the largest value are rounding: the series is constant
 
 
@@ -45,17 +46,13 @@ def features_of(bars: FloatArray) -> FloatArray:
     ------
     DataError
         If the shape is wrong, or a price or volume unusable.
+
+    Notes
+    -----
+    The first call of a process takes longer, see `warm_up`.
     """
-    bars = _checked(bars)
-    close = bars[:, _CLOSE]
-    out = np.full((len(bars), N_FEATURES), NAN)
-    if len(bars):
-        out[:, 0:10] = _price_columns(bars)
-        out[:, 10:15] = _volume_columns(bars)
-        out[:, 15:25] = _technical_columns(close)
-        out[:, 25:28] = bars[:, [_IMBALANCE, _DEPTH, _MOMENTUM]]
-        out[:, 29] = bars[:, _MICROPRICE]
-    return out
+    kernels = _kernels()
+    return _computed(kernels, bars, _NO_CLOSES, kernels.NO_REFERENCE)
 
 
 def features_with_reference(bars: FloatArray, reference_bars: FloatArray, is_reference: bool = False) -> FloatArray:
@@ -67,15 +64,49 @@ def features_with_reference(bars: FloatArray, reference_bars: FloatArray, is_ref
         Row i of both is the same bucket; rows of NaN in the reference mean that it has no bar there.
     is_reference : bool, default=False
         Whether `bars` are the reference itself: its correlation is 1 wherever it is defined.
+
+    Raises
+    ------
+    DataError
+        As `features_of`, or if the lengths differ.
     """
     if len(bars) != len(reference_bars):
         raise DataError(f"{len(bars)} bars against {len(reference_bars)} of the reference")
-    out = features_of(bars)
-    own = log_returns(bars[:, _CLOSE])
-    other = own if is_reference else log_returns(reference_bars[:, _CLOSE])
-    correlation = btc_correlation(own, other)
-    out[:, CORRELATION_COLUMN] = np.where(np.isnan(correlation), NAN, 1.0) if is_reference else correlation
+    kernels = _kernels()
+    if is_reference:
+        return _computed(kernels, bars, _NO_CLOSES, kernels.OWN_REFERENCE)
+    closes = np.ascontiguousarray(_shaped(reference_bars)[:, _CLOSE])
+    return _computed(kernels, bars, closes, kernels.OTHER_REFERENCE)
+
+
+def warm_up() -> None:
+    """Make the first `features_of` of this process quick: load the compiled kernel, or compile it where none is kept yet.
+
+    Loading takes a part of a second, compiling some ten seconds, once per machine and version. See `kernels` for where the
+    machine code is kept.
+    """
+    features_of(np.ones((1, len(BAR_VALUES))))
+
+
+def _kernels() -> ModuleType:
+    # Only now: a process that computes no history does without the compiler.
+    return importlib.import_module("helios.features.kernels")
+
+
+def _computed(kernels: ModuleType, bars: FloatArray, reference_closes: FloatArray, mode: int) -> FloatArray:
+    bars = np.ascontiguousarray(_shaped(bars))
+    out = np.empty((len(bars), N_FEATURES))
+    bad = kernels.features_kernel(bars, reference_closes, mode, out)
+    if bad != kernels.ALL_USABLE:
+        raise DataError(f"bar {bad} has unusable prices or volume")
     return out
+
+
+def _shaped(bars: FloatArray) -> FloatArray:
+    bars = np.asarray(bars, dtype=np.float64)
+    if bars.ndim != 2 or bars.shape[1] != len(BAR_VALUES):
+        raise DataError(f"bars of shape {bars.shape}; expected (n, {len(BAR_VALUES)})")
+    return bars
 
 
 def log_returns(close: FloatArray, n_bars: int = 1) -> FloatArray:
@@ -114,131 +145,6 @@ def btc_correlation(returns: FloatArray, reference_returns: FloatArray) -> Float
 
 def _is_constant(x: FloatArray, deviation: FloatArray) -> NDArray[np.bool_]:
     return np.asarray(np.abs(deviation).max(-1) <= _CONSTANT * np.abs(x).max(-1), dtype=np.bool_)
-
-
-def _checked(bars: FloatArray) -> FloatArray:
-    bars = np.asarray(bars, dtype=np.float64)
-    if bars.ndim != 2 or bars.shape[1] != len(BAR_VALUES):
-        raise DataError(f"bars of shape {bars.shape}; expected (n, {len(BAR_VALUES)})")
-    prices, volume = bars[:, : _CLOSE + 1], bars[:, _VOLUME]
-    is_usable = (prices > 0.0).all(1) & np.isfinite(prices).all(1) & (volume >= 0.0) & np.isfinite(volume)
-    is_usable &= (bars[:, _LOW] <= bars[:, _CLOSE]) & (bars[:, _CLOSE] <= bars[:, _HIGH])
-    if not is_usable.all():
-        raise DataError(f"bar {int(np.argmin(is_usable))} has unusable prices or volume")
-    return bars
-
-
-def _windows(x: FloatArray, length: int) -> FloatArray:
-    # Shape (n, length): the last `length` values at each row, rows of NaN before there are as many.
-    return sliding_window_view(np.concatenate((np.full(length - 1, NAN), x)), length)
-
-
-def _sample_deviation(x: FloatArray, length: int) -> FloatArray:
-    return np.asarray(_windows(x, length).std(-1, ddof=1))
-
-
-def _ratio(numerator: FloatArray, denominator: FloatArray, otherwise: float) -> FloatArray:
-    # numerator / denominator; `otherwise` where the denominator is 0; NaN stays NaN.
-    filled = np.where(np.isnan(denominator), NAN, otherwise)
-    return np.divide(numerator, denominator, out=filled, where=denominator > 0.0)
-
-
-def _price_columns(bars: FloatArray) -> FloatArray:
-    high, low, close = bars[:, _HIGH], bars[:, _LOW], bars[:, _CLOSE]
-    return_1 = log_returns(close)
-    columns = (
-        bars[:, _OPEN] / close - 1.0,
-        high / close - 1.0,
-        low / close - 1.0,
-        return_1,
-        log_returns(close, 5),
-        log_returns(close, 20),
-        _sample_deviation(return_1, 20),
-        _ratio(close - low, high - low, 0.5),
-        _vwap_rel(bars),
-        bars[:, _SPREAD],
-    )
-    return np.stack(columns, axis=1)
-
-
-def _vwap_rel(bars: FloatArray) -> FloatArray:
-    typical = (bars[:, _HIGH] + bars[:, _LOW] + bars[:, _CLOSE]) / 3.0 * bars[:, _VOLUME]
-    traded = _windows(bars[:, _QUOTE], 20).sum(-1)
-    quote = np.where(np.isfinite(traded), traded, _windows(typical, 20).sum(-1))
-    base = _windows(bars[:, _VOLUME], 20).sum(-1)
-    return np.where(base == 0.0, 0.0, _ratio(quote, base, NAN) / bars[:, _CLOSE] - 1.0)
-
-
-def _volume_columns(bars: FloatArray) -> FloatArray:
-    volume, count, buy = bars[:, _VOLUME], bars[:, _COUNT], bars[:, _BUY]
-    mean = _windows(volume, 20).mean(-1)
-    previous = np.concatenate(([NAN], volume[:-1]))
-    now, before = _ratio(volume, mean, 0.0), _ratio(previous, mean, 0.0)
-    change = np.log((now + 1.0) / (before + 1.0))
-    columns = (
-        now,
-        change,
-        _sample_deviation(change, 20),
-        np.where(np.isnan(buy), NAN, _ratio(2.0 * buy - volume, volume, 0.0)),
-        _ratio(count, _windows(count, 20).mean(-1), 0.0),
-    )
-    return np.stack(columns, axis=1)
-
-
-def _technical_columns(close: FloatArray) -> FloatArray:
-    macd, signal = _macd(close)
-    recent = _windows(close, 20)
-    sma_20, deviation = recent.mean(-1), recent.std(-1)
-    columns = (
-        _rsi(close, 14),
-        _rsi(close, 7),
-        macd / close,
-        signal / close,
-        sma_20 / close - 1.0,
-        _windows(close, 50).mean(-1) / close - 1.0,
-        _ema(close, 12) / close - 1.0,
-        _ema(close, 26) / close - 1.0,
-        (sma_20 + 2.0 * deviation) / close - 1.0,
-        (sma_20 - 2.0 * deviation) / close - 1.0,
-    )
-    return np.stack(columns, axis=1)
-
-
-def _smoothed(x: FloatArray, keep: float, seed: float) -> FloatArray:
-    # y[i] = keep * y[i-1] + (1 - keep) * x[i] with y[-1] = seed, and the seed itself in front.
-    y, _ = lfilter([1.0 - keep], [1.0, -keep], x, zi=[keep * seed])
-    return np.concatenate(([seed], y))
-
-
-def _ema(x: FloatArray, period: int, start: int = 0) -> FloatArray:
-    # As recursions.Ema with skip = start.
-    out = np.full(len(x), NAN)
-    first = start + period - 1
-    if first < len(x):
-        seed = float(x[start : first + 1].mean())
-        out[first:] = _smoothed(x[first + 1 :], 1.0 - 2.0 / (period + 1), seed)
-    return out
-
-
-def _rsi(close: FloatArray, period: int) -> FloatArray:
-    out = np.full(len(close), NAN)
-    if len(close) <= period:
-        return out
-    change = np.diff(close)
-    gains, losses = np.maximum(change, 0.0), np.maximum(-change, 0.0)
-    keep = (period - 1) / period
-    gain = _smoothed(gains[period:], keep, float(gains[:period].mean()))
-    loss = _smoothed(losses[period:], keep, float(losses[:period].mean()))
-    total = gain + loss
-    out[period:] = np.divide(gain, total, out=np.zeros_like(total), where=total >= RSI_ZERO)
-    return out
-
-
-def _macd(close: FloatArray) -> tuple[FloatArray, FloatArray]:
-    # (12, 26, 9) as TA-Lib: the fast average starts with the slow one, both lines begin with the signal.
-    macd = _ema(close, 12, start=14) - _ema(close, 26)
-    signal = _ema(macd, 9, start=25)
-    return np.where(np.isnan(signal), NAN, macd), signal
 
 
 def fill_minutes(open_times: TimeArray, bars: FloatArray) -> tuple[TimeArray, FloatArray]:

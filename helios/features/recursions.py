@@ -25,18 +25,19 @@ class Ema:
         Values to leave out first. TA-Lib's MACD starts its fast average late, so that both begin together.
     """
 
-    __slots__ = ("_factor", "_period", "_seed", "_skip", "value")
+    __slots__ = ("_factor", "_is_seeded", "_period", "_seed", "_skip", "value")
 
     def __init__(self, period: int, skip: int = 0) -> None:
         self._period = period
         self._factor = 2.0 / (period + 1)
         self._skip = skip
         self._seed: list[float] = []
+        self._is_seeded = False
         self.value = NAN
 
     def update(self, x: float) -> float:
         """Take the next value and return the average, NaN until seeded."""
-        if len(self._seed) == self._period:
+        if self._is_seeded:
             self.value += self._factor * (x - self.value)
         elif self._skip:
             self._skip -= 1
@@ -44,6 +45,7 @@ class Ema:
             self._seed.append(x)
             if len(self._seed) == self._period:
                 self.value = math.fsum(self._seed) / self._period
+                self._is_seeded = True
         return self.value
 
 
@@ -56,25 +58,35 @@ class Rsi:
         Wilder's length: the averages keep (period - 1) / period of themselves per bar.
     """
 
-    __slots__ = ("_changes", "_gain", "_loss", "_period")
+    __slots__ = ("_changes", "_gain", "_is_seeded", "_loss", "_period")
 
     def __init__(self, period: int) -> None:
         self._period = period
         self._changes: list[float] = []
+        self._is_seeded = False
         self._gain = self._loss = 0.0
 
     def update(self, change: float) -> float:
-        """Take the next price change and return the index, NaN until `period` changes are known."""
-        period = self._period
-        gain, loss = max(change, 0.0), max(-change, 0.0)
-        if len(self._changes) == period:
-            self._gain = (self._gain * (period - 1) + gain) / period
-            self._loss = (self._loss * (period - 1) + loss) / period
-        else:
+        """Take the next price change and return the index, NaN until `period` changes are known.
+
+        A first change of NaN, that of a first price, counts for nothing.
+        """
+        if not self._is_seeded:
+            return self._begin(change)
+        gain, loss, period = self._gain, self._loss, self._period
+        gain += ((change if change > 0.0 else 0.0) - gain) / period
+        loss += ((-change if change < 0.0 else 0.0) - loss) / period
+        self._gain, self._loss = gain, loss
+        total = gain + loss
+        return gain / total if total >= RSI_ZERO else 0.0
+
+    def _begin(self, change: float) -> float:
+        if not math.isnan(change):
             self._changes.append(change)
-            if len(self._changes) < period:
-                return NAN
-            self._gain = math.fsum([max(x, 0.0) for x in self._changes]) / period
-            self._loss = math.fsum([max(-x, 0.0) for x in self._changes]) / period
+        if len(self._changes) < self._period:
+            return NAN
+        self._is_seeded = True
+        self._gain = math.fsum([max(x, 0.0) for x in self._changes]) / self._period
+        self._loss = math.fsum([max(-x, 0.0) for x in self._changes]) / self._period
         total = self._gain + self._loss
         return self._gain / total if total >= RSI_ZERO else 0.0

@@ -1,13 +1,15 @@
 """The 30 features one bar at a time, and the state of a symbol over its three timeframes.
 
-Window sums are taken anew over their 20 or 50 values with `math.fsum`, never carried along: nothing drifts, and a price that
-jumps by a factor of a thousand leaves no trace once it has left the window.
+Sums of a window are taken anew over its 20 or 50 values, never carried along: nothing drifts, and a price that jumps by a factor
+of a thousand leaves no trace once it has left the window. That is also the quickest way here: windows are plain lists, and
+`sum`, `fsum` and `dist` go through one in C in less time than two additions and their attributes take in Python.
 """
 
 from __future__ import annotations
 
-import math
-from collections import deque
+import struct
+from math import dist, fsum, inf, isfinite, isnan, log, sqrt
+from typing import Final
 
 import numpy as np
 
@@ -15,39 +17,63 @@ from helios.domain.decisions import N_FEATURES, WINDOW_STEPS, FeatureWindow, Flo
 from helios.domain.enums import FEATURE_TIMEFRAMES, Timeframe
 from helios.domain.market import NAN, Bar, MarketSnapshot
 from helios.errors import DataError, InsufficientHistoryError
-from helios.features.definitions import CANDLE_COLUMNS, RETURNS_KEPT, WARMUP_BARS
+from helios.features.definitions import RETURNS_KEPT, WARMUP_BARS
 from helios.features.recursions import Ema, Rsi
 
-_CANDLE_COLUMNS = np.array(CANDLE_COLUMNS)
+_N_LONG: Final = 50
+_N: Final = 20
+_SQRT_N: Final = sqrt(_N)
+_SQRT_N_1: Final = sqrt(_N - 1)
+_PACKED: Final = struct.Struct(f"{N_FEATURES}d")
 
 
-def _mean(values: deque[float]) -> float:
-    return math.fsum(values) / len(values)
+def _push(window: list[float], value: float, size: int) -> None:
+    window.append(value)
+    if len(window) > size:
+        del window[0]
 
 
-def _sample_deviation(values: deque[float]) -> float:
-    mean = _mean(values)
-    return math.sqrt(math.fsum([(x - mean) ** 2 for x in values]) / (len(values) - 1))
+def _sample_deviation(window: list[float]) -> float:
+    return dist(window, (fsum(window) / _N,) * _N) / _SQRT_N_1 if len(window) == _N else NAN
 
 
-def _is_full(values: deque[float]) -> bool:
-    return len(values) == values.maxlen
+def _share(value: float, total: float) -> float:
+    # Of the mean; 0 where nothing happened at all, NaN where that is unknown.
+    return 0.0 if total <= 0.0 else value / (total / _N)
 
 
 class TimeframeFeatures:
     """Features of one symbol in one timeframe; bars must come without holes, oldest first."""
 
+    __slots__ = (
+        "_changes",
+        "_closes",
+        "_counts",
+        "_ema_12",
+        "_ema_26",
+        "_macd_fast",
+        "_macd_signal",
+        "_quotes",
+        "_returns",
+        "_row",
+        "_rsi_7",
+        "_rsi_14",
+        "_typical_quotes",
+        "_volumes",
+    )  # fmt: skip
+
     def __init__(self) -> None:
-        self._closes = deque[float](maxlen=50)
-        self._returns = deque[float](maxlen=20)
-        self._volumes = deque[float](maxlen=20)
-        self._volume_changes = deque[float](maxlen=20)
-        self._quotes = deque[float](maxlen=20)
-        self._typical_quotes = deque[float](maxlen=20)
-        self._counts = deque[float](maxlen=20)
+        self._closes: list[float] = []
+        self._returns: list[float] = []
+        self._volumes: list[float] = []
+        self._changes: list[float] = []  # of the volume
+        self._quotes: list[float] = []
+        self._typical_quotes: list[float] = []
+        self._counts: list[float] = []
         self._rsi_14, self._rsi_7 = Rsi(14), Rsi(7)
         self._ema_12, self._ema_26 = Ema(12), Ema(26)
         self._macd_fast, self._macd_signal = Ema(12, skip=14), Ema(9)
+        self._row: tuple[float, ...] = ()
 
     def update(self, bar: Bar) -> FloatArray:
         """Take the next closed bar and return its features.
@@ -67,108 +93,110 @@ class TimeframeFeatures:
         DataError
             If a price or the volume is unusable; nothing has changed then.
         """
-        if not (0.0 < bar.low <= bar.close <= bar.high < math.inf and 0.0 < bar.open < math.inf and 0.0 <= bar.volume < math.inf):
+        close = bar.close
+        if not (0.0 < bar.low <= close <= bar.high < inf and 0.0 < bar.open < inf and 0.0 <= bar.volume < inf):
             raise DataError(f"{bar.symbol}: bar at {bar.open_time} has unusable prices or volume")
-        previous = self._closes[-1] if self._closes else NAN
-        self._closes.append(bar.close)
-        if len(self._closes) > 1:
-            self._returns.append(math.log(bar.close / previous))
-        row = (
-            *self._price(bar),
+        closes = self._closes
+        change = close - closes[-1] if closes else NAN
+        if closes:
+            _push(self._returns, log(close / closes[-1]), _N)
+        _push(closes, close, _N_LONG)
+        self._row = row = (
+            *self._price(bar, close),
             *self._volume(bar),
-            *self._technical(bar.close, bar.close - previous),
+            *self._technical(close, change),
             *(bar.book_imbalance, bar.depth_log, bar.trade_momentum, NAN, bar.microprice_bps),
         )
-        return np.array(row)
+        return np.frombuffer(bytearray(_PACKED.pack(*row)))  # half the time of np.array(row)
 
     @property
     def last_return(self) -> float:
         """Log return of the newest bar, NaN after the first one."""
         return self._returns[-1] if self._returns else NAN
 
-    def _log_return(self, n_bars: int) -> float:
-        return math.log(self._closes[-1] / self._closes[-1 - n_bars]) if len(self._closes) > n_bars else NAN
+    @property
+    def is_whole(self) -> bool:
+        """Whether every candle feature of the newest row is finite."""
+        # Sums of the candle columns: one that is not finite shows. Plain floats: an array would take ten times as long.
+        row = self._row
+        return bool(row) and isfinite(sum(row[:9]) + sum(row[10:13]) + sum(row[15:25]))
 
-    def _price(self, bar: Bar) -> tuple[float, ...]:
-        close, extent = bar.close, bar.high - bar.low
+    def _price(self, bar: Bar, close: float) -> tuple[float, ...]:
+        closes, low, high = self._closes, bar.low, bar.high
+        n_closes, extent = len(closes), high - low
         return (
             bar.open / close - 1.0,
-            bar.high / close - 1.0,
-            bar.low / close - 1.0,
-            self.last_return,
-            self._log_return(5),
-            self._log_return(20),
-            _sample_deviation(self._returns) if _is_full(self._returns) else NAN,
-            (close - bar.low) / extent if extent > 0.0 else 0.5,
-            self._vwap_rel(bar),
+            high / close - 1.0,
+            low / close - 1.0,
+            self._returns[-1] if n_closes > 1 else NAN,
+            log(close / closes[-6]) if n_closes > 5 else NAN,
+            log(close / closes[-21]) if n_closes > 20 else NAN,
+            _sample_deviation(self._returns),
+            (close - low) / extent if extent > 0.0 else 0.5,
+            self._vwap_rel(bar, close),
             bar.spread_bps,
         )
 
-    def _vwap_rel(self, bar: Bar) -> float:
-        self._volumes.append(bar.volume)
-        self._quotes.append(bar.quote_volume)
-        self._typical_quotes.append((bar.high + bar.low + bar.close) / 3.0 * bar.volume)
-        if not _is_full(self._volumes):
+    def _vwap_rel(self, bar: Bar, close: float) -> float:
+        volumes = self._volumes
+        _push(volumes, bar.volume, _N)
+        _push(self._quotes, bar.quote_volume, _N)
+        _push(self._typical_quotes, (bar.high + bar.low + close) / 3.0 * bar.volume, _N)
+        if len(volumes) < _N:
             return NAN
-        base = math.fsum(self._volumes)
+        base = sum(volumes)
         if base == 0.0:
             return 0.0
-        traded = math.fsum(self._quotes)
-        quote = traded if math.isfinite(traded) else math.fsum(self._typical_quotes)
-        return quote / base / bar.close - 1.0
+        traded = sum(self._quotes)
+        quote = traded if isfinite(traded) else sum(self._typical_quotes)
+        return quote / base / close - 1.0
 
     def _volume(self, bar: Bar) -> tuple[float, ...]:
-        ratio = change = deviation = count_ratio = NAN
-        if _is_full(self._volumes):
-            mean = _mean(self._volumes)
-            ratio = bar.volume / mean if mean > 0.0 else 0.0
-            change = math.log((bar.volume / mean + 1.0) / (self._volumes[-2] / mean + 1.0)) if mean > 0.0 else 0.0
-            self._volume_changes.append(change)
-        if _is_full(self._volume_changes):
-            deviation = _sample_deviation(self._volume_changes)
-        self._counts.append(bar.trade_count)
-        if _is_full(self._counts):
-            mean = _mean(self._counts)
-            count_ratio = 0.0 if mean == 0.0 else bar.trade_count / mean
-        return ratio, change, deviation, _flow_imbalance(bar), count_ratio
+        ratio = change = count_ratio = NAN
+        volume, volumes, counts = bar.volume, self._volumes, self._counts
+        _push(counts, bar.trade_count, _N)
+        if len(volumes) == _N:
+            base = sum(volumes)
+            ratio = _share(volume, base)
+            change = log((ratio + 1.0) / (_share(volumes[-2], base) + 1.0))
+            _push(self._changes, change, _N)
+            count_ratio = _share(bar.trade_count, sum(counts))
+        return ratio, change, _sample_deviation(self._changes), _flow_imbalance(volume, bar.buy_volume), count_ratio
 
     def _technical(self, close: float, change: float) -> tuple[float, ...]:
-        has_change = len(self._closes) > 1
-        rsi_14 = self._rsi_14.update(change) if has_change else NAN
-        rsi_7 = self._rsi_7.update(change) if has_change else NAN
+        rsi_14, rsi_7 = self._rsi_14.update(change), self._rsi_7.update(change)
         ema_12, ema_26 = self._ema_12.update(close), self._ema_26.update(close)
         macd = self._macd_fast.update(close) - ema_26
-        signal = NAN if math.isnan(macd) else self._macd_signal.update(macd)
-        if math.isnan(signal):
+        signal = NAN if isnan(macd) else self._macd_signal.update(macd)
+        if isnan(signal):
             macd = NAN  # TA-Lib gives neither before both are known
-        sma_50 = _mean(self._closes) if _is_full(self._closes) else NAN
-        sma_20, deviation = self._recent_20()
+        mean, reach = self._recent()
         return (
             rsi_14,
             rsi_7,
             macd / close,
             signal / close,
-            sma_20 / close - 1.0,
-            sma_50 / close - 1.0,
+            mean / close - 1.0,
+            fsum(self._closes) / _N_LONG / close - 1.0 if len(self._closes) == _N_LONG else NAN,
             ema_12 / close - 1.0,
             ema_26 / close - 1.0,
-            (sma_20 + 2.0 * deviation) / close - 1.0,
-            (sma_20 - 2.0 * deviation) / close - 1.0,
+            (mean + reach) / close - 1.0,
+            (mean - reach) / close - 1.0,
         )
 
-    def _recent_20(self) -> tuple[float, float]:
-        # Mean and population deviation of the last 20 closes.
-        if len(self._closes) < 20:
+    def _recent(self) -> tuple[float, float]:
+        # Mean and two population deviations of the last 20 closes.
+        recent = self._closes[-_N:]
+        if len(recent) < _N:
             return NAN, NAN
-        recent = list(self._closes)[-20:]
-        mean = math.fsum(recent) / 20.0
-        return mean, math.sqrt(math.fsum([(x - mean) ** 2 for x in recent]) / 20.0)
+        mean = fsum(recent) / _N
+        return mean, 2.0 * dist(recent, (mean,) * _N) / _SQRT_N
 
 
-def _flow_imbalance(bar: Bar) -> float:
-    if math.isnan(bar.buy_volume):
+def _flow_imbalance(volume: float, buy_volume: float) -> float:
+    if isnan(buy_volume):
         return NAN
-    return (2.0 * bar.buy_volume - bar.volume) / bar.volume if bar.volume > 0.0 else 0.0
+    return (2.0 * buy_volume - volume) / volume if volume > 0.0 else 0.0
 
 
 class _Ring:
@@ -215,8 +243,7 @@ class _Timeline:
         self.n_bars += 1
         self.rows.append(row)
         self.returns.append(self.features.last_return)
-        is_whole = bool(np.isfinite(row[_CANDLE_COLUMNS]).all())
-        self._n_whole_rows = self._n_whole_rows + 1 if is_whole else 0
+        self._n_whole_rows = self._n_whole_rows + 1 if self.features.is_whole else 0
 
 
 class FeatureState:

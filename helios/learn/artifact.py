@@ -44,8 +44,9 @@ class ModelCard(BaseModel):
         On the untouched test slice, the network and each baseline ("not installed" where a baseline could not run).
     beats_baselines, verdict
         Whether the network has a lower log loss and a higher MCC than every baseline, and that in words.
-    weights_sha256
-        Digest of the weight file; filled in by `save_model`.
+    weights_sha256, scaler_sha256
+        Digests of the weight and the scaler file; filled in by `save_model`. They tie both to this card and so to its feature
+        schema. A card from before scalers had one leaves the second empty.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,6 +73,7 @@ class ModelCard(BaseModel):
     beats_baselines: bool = False
     verdict: str = "Not evaluated."
     weights_sha256: str = ""
+    scaler_sha256: str = ""
 
     @property
     def calibration(self) -> Calibration:
@@ -94,16 +96,17 @@ def save_model(directory: Path, net: TimeframeAttentionNet, scaler: FeatureScale
     The card is written last and by rename, so that a directory with a card is a whole model.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
+    buffer, scaling = io.BytesIO(), json.dumps(scaler.to_dict()).encode()
     torch.save({name: value.detach().cpu() for name, value in net.state_dict().items()}, buffer)
     filled = {
         "weights_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
+        "scaler_sha256": hashlib.sha256(scaling).hexdigest(),
         "parameter_count": parameter_count(net),
         "feature_schema": schema_hash(),
     }
     complete = card.model_copy(update=filled)
     (directory / WEIGHTS).write_bytes(buffer.getvalue())
-    (directory / SCALER).write_text(json.dumps(scaler.to_dict()))
+    (directory / SCALER).write_bytes(scaling)
     _replace(directory / CARD, complete.model_dump_json(indent=2) + "\n")
     return complete
 
@@ -160,9 +163,14 @@ def _load_net(directory: Path, card: ModelCard) -> TimeframeAttentionNet:
 
 def _load_scaler(directory: Path, card: ModelCard) -> FeatureScaler:
     try:
-        scaler = FeatureScaler.from_dict(json.loads((directory / SCALER).read_text()))
+        raw = (directory / SCALER).read_bytes()
+        scaler = FeatureScaler.from_dict(json.loads(raw))
     except (OSError, ValueError, DataError) as error:
         raise ModelUnavailableError(f"scaler of model {card.version} cannot be used: {error}") from None
+    if card.scaler_sha256 and hashlib.sha256(raw).hexdigest() != card.scaler_sha256:
+        raise ModelUnavailableError(
+            f"scaler of model {card.version} is not the one it was trained with: digest differs from the card"
+        )
     if scaler.mean.shape != (N_TIMEFRAMES, N_FEATURES):
         raise ModelUnavailableError(f"scaler of model {card.version} has shape {scaler.mean.shape}")
     return scaler

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from decimal import Decimal
+from operator import mul
 from typing import Final
 from zlib import crc32
 
@@ -17,11 +18,12 @@ from helios.errors import InvariantError, StaleDataError
 
 CHECKSUM_LEVELS: Final = 25
 SNAPSHOT_LEVELS: Final = 10
+TOP_LEVELS: Final = 10  # what the book features look at
 _EXACT_DIGITS: Final = 15  # decimal strings with up to 15 significant digits map one to one to doubles (IEEE 754-2019, 5.12.2)
 _BPS: Final = 1e4
+KNOWN_PRICES: Final = 20_000
 
 _Key = float | Decimal
-_Row = tuple[str, str, str, float, float]  # "price:quantity" for the checksum, price, quantity, both as floats
 
 
 class BookDesyncError(StaleDataError):
@@ -56,38 +58,63 @@ def _price_key(price: str) -> _Key:
 
 
 class _Side:
-    """One side, best first: sorted keys (negated for bids) beside the rows they belong to."""
+    """One side, best first, as parallel lists: what the hot path needs of a level is then a slice away.
 
-    __slots__ = ("_keys", "_sign", "rows")
+    `texts` has "price:quantity" for the checksum. `touched` is the best rank that changed since it was last set back.
+    """
+
+    __slots__ = ("_keys", "_known", "_sign", "levels", "prices", "sizes", "texts", "touched")
 
     def __init__(self, sign: int) -> None:
         self._sign = sign
-        self._keys: list[_Key] = []
-        self.rows: list[_Row] = []
+        self._keys: list[_Key] = []  # negated for bids
+        self._known: dict[str, _Key] = {}  # keys of price texts seen lately: parsing one costs more than looking it up
+        self.prices: list[float] = []
+        self.sizes: list[float] = []
+        self.texts: list[str] = []
+        self.levels: list[Level] = []
+        self.touched = 0
 
     def clear(self) -> None:
-        self._keys.clear()
-        self.rows.clear()
+        for column in (self._keys, self.prices, self.sizes, self.texts, self.levels):
+            column.clear()
+        self.touched = 0
 
     def apply(self, levels: tuple[Level, ...]) -> None:
-        keys, rows, sign = self._keys, self.rows, self._sign
-        for price, quantity in levels:
-            value, size = _price_key(price), float(quantity)
-            if not (0.0 < value < math.inf and 0.0 <= size < math.inf):
+        keys, known = self._keys, self._known
+        for level in levels:
+            price, quantity = level
+            key = known.get(price)
+            if key is None:
+                key = self._learn(price)
+            size = float(quantity)
+            if not 0.0 <= size < math.inf:
                 raise ValueError(f"{price}:{quantity}")
-            key = value * sign
             at = bisect_left(keys, key)  # float and Decimal compare exactly with each other
             is_known = at < len(keys) and keys[at] == key
-            if size == 0.0:
-                if is_known:
-                    del keys[at], rows[at]
+            if size == 0.0 and not is_known:
                 continue
-            row = (f"{price}:{quantity}", price, quantity, float(value), size)
-            if is_known:
-                rows[at] = row
+            if at < self.touched:
+                self.touched = at
+            if size == 0.0:
+                del keys[at], self.prices[at], self.sizes[at], self.texts[at], self.levels[at]
+            elif is_known:
+                self.sizes[at], self.texts[at], self.levels[at] = size, f"{price}:{quantity}", level
             else:
                 keys.insert(at, key)
-                rows.insert(at, row)
+                self.prices.insert(at, abs(float(key)))
+                self.sizes.insert(at, size)
+                self.texts.insert(at, f"{price}:{quantity}")
+                self.levels.insert(at, level)
+
+    def _learn(self, price: str) -> _Key:
+        value = _price_key(price)
+        if not 0.0 < value < math.inf:
+            raise ValueError(price)
+        if len(self._known) >= KNOWN_PRICES:
+            self._known.clear()
+        key = self._known[price] = value * self._sign
+        return key
 
 
 class OrderBook:
@@ -148,6 +175,12 @@ class OrderBook:
         self._bids.clear()
         self._asks.clear()
 
+    def take_top_change(self) -> bool:
+        """Return whether the best ten levels of a side may have changed since the last call."""
+        has_changed = self._bids.touched < TOP_LEVELS or self._asks.touched < TOP_LEVELS
+        self._bids.touched = self._asks.touched = TOP_LEVELS
+        return has_changed
+
     def _check_continuity(self, sequence: int | None) -> None:
         if not self.is_synced:
             raise self._desync("no_snapshot")
@@ -156,9 +189,9 @@ class OrderBook:
             raise self._desync("sequence_gap", f"{previous} -> {sequence}")
 
     def _verify(self, expected: int | None) -> None:
-        bids, asks = self._bids.rows, self._asks.rows
-        if bids and asks and bids[0][3] >= asks[0][3]:
-            raise self._desync("crossed", f"{bids[0][1]} >= {asks[0][1]}")
+        bids, asks = self._bids.prices, self._asks.prices
+        if bids and asks and bids[0] >= asks[0]:
+            raise self._desync("crossed", f"{bids[0]} >= {asks[0]}")
         if expected is not None and (actual := self.checksum()) != expected:
             raise self._desync("checksum_mismatch", f"{actual} != {expected}")
 
@@ -171,23 +204,23 @@ class OrderBook:
 
         A shorter side's turns are skipped; an empty book gives 0. Strings as received (VALR, OB_L1_DIFF, field `cs`).
         """
-        bids, asks = self._bids.rows[:CHECKSUM_LEVELS], self._asks.rows[:CHECKSUM_LEVELS]
+        bids, asks = self._bids.texts[:CHECKSUM_LEVELS], self._asks.texts[:CHECKSUM_LEVELS]
         both = min(len(bids), len(asks))
         parts = [""] * (2 * both)
-        parts[::2] = [row[0] for row in bids[:both]]
-        parts[1::2] = [row[0] for row in asks[:both]]
-        parts += [row[0] for row in bids[both:] or asks[both:]]
+        parts[::2] = bids[:both]
+        parts[1::2] = asks[:both]
+        parts += bids[both:] or asks[both:]
         return crc32(":".join(parts).encode())
 
     @property
     def best_bid(self) -> float | None:
         """Highest bid price, None without bids."""
-        return self._bids.rows[0][3] if self._bids.rows else None
+        return self._bids.prices[0] if self._bids.prices else None
 
     @property
     def best_ask(self) -> float | None:
         """Lowest ask price, None without asks."""
-        return self._asks.rows[0][3] if self._asks.rows else None
+        return self._asks.prices[0] if self._asks.prices else None
 
     @property
     def mid(self) -> float | None:
@@ -200,32 +233,31 @@ class OrderBook:
         bid, ask = self.best_bid, self.best_ask
         return NAN if bid is None or ask is None else (ask - bid) / ((ask + bid) / 2.0) * _BPS
 
-    def imbalance(self, n_levels: int = 10) -> float:
+    def imbalance(self, n_levels: int = TOP_LEVELS) -> float:
         """Return (bid - ask quantity) / total over the best `n_levels` a side, in -1..1; NaN for an empty book."""
-        bid = sum([row[4] for row in self._bids.rows[:n_levels]])
-        ask = sum([row[4] for row in self._asks.rows[:n_levels]])
+        bid, ask = sum(self._bids.sizes[:n_levels]), sum(self._asks.sizes[:n_levels])
         return (bid - ask) / (bid + ask) if bid + ask > 0.0 else NAN
 
-    def depth_log(self, n_levels: int = 10) -> float:
+    def depth_log(self, n_levels: int = TOP_LEVELS) -> float:
         """Return the natural log of the quote value in the best `n_levels` of both sides; NaN for an empty book."""
-        rows = self._bids.rows[:n_levels] + self._asks.rows[:n_levels]
-        value = sum([row[3] * row[4] for row in rows])
+        bids, asks = self._bids, self._asks
+        value = sum(map(mul, bids.prices[:n_levels], bids.sizes[:n_levels]))
+        value += sum(map(mul, asks.prices[:n_levels], asks.sizes[:n_levels]))
         return math.log(value) if value > 0.0 else NAN
 
     def microprice_bps(self) -> float:
         """Return (microprice - mid) / mid in bps; the microprice weighs each best price with the other side's quantity."""
-        if not self._bids.rows or not self._asks.rows:
+        if not self._bids.prices or not self._asks.prices:
             return NAN
-        _, _, _, bid, bid_size = self._bids.rows[0]
-        _, _, _, ask, ask_size = self._asks.rows[0]
+        bid, bid_size = self._bids.prices[0], self._bids.sizes[0]
+        ask, ask_size = self._asks.prices[0], self._asks.sizes[0]
         mid = (bid + ask) / 2.0
         # microprice - mid = (spread / 2) x imbalance of the best level: no cancellation of two large prices.
         return (ask - bid) / 2.0 * (bid_size - ask_size) / (bid_size + ask_size) / mid * _BPS
 
     def levels(self, n_levels: int) -> tuple[tuple[Level, ...], tuple[Level, ...]]:
         """Return the best `n_levels` bids and asks as the venue's (price, quantity) strings, best first."""
-        bids, asks = self._bids.rows[:n_levels], self._asks.rows[:n_levels]
-        return tuple((row[1], row[2]) for row in bids), tuple((row[1], row[2]) for row in asks)
+        return tuple(self._bids.levels[:n_levels]), tuple(self._asks.levels[:n_levels])
 
     def snapshot(self, last: Decimal, ts: int) -> MarketSnapshot:
         """Return what a paper fill needs at `ts` (ns): ten exact levels a side, last traded price and spread."""

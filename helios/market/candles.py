@@ -1,7 +1,7 @@
 """Candles of one symbol from trades, book and clock, or from recorded minutes.
 
 A bucket closes when market time reaches its end, whatever comes first: a later trade, a book update or the clock. So a minute
-without trades closes too, and nothing that arrives later can change a bar that was given out.
+without trades closes too. What arrives later may correct it for a while (see `settling`); such a bar comes out again, as a revision.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from dataclasses import replace
 from typing import Final
 
 from helios.domain.enums import Timeframe
-from helios.domain.market import Bar, Trade
+from helios.domain.market import Bar, Trade, VenueCandle
 from helios.errors import DataError, ProtocolError
 from helios.market.book import OrderBook
 from helios.market.minute import BookAverages, MinuteTrades, TradeMomentum, flat_minute, traded_minute
 from helios.market.rollup import Rollup
+from helios.market.settling import SettlingMinutes
 
 ALL_TIMEFRAMES: Final = (Timeframe.M1, Timeframe.M5, Timeframe.M15, Timeframe.H1, Timeframe.D1)
-REMEMBERED_TRADE_IDS: Final = 1000
+REMEMBERED_TRADE_IDS: Final = 10_000
+EARLY_CANDLES: Final = 4
 MAX_JUMP_NS: Final = 30 * Timeframe.D1.ns
 _MINUTE_NS: Final = Timeframe.M1.ns
 
@@ -42,7 +44,9 @@ class CandleBuilder:
     Attributes
     ----------
     late_trades, duplicate_trades : int
-        Trades not applied because their bucket had closed, or because their id was among the last 1000.
+        Trades not applied because their minute is no longer open to correction, or because their id was among the last 10,000.
+    settling : SettlingMinutes
+        The minutes that a late trade or the venue's candle may still correct.
     ignored_minutes, filled_minutes : int
         Minutes given twice or too late, and minutes missing between two given ones that were filled flat.
     gaps : list of (int, int)
@@ -63,6 +67,9 @@ class CandleBuilder:
         self._book = BookAverages()
         self._momentum = TradeMomentum()
         self._seen_ids: OrderedDict[str, None] = OrderedDict()
+        self.settling = SettlingMinutes()
+        self._early: dict[int, VenueCandle] = {}  # candles of minutes that we have not closed yet
+        self._revised: list[Bar] = []
 
     @property
     def last_price(self) -> float | None:
@@ -96,7 +103,7 @@ class CandleBuilder:
         bars = self._go_live(trade.ts_event)
         assert self._open_time is not None
         if trade.ts_event < self._open_time:
-            self.late_trades += 1
+            self._join_closed_minute(trade)
             return bars
         self._trades.add(trade)
         self._momentum.add(trade)
@@ -108,6 +115,27 @@ class CandleBuilder:
         self._book.observe(book, ts)
         return bars
 
+    def on_candle(self, candle: VenueCandle) -> None:
+        """Compare a closed minute with the venue's own candle for it; see `take_revised` for what that changes."""
+        if candle.timeframe is not Timeframe.M1 or self._open_time is None:
+            return
+        if candle.open_time < self._open_time:
+            self._revise(self.settling.check(candle))
+        else:
+            self._early = {t: early for t, early in self._early.items() if t >= self._open_time}
+            if len(self._early) < EARLY_CANDLES:
+                self._early[candle.open_time] = candle
+
+    @property
+    def has_revised(self) -> bool:
+        """Whether `take_revised` would return something."""
+        return bool(self._revised)
+
+    def take_revised(self) -> list[Bar]:
+        """Return the minutes that were corrected since the last call, each already given out before, oldest first."""
+        taken, self._revised = self._revised, []
+        return taken
+
     def advance(self, now_ns: int) -> list[Bar]:
         """Close every bucket whose end is not after `now_ns`, with or without trades."""
         bars: list[Bar] = []
@@ -115,7 +143,7 @@ class CandleBuilder:
             if self.last_price is None:
                 self._skip_to(now_ns)
                 break
-            bars += self._give_out(self._finish_minute())
+            bars += self._give_out(self._finish_minute(), self._trades)
         return bars
 
     def seed(self, last_bar: Bar) -> None:
@@ -152,6 +180,22 @@ class CandleBuilder:
             return []
         bars = self._close_before(bar.open_time)
         return bars + self._give_out(bar)
+
+    def _join_closed_minute(self, trade: Trade) -> None:
+        revised = self.settling.join(trade)
+        if revised is None:
+            self.late_trades += 1
+        else:
+            self._revise(revised)
+
+    def _revise(self, bars: list[Bar]) -> None:
+        if bars and bars[-1].close_time == self._open_time:
+            self._price = bars[-1].close
+        self._revised += bars
+
+    def fill_unknown(self, until_ns: int) -> list[Bar]:
+        """Close the minutes before `until_ns` that nobody knows: flat with unknown flow, listed in `gaps` and counted."""
+        return self._close_before(until_ns - until_ns % _MINUTE_NS)
 
     def _is_past(self, bar: Bar) -> bool:
         # Before any price is known nothing has been given out, so history may still begin earlier.
@@ -202,7 +246,7 @@ class CandleBuilder:
             return []
         bars: list[Bar] = []
         if self._trades.count and self._open_time < open_time:
-            bars += self._give_out(self._finish_minute())
+            bars += self._give_out(self._finish_minute(), self._trades)
         if self._open_time < open_time:
             self.gaps.append((self._open_time, open_time))
         while self._open_time < open_time:
@@ -211,8 +255,11 @@ class CandleBuilder:
             bars += self._give_out(flat_minute(self.symbol, self._open_time, self._price, is_observed=False))
         return bars
 
-    def _give_out(self, minute: Bar) -> list[Bar]:
-        # The one place where a minute becomes final.
+    def _give_out(self, minute: Bar, trades: MinuteTrades | None = None) -> list[Bar]:
+        # The one place where a minute is closed. A candle of the venue that came first corrects it before anybody sees it.
+        self.settling.close(minute, trades)
+        early = self._early.pop(minute.open_time, None)
+        minute = (self.settling.check(early) or [minute])[0] if early is not None else minute
         self._price = minute.close
         self._open_time = minute.close_time
         self._book.close(minute.close_time)

@@ -65,37 +65,47 @@ class BookAverages:
     """
 
     def __init__(self) -> None:
-        self._state = (NAN, NAN, NAN)
+        self._spread = self._imbalance = self._depth = NAN
         self._since = 0
         self.microprice_bps = NAN
         self._reset()
 
     def _reset(self) -> None:
-        self._weighted = [0.0, 0.0, 0.0]
-        self._weight_ns = [0, 0, 0]
+        self._spread_ns = self._imbalance_ns = self._depth_ns = 0.0
+        self._spread_held_ns = self._levels_held_ns = 0
 
     def observe(self, book: OrderBook, ts: int) -> None:
-        """Take the book's state from `ts` (ns) on."""
+        """Take the book's state from `ts` (ns) on; a book whose best levels have not changed says nothing new."""
+        if not book.take_top_change():
+            return
         self._hold_until(ts)
-        self._state = (book.spread_bps(), book.imbalance(), book.depth_log())
+        self._spread, self._imbalance, self._depth = book.spread_bps(), book.imbalance(), book.depth_log()
         self.microprice_bps = book.microprice_bps()
 
     def close(self, end: int) -> tuple[float, float, float]:
         """Return (spread, imbalance, depth) of the minute that ends at `end` and begin the next one."""
         self._hold_until(end)
-        means = [w / t if t else NAN for w, t in zip(self._weighted, self._weight_ns, strict=True)]
+        spread_held, levels_held = self._spread_held_ns, self._levels_held_ns
+        means = (
+            self._spread_ns / spread_held if spread_held else NAN,
+            self._imbalance_ns / levels_held if levels_held else NAN,
+            self._depth_ns / levels_held if levels_held else NAN,
+        )
         self._reset()
-        return means[0], means[1], means[2]
+        return means
 
     def _hold_until(self, ts: int) -> None:
         held_ns = ts - self._since
         if held_ns <= 0:
             return
-        for i, value in enumerate(self._state):
-            if not math.isnan(value):
-                self._weighted[i] += value * held_ns
-                self._weight_ns[i] += held_ns
         self._since = ts
+        if self._spread == self._spread:  # not NaN: both sides had levels
+            self._spread_ns += self._spread * held_ns
+            self._spread_held_ns += held_ns
+        if self._imbalance == self._imbalance:  # known together with the depth: some side had levels
+            self._imbalance_ns += self._imbalance * held_ns
+            self._depth_ns += self._depth * held_ns
+            self._levels_held_ns += held_ns
 
 
 def traded_minute(symbol: str, open_time: int, trades: MinuteTrades) -> Bar:

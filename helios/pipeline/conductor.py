@@ -13,7 +13,8 @@ from helios.domain.decisions import FeatureWindow
 from helios.domain.orders import AccountSnapshot, ExitPlan
 from helios.pipeline.cycle import CycleResult, DecisionCycle
 from helios.pipeline.ports import ExecutionTier
-from helios.pipeline.symbol import SymbolHistory, SymbolStep
+from helios.pipeline.series import SymbolHistory
+from helios.pipeline.symbol import SymbolStep
 
 
 class SymbolsPort(Protocol):

@@ -25,7 +25,8 @@ from helios.pipeline.ports import (
     RiskResponse,
     SymbolContext,
 )
-from helios.pipeline.symbol import SymbolHistory, SymbolState, SymbolStep
+from helios.pipeline.series import SymbolHistory
+from helios.pipeline.symbol import SymbolState, SymbolStep
 from helios.portfolio.accounting import Account
 from helios.portfolio.build import make_portfolio_desk
 from helios.portfolio.tier import PortfolioDesk

@@ -3,60 +3,45 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-import numpy as np
-
-from helios.domain.decisions import FeatureWindow, FloatArray
+from helios.domain.decisions import FeatureWindow
 from helios.domain.enums import Timeframe
 from helios.domain.events import Mark
-from helios.domain.market import Bar, BookUpdate, Instrument, MarketSnapshot, Trade
+from helios.domain.market import Bar, BookUpdate, Instrument, MarketSnapshot, Trade, VenueCandle
 from helios.domain.orders import ExitPlan, ExitTriggered
 from helios.execution.exits import ExitMonitor
 from helios.features.stream import FeatureState
 from helios.market.book import BookDesyncError, OrderBook
 from helios.market.candles import CandleBuilder
+from helios.market.settling import SETTLING_MINUTES
+from helios.pipeline.series import RevisableSeries, SymbolHistory, turnover_quote
 from helios.venues.base import FeedLost, FeedRestored, Held, MissedMinute, ReplayEvent, Warmup
 
-CLOSES_KEPT = 8_640  # thirty days of five-minute closes: what the volatility model may use
-HOURS_KEPT = 2_160  # ninety days of hourly closes: what the covariance may use
-HOURS_OF_TURNOVER = 720
-
-
-@dataclass(frozen=True, slots=True)
-class SymbolHistory:
-    """What tiers 3 and 5 need of a symbol's past when it becomes tradable.
-
-    Attributes
-    ----------
-    closes : FloatArray
-        Closes of the decision timeframe up to and including `end_time`, oldest first.
-    hourly_times : int array
-        Close times of the hourly closes, ns UTC.
-    turnover_quote : float
-        Quote turnover of the last thirty days.
-    """
-
-    symbol: str
-    closes: FloatArray
-    end_time: int
-    hourly_times: np.ndarray
-    hourly_closes: FloatArray
-    turnover_quote: float
+LATE_PRICE_NS = 1_000_000_000  # prints may overtake each other by so much and still say where the market is
 
 
 @dataclass(frozen=True, slots=True)
 class SymbolStep:
-    """What happened to one symbol since the last step. `windows` has one entry per decision bar that closed."""
+    """What happened to one symbol since the last step.
+
+    Attributes
+    ----------
+    windows : tuple of FeatureWindow
+        One entry per decision bar that closed.
+    revised : tuple of Bar
+        Bars given out in an earlier step that a late trade or the venue's own candle has corrected since.
+    """
 
     symbol: str
     bars: tuple[Bar, ...]
     windows: tuple[FeatureWindow, ...]
     marks: tuple[Mark, ...]
     exits: tuple[ExitTriggered, ...]
+    revised: tuple[Bar, ...] = ()
 
 
 class SymbolState:
@@ -79,61 +64,69 @@ class SymbolState:
         self.symbol = instrument.symbol
         self.decision_timeframe = decision_timeframe
         self.book = OrderBook(self.symbol)
-        self.builder = CandleBuilder(self.symbol)
-        self.features = FeatureState(self.symbol)
+        self.builder = CandleBuilder(self.symbol, (Timeframe.M1,))
+        self._series = RevisableSeries(self.symbol, decision_timeframe, SETTLING_MINUTES)
         self.exits = ExitMonitor()
         self.last_price = math.nan
         self.last_event_ns = 0
+        self._traded_ns = 0
         self.needs_book = False
-        self.book_desyncs = 0
+        self.desyncs: Counter[str] = Counter()  # by reason
+        self.revised_minutes = 0
         self.is_stale = False
-        self._last_open: dict[Timeframe, int] = {}
-        self._closes: deque[float] = deque(maxlen=CLOSES_KEPT)
-        self._closes_end = 0
-        self._hours: deque[tuple[int, float, float]] = deque(maxlen=HOURS_KEPT)
         self._bars: list[Bar] = []
+        self._revised: list[Bar] = []
         self._windows: list[FeatureWindow] = []
         self._marks: list[Mark] = []
         self._fired: list[ExitTriggered] = []
 
     # ---- history -------------------------------------------------------------------------------------------------------
 
+    @property
+    def book_desyncs(self) -> int:
+        """How often the book had to be thrown away."""
+        return self.desyncs.total()
+
+    @property
+    def has_news(self) -> bool:
+        """Whether `drain` would return anything."""
+        return bool(self._bars or self._windows or self._marks or self._fired or self._revised)
+
+    @property
+    def features(self) -> FeatureState:
+        """The features of the newest bars."""
+        return self._series.now.features
+
     def warm(self, history: Mapping[Timeframe, Sequence[Bar]]) -> None:
         """Take closed bars of the past: each timeframe's own, then the minutes that complete the higher ones."""
-        for timeframe in (Timeframe.D1, Timeframe.H1, Timeframe.M15, Timeframe.M5, Timeframe.M1):
-            for bar in history.get(timeframe, ()):
-                self._learn(bar)
+        self._series.now.warm(history)
         for bar in history.get(Timeframe.M1, ()):
-            for built in self.builder.on_minute(bar):
-                self._learn(built)
-        self._bars.clear()
-        self._windows.clear()
+            for minute in self.builder.on_minute(bar):
+                self._series.add_minute(minute)
+                self._price(minute.close, minute.close_time)
 
     def last_open(self, timeframe: Timeframe) -> int | None:
         """Open time of the newest bar known, ns UTC."""
-        return self._last_open.get(timeframe)
+        return self._series.now.last_open(timeframe)
 
     def history(self) -> SymbolHistory:
         """Return what tiers 3 and 5 are seeded with."""
-        return SymbolHistory(
-            symbol=self.symbol,
-            closes=np.array(self._closes, dtype=np.float64),
-            end_time=self._closes_end,
-            hourly_times=np.array([h[0] for h in self._hours], dtype=np.int64),
-            hourly_closes=np.array([h[1] for h in self._hours], dtype=np.float64),
-            turnover_quote=float(sum(h[2] for h in list(self._hours)[-HOURS_OF_TURNOVER:])),
-        )
+        return self._series.now.history()
 
     # ---- events --------------------------------------------------------------------------------------------------------
 
     def on_trade(self, trade: Trade) -> None:
         """Take a public print: exits first, then the candles it closes or joins."""
-        self._price(trade.price, trade.ts_event)
-        self._fired += self.exits.on_price(trade.price, trade.ts_event, self.market)
+        self.on_price_only(trade)
         self._close(self.builder.on_trade(trade))
+        if self.builder.has_revised:
+            self._revise()
 
     def on_price_only(self, trade: Trade) -> None:
-        """Take a print for exits and marks alone (while the candles are being repaired)."""
+        """Take a print for exits and marks alone (while the candles are being repaired); one that comes late is no price any more."""
+        if trade.ts_event < self._traded_ns - LATE_PRICE_NS:
+            return
+        self._traded_ns = max(self._traded_ns, trade.ts_event)
         self._price(trade.price, trade.ts_event)
         self._fired += self.exits.on_price(trade.price, trade.ts_event, self.market)
 
@@ -143,9 +136,9 @@ class SymbolState:
             return
         try:
             self.book.apply(update)
-        except BookDesyncError:
+        except BookDesyncError as error:
             self.needs_book = True
-            self.book_desyncs += 1
+            self.desyncs[error.reason] += 1
             # The candles must hear of it, or the spread of before would go on counting.
             if feed_candles:
                 self._close(self.builder.on_book(self.book, update.ts_event))
@@ -154,6 +147,11 @@ class SymbolState:
         self.last_event_ns = max(self.last_event_ns, update.ts_event)
         if feed_candles:
             self._close(self.builder.on_book(self.book, update.ts_event))
+
+    def on_candle(self, candle: VenueCandle) -> None:
+        """Take the venue's own candle of a closed minute; where it differs, the minute and what depends on it are corrected."""
+        self.builder.on_candle(candle)
+        self._revise()
 
     def lose_feed(self) -> None:
         """The feed is cut: no entries, and the book is worth nothing until a fresh snapshot."""
@@ -167,10 +165,14 @@ class SymbolState:
         self._price(bar.close, bar.close_time)
         self._close(self.builder.on_minute(bar))
 
-    def repair(self, bars: Sequence[Bar]) -> None:
-        """Take minutes that were missed; exits are judged on live prices only, never on the past."""
+    def repair(self, bars: Sequence[Bar], until_ns: int = 0) -> None:
+        """Take minutes that were missed; exits are judged on live prices only, never on the past.
+
+        Minutes before `until_ns` that are not among them stay unknown: flat, with unknown flow.
+        """
         for bar in bars:
             self._close(self.builder.on_minute(bar))
+        self._close(self.builder.fill_unknown(until_ns))
 
     def on_time(self, now_ns: int) -> None:
         """Close what time alone closes: candles without trades and positions past their time-out."""
@@ -185,6 +187,8 @@ class SymbolState:
                 self.on_trade(event)
             elif isinstance(event, BookUpdate):
                 self.on_book(event)
+            elif isinstance(event, VenueCandle):
+                self.on_candle(event)
             elif isinstance(event, Bar):
                 self.on_minute(event)
             else:
@@ -214,8 +218,10 @@ class SymbolState:
 
     def drain(self) -> SymbolStep:
         """Return and forget what happened since the last call."""
-        step = SymbolStep(self.symbol, tuple(self._bars), tuple(self._windows), tuple(self._marks), tuple(self._fired))
-        self._bars, self._windows, self._marks, self._fired = [], [], [], []
+        step = SymbolStep(
+            self.symbol, tuple(self._bars), tuple(self._windows), tuple(self._marks), tuple(self._fired), tuple(self._revised)
+        )
+        self._bars, self._windows, self._marks, self._fired, self._revised = [], [], [], [], []
         return step
 
     def market(self) -> MarketSnapshot:
@@ -235,44 +241,28 @@ class SymbolState:
         self.last_price = price
         self.last_event_ns = max(self.last_event_ns, ts_event)
 
-    def _close(self, bars: Sequence[Bar]) -> None:
-        """Learn bars in groups of equal close time, so that a decision sees all timeframes closed by then."""
-        index = 0
-        while index < len(bars):
-            close_time = bars[index].close_time
+    def _close(self, minutes: Sequence[Bar]) -> None:
+        """Add closed minutes; a decision sees all timeframes that have closed by then."""
+        if minutes and self.builder.first_live_minute is not None:
+            self._series.follow()
+        for minute in minutes:
             decided: Bar | None = None
-            while index < len(bars) and bars[index].close_time == close_time:
-                bar = bars[index]
-                index += 1
-                if self._learn(bar):
-                    self._bars.append(bar)
-                    if bar.timeframe is Timeframe.M1:
-                        self._marks.append(Mark(self.symbol, bar.close, bar.close_time))
-                    if bar.timeframe is self.decision_timeframe:
-                        decided = bar
+            for bar in self._series.add_minute(minute):
+                self._bars.append(bar)
+                if bar.timeframe is Timeframe.M1:
+                    self._marks.append(Mark(self.symbol, bar.close, bar.close_time))
+                if bar.timeframe is self.decision_timeframe:
+                    decided = bar
+            if math.isnan(self.last_price):
+                self._price(minute.close, minute.close_time)
             if decided is not None:
                 self._windows.append(self._window(decided))
 
-    def _learn(self, bar: Bar) -> bool:
-        if bar.open_time <= self._last_open.get(bar.timeframe, -1):
-            return False
-        self._last_open[bar.timeframe] = bar.open_time
-        self.features.on_bar(bar)
-        if bar.timeframe is self.decision_timeframe:
-            self._closes.append(bar.close)
-            self._closes_end = bar.close_time
-        if bar.timeframe is Timeframe.H1:
-            self._hours.append((bar.close_time, bar.close, turnover_quote(bar)))
-        if math.isnan(self.last_price):
-            self._price(bar.close, bar.close_time)
-        return True
+    def _revise(self) -> None:
+        minutes = self.builder.take_revised()
+        if minutes:
+            self.revised_minutes += len(minutes)
+            self._revised += self._series.revise(minutes)
 
     def _window(self, bar: Bar) -> FeatureWindow:
         return self.features.window(bar.close_time, bar.close, turnover_quote(bar), self.market(), self.is_stale)
-
-
-def turnover_quote(bar: Bar) -> float:
-    """Return traded value in quote units: as reported, else typical price times base volume."""
-    if not math.isnan(bar.quote_volume):
-        return bar.quote_volume
-    return (bar.high + bar.low + bar.close) / 3.0 * bar.volume

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,6 +23,16 @@ class FeedStatus:
 FeedEvent = Trade | BookUpdate | VenueCandle | FeedStatus
 
 
+async def single_batches(events: AsyncIterator[FeedEvent]) -> AsyncGenerator[list[FeedEvent]]:
+    """Wrap each event of a `stream` as a batch of its own, for venues that know no better."""
+    try:
+        async for event in events:
+            yield [event]
+    finally:
+        if isinstance(events, AsyncGenerator):
+            await events.aclose()
+
+
 class MarketVenue(Protocol):
     """A live venue's public data. Every method raises TransportError or VenueError."""
 
@@ -36,6 +46,10 @@ class MarketVenue(Protocol):
 
     def stream(self, symbols: Sequence[str]) -> AsyncIterator[FeedEvent]:
         """Yield events for ever, reconnecting with back-off; each outage shows as a FeedStatus."""
+        ...
+
+    def stream_batches(self, symbols: Sequence[str]) -> AsyncIterator[list[FeedEvent]]:
+        """Yield the events of `stream` as they came together: one wake-up for many. No list is empty."""
         ...
 
     async def request_book(self, symbol: str) -> None:

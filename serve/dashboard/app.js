@@ -23,6 +23,8 @@ const signedPercent = (fraction) => known(fraction) ? signed(100 * Number(fracti
 const money = (value) => known(value) ? `${fixed(value, 2)} ${snapshot.currency ?? ""}`.trim() : "–";
 const tone = (value) => !known(value) || Number(value) === 0 ? "" : Number(value) > 0 ? "good" : "bad";
 const ms = (value) => known(value) ? fixed(value, Number(value) < 10 ? 1 : 0) + " ms" : "–";
+const count = (value) => fixed(value, 0);
+const FEED_TONES = { live: "healthy", repairing: "warn", offline: "bad" };
 const iso = (ns) => new Date(Number(ns) / 1e6).toISOString();
 const clock = (ns) => known(ns) && Number(ns) > 0 ? iso(ns).slice(11, 16) : "–";
 function price(value) {
@@ -130,6 +132,10 @@ function showTables() {
   fill("tiers", snapshot.tiers ?? [], 6, "Nothing heard yet", (t) => line(t.name, make("span", t.status, `chip ${t.status}`),
     [ms(t.latency_ms?.p50), "n"], [ms(t.latency_ms?.p95), "n"], [String(t.restarts ?? "–"), "n"],
     [String(t.errors ?? "–"), `n ${t.errors ? "bad" : ""}`]));
+  $("feeds-panel").hidden = !(snapshot.feeds ?? []).length;
+  fill("feeds", snapshot.feeds ?? [], 10, "Nothing heard yet", (f) => line(f.symbols, make("span", f.status, `chip ${FEED_TONES[f.status]}`),
+    [ms(f.lag_p50_ms), "n"], [ms(f.lag_p99_ms), "n"], [count(f.messages), "n"], [count(f.reconnects), "n"], [count(f.books_lost), "n"],
+    [count(f.minutes_confirmed), "n"], [count(f.minutes_repaired), "n"], [count(f.minutes_corrected), "n"]));
   fill("positions", snapshot.positions ?? [], 9, snapshot.positions ? "No open positions" : "Account not known yet", (p) => line(p.symbol,
     [p.side, p.side.toLowerCase()], [quantity(p.quantity), "n"], [price(p.average_price), "n"], [price(p.mark_price), "n"],
     [signed(p.unrealised_pnl, 2), `n ${tone(p.unrealised_pnl)}`], [signedPercent(p.unrealised_pnl_pct), `n ${tone(p.unrealised_pnl_pct)}`],
@@ -309,6 +315,8 @@ function unheard() {
   if (snapshot) {
     fill("tiers", (snapshot.tiers ?? []).map((t) => ({ name: t.name })), 6, "Nothing heard", (t) => line(t.name,
       make("span", "unknown", "chip unknown"), ["–", "n"], ["–", "n"], ["–", "n"], ["–", "n"]));
+    fill("feeds", (snapshot.feeds ?? []).map((f) => ({ symbols: f.symbols })), 10, "Nothing heard", (f) => line(f.symbols,
+      make("span", "unknown", "chip unknown"), ...Array(8).fill(["–", "n"])));
   }
 }
 function askToken(reason) {

@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from actors import feed as module
+from actors import feed as feed_module
+from actors import repair as module
 from actors.feed import LiveFeed
+from helios.clock import ManualClock
 from helios.domain.enums import Side, Timeframe
-from helios.domain.market import Bar, BookUpdate, Instrument, Trade
+from helios.domain.market import Bar, BookUpdate, Instrument, Trade, VenueCandle
 from helios.domain.orders import ExitPlan
+from helios.errors import TransportError
 from helios.pipeline.symbol import SymbolState, SymbolStep
 from helios.venues.base import FeedEvent, FeedStatus
 from tests.support.peers import spec
@@ -37,9 +41,12 @@ class Bench:
         self.venue = ScriptedVenue(at(10.5))
         self.state = SymbolState(BTC, Timeframe.M5)
         self.steps: list[SymbolStep] = []
-        self.feed = LiveFeed(
-            spec(tmp_path, (BTC.symbol,), **{"desk.candle_close_grace_ms": 0}), {BTC.symbol: self.state}, self.venue, self.publish
-        )  # type: ignore[arg-type]
+        self.alerts: list[str] = []
+        desk = spec(tmp_path, (BTC.symbol,), **{"desk.candle_close_grace_ms": 0})
+        self.feed = LiveFeed(desk, {BTC.symbol: self.state}, self.venue, self.publish, self.alert)  # type: ignore[arg-type]
+
+    def alert(self, kind: str, message: str) -> None:
+        self.alerts.append(kind)
 
     async def publish(self, state: SymbolState) -> None:
         self.steps.append(state.drain())
@@ -51,7 +58,11 @@ class Bench:
 
     async def reach(self, minute: float) -> None:
         self.venue.market_clock.set(at(minute))
-        await asyncio.sleep(0.12)
+        await asyncio.sleep(0.15)
+
+    @property
+    def revised(self) -> dict[int, Bar]:
+        return {(b.open_time - T0) // MINUTE_NS: b for s in self.steps for b in s.revised if b.timeframe is Timeframe.M1}
 
     @property
     def minutes(self) -> dict[int, Bar]:
@@ -69,8 +80,10 @@ async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     async def nothing_stored(symbol: str) -> dict[Timeframe, list[Bar]]:
         return {}
 
-    monkeypatch.setattr(made.feed, "_stored", nothing_stored)
-    tasks = [asyncio.create_task(made.feed.run()), asyncio.create_task(made.feed.tick())]
+    monkeypatch.setattr(made.feed.repairs, "_stored", nothing_stored)
+    monkeypatch.setattr(module, "CHECK_PAUSE_S", 0.02)
+    monkeypatch.setattr(module, "MAX_PAUSE_S", 0.02)
+    tasks = [asyncio.create_task(loop) for loop in (made.feed.run(), made.feed.tick(), made.feed.repair())]
     await asyncio.sleep(0.02)
     yield made
     for task in tasks:
@@ -123,8 +136,8 @@ async def test_minutes_of_an_outage_come_from_the_venue_and_are_never_made_up(be
     assert not bench.state.is_stale
     assert bench.volumes() == {10: VENUE_VOLUME, 11: 1.0, 12: VENUE_VOLUME, 13: VENUE_VOLUME, 14: VENUE_VOLUME, 15: VENUE_VOLUME}
     assert max(bench.minutes[m].high for m in range(12, 16)) < 300.0
-    assert bench.venue.fetched[-1] == (Timeframe.M1, at(12), at(16))
-    assert (bench.feed.reconnects, bench.feed.repairs) == (1, 2)
+    assert (Timeframe.M1, at(12), at(16)) in bench.venue.fetched
+    assert (bench.feed.reconnects, bench.feed.repairs.repaired) == (1, 2)
     # The decision bar that closed meanwhile is given out, marked as not to be traded on.
     assert [(w.bar_time, w.is_stale) for s in bench.steps for w in s.windows] == [(at(15), True)]
 
@@ -150,3 +163,97 @@ async def test_a_book_out_of_step_is_asked_for_once(bench: Bench) -> None:
     await bench.say(book(9, True), book(10))
     assert not bench.state.needs_book
     assert bench.venue.books_asked == [BTC.symbol]
+
+
+async def test_a_book_whose_snapshot_does_not_come_is_asked_for_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed_module, "BOOK_RETRY_S", 0.1)
+    broken = BookUpdate(BTC.symbol, True, (("99", "1"),), (("101", "1"),), 5, 12345, at(10.6))
+    await bench.say(CONNECTED, broken)
+    await asyncio.sleep(0.4)
+    assert len(bench.venue.books_asked) >= 2
+    assert bench.feed.counters()["book_checksum_mismatch"] == 1
+
+
+async def test_a_gap_is_not_closed_before_the_venue_has_every_minute_of_it(bench: Bench) -> None:
+    bench.venue.unknown = {at(10)}
+    await bench.say(CONNECTED, trade(11.2, 101.0))
+    await bench.reach(11.5)
+    assert bench.state.is_stale or bench.minutes == {}
+    assert bench.feed.repairs.open_symbols == [BTC.symbol]
+    bench.venue.unknown = set()
+    await asyncio.sleep(0.15)
+    assert bench.volumes() == {10: VENUE_VOLUME}
+    assert bench.alerts == []
+
+
+async def test_minutes_the_venue_does_not_have_are_flat_unknown_counted_and_reported(bench: Bench) -> None:
+    bench.venue.unknown = {at(10)}
+    await bench.say(CONNECTED)
+    await bench.reach(11.5)
+    await asyncio.sleep(1.2)
+    assert bench.volumes() == {10: 0.0}
+    assert math.isnan(bench.minutes[10].trade_count)
+    assert bench.feed.counters()["minutes_unrepaired"] == 1
+    assert bench.alerts == ["gap_unrepaired"]
+    assert bench.feed.repairs.open_symbols == []
+
+
+async def test_a_minute_that_the_venue_sees_otherwise_is_corrected(bench: Bench) -> None:
+    await bench.say(CONNECTED)
+    await bench.reach(11.1)
+    await bench.say(trade(11.2, 104.0), trade(11.4, 104.0))
+    await bench.reach(12.1)
+    assert bench.volumes()[11] == 2.0
+    await bench.reach(14.6)
+    await asyncio.sleep(0.5)
+    assert bench.revised[11].volume == VENUE_VOLUME
+    assert math.isnan(bench.revised[11].buy_volume)
+    assert bench.feed.counters()["minutes_corrected"] >= 1
+
+
+async def test_a_pushed_candle_confirms_and_a_late_trade_revises(bench: Bench) -> None:
+    await bench.say(CONNECTED)
+    await bench.reach(11.1)
+    await bench.say(trade(11.2, 104.0))
+    await bench.reach(12.1)
+    await bench.say(VenueCandle(BTC.symbol, Timeframe.M1, at(11), 104.0, 104.0, 104.0, 104.0, 1.0))
+    assert bench.feed.counters()["minutes_confirmed"] == 1
+    await bench.say(trade(12.3, 105.0))
+    await bench.reach(13.1)
+    await bench.say(trade(12.9, 106.0))
+    assert (bench.revised[12].close, bench.revised[12].volume) == (106.0, 2.0)
+
+
+async def test_an_impossible_time_is_dropped_and_counted(bench: Bench) -> None:
+    await bench.say(CONNECTED)
+    await bench.reach(11.1)
+    await bench.say(trade(11.2, 104.0), trade(60 * 24 * 90, 1.0))
+    assert bench.feed.counters()["malformed"] == 1
+    await bench.reach(12.1)
+    assert bench.minutes[11].close == 104.0
+
+
+async def test_an_outage_of_five_minutes_is_reported(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed_module, "DOWN_ALERT_S", 0.2)
+    await bench.say(CONNECTED, DISCONNECTED)
+    await asyncio.sleep(0.4)
+    assert bench.alerts[0] == "feed_down"
+
+
+async def test_the_clock_is_set_again_and_an_unreachable_venue_leaves_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed_module, "CLOCK_INTERVAL_S", 0.02)
+    task = asyncio.create_task(bench.feed.keep_time())
+    other = ManualClock(at(500), speed=1_000.0)
+    answers = [other, TransportError("away")]
+
+    async def clock() -> ManualClock:
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(bench.venue, "clock", clock)
+    await asyncio.sleep(0.1)
+    assert bench.feed.now_ns == at(500)
+    assert not task.done()
+    task.cancel()

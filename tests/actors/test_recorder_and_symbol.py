@@ -231,7 +231,7 @@ async def test_only_warm_windows_are_sent_and_all_bars_are_recorded(tmp_path: Pa
     assert [w.bar_time for (windows,) in peers("signal").called("submit") for w in windows] == [T0 + BAR_NS]
     recorded = peers("recorder").called("add")
     assert [len(bars) for bars, *_ in recorded] == [1, 1]
-    assert [rows[0][1] for _, rows, _ in recorded] == [T0, T0 + BAR_NS]
+    assert [rows[0][1] for _, rows, *_ in recorded] == [T0, T0 + BAR_NS]
 
 
 async def test_an_exit_leaves_before_the_windows_of_the_same_events(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ async def test_replay_advances_every_symbol_and_sends_its_bars_to_the_recorder_a
     steps = await actor.advance(end, [plan()])
     assert [(s.symbol, s.bars, len(s.marks)) for s in steps] == [(BTC.symbol, (), 5), (ETH.symbol, (), 5)]
     assert [w.bar_time for w in steps[0].windows][-1] == end // BAR_NS * BAR_NS
-    ((bars, rows, _books),) = peers("recorder").called("add")
+    ((bars, rows, _books, _revised),) = peers("recorder").called("add")
     assert (sum(b.timeframe.value == "1m" for b in bars), len(rows)) == (60, 2 * 6)
     assert [h.symbol for h in await actor.histories([ETH.symbol])] == [ETH.symbol]
 

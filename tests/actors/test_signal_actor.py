@@ -12,7 +12,7 @@ from actors.remote import RemoteExecution, RemoteSeeds
 from actors.signal import SignalActor, quantiles_ms
 from helios.errors import TransportError
 from helios.pipeline.cycle import DecisionCycle
-from helios.pipeline.symbol import SymbolHistory
+from helios.pipeline.series import SymbolHistory
 from tests.support.peers import Peer, Peers, spec
 from tests.support.pipeline_values import BAR_NS, T0, ScriptedTiers, account, ticking, window
 

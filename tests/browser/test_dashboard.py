@@ -152,10 +152,19 @@ def test_emergency_needs_two_clicks_within_three_seconds(page: Page, server: Ser
     expect(page.locator("#state")).to_have_text("RUNNING")
 
 
+def test_market_data_shows_delays_and_who_is_being_repaired(page: Page) -> None:
+    rows = page.locator("#feeds tr")
+    expect(rows).to_have_count(4)
+    expect(rows.nth(0)).to_contain_text("18 ms")
+    expect(rows.nth(1).locator(".chip")).to_have_text("repairing")
+    expect(rows.nth(1).locator(".chip")).to_have_class("chip warn")
+
+
 def test_engine_down_and_socket_loss_are_shown_and_end_by_themselves(page: Page, server: Server) -> None:
     server.desk.error = TransportError("the supervisor is not running")
     expect(page.locator("#connection")).to_contain_text("the supervisor is not running")
     assert page.locator("#tiers .healthy").count() == 0
+    assert page.locator("#feeds .healthy").count() == 0
     server.desk.error = None
     expect(page.locator("#connection")).to_have_text("Connected")
     server.stop()

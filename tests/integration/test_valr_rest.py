@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import random
+import time
 from collections.abc import AsyncIterator
 from itertools import pairwise
 
@@ -11,27 +14,15 @@ import pytest
 
 from helios.domain.enums import Timeframe
 from helios.errors import ProtocolError, TransportError, VenueError
+from helios.venues.local_budget import LocalBudget
+from helios.venues.valr.limits import relaxed_rates
 from helios.venues.valr.rest import ValrRest
 from helios.venues.valr.transport import ValrVenue
-from tests.support.valr_server import ValrServer
+from tests.support.clocks import FakeTime
+from tests.support.valr_server import ValrServer, iso
 
 S = 1_000_000_000
 HTML = "<html><title>502</title>Bad\nGateway</html>"
-
-
-class FakeTime:
-    """A clock that only sleeping moves."""
-
-    def __init__(self, wall_s: float = 1_790_000_030.0) -> None:
-        self.now_s = wall_s
-        self.slept: list[float] = []
-
-    def read(self) -> float:
-        return self.now_s
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now_s += seconds
 
 
 @pytest.fixture
@@ -53,7 +44,11 @@ def clock() -> FakeTime:
 
 @pytest.fixture
 def rest(server: ValrServer, client: httpx.AsyncClient, clock: FakeTime) -> ValrRest:
-    return ValrRest(server.rest_url, client, 1000, clock.sleep, clock.read, wall=clock.read, rng=random.Random(3))
+    return ValrRest(server.rest_url, client, budget_of(clock), clock.sleep, wall=clock.read, rng=random.Random(3))
+
+
+def budget_of(clock: FakeTime, requests_per_s: float = 1000.0) -> LocalBudget:
+    return LocalBudget(relaxed_rates(requests_per_s), monotonic_ns=lambda: round(clock.now_s * S), sleep=clock.sleep)
 
 
 def buckets(server: ValrServer) -> list[str]:
@@ -100,7 +95,7 @@ async def test_a_hole_is_asked_for_once_more(server: ValrServer, client: httpx.A
     server.skipped_buckets = {120, 180}
     healing = httpx.AsyncClient(event_hooks={"response": [_heal(server)]})
     async with healing:
-        rest = ValrRest(server.rest_url, healing, 1000, clock.sleep, clock.read, wall=clock.read)
+        rest = ValrRest(server.rest_url, healing, budget_of(clock), clock.sleep, wall=clock.read)
         candles = await rest.candles("BTCZAR", "BTC/ZAR", Timeframe.M1, 0, 360 * S, now_ns=server.now_s * S)
     assert [candle.open_time // S for candle in candles] == [0, 60, 120, 180, 240, 300]
     assert "startTime=120&endTime=239" in buckets(server)[1]
@@ -170,7 +165,7 @@ async def test_a_refusal_is_not_retried(server: ValrServer, rest: ValrRest, body
 
 
 async def test_a_dead_address_is_a_transport_error(client: httpx.AsyncClient, clock: FakeTime) -> None:
-    rest = ValrRest("http://127.0.0.1:9", client, 1000, clock.sleep, clock.read, wall=clock.read, max_retries=1)
+    rest = ValrRest("http://127.0.0.1:9", client, budget_of(clock), clock.sleep, wall=clock.read, max_retries=1)
     with pytest.raises(TransportError, match="failed 2 times"):
         await rest.server_time_ns()
 
@@ -183,10 +178,10 @@ async def test_html_with_status_200_is_a_protocol_error(server: ValrServer, rest
 
 async def test_the_limiter_spaces_requests_after_its_burst(server: ValrServer, client: httpx.AsyncClient) -> None:
     clock = FakeTime()
-    rest = ValrRest(server.rest_url, client, 2.0, clock.sleep, clock.read, wall=clock.read)
-    for _ in range(4):
+    rest = ValrRest(server.rest_url, client, budget_of(clock, 2.0), clock.sleep, wall=clock.read)
+    for _ in range(5):
         await rest.status()
-    assert clock.slept == [0.5, 0.5, 0.5]
+    assert clock.slept == pytest.approx([0.525, 0.525, 0.525])
 
 
 async def test_venue_lists_instruments_sets_its_clock_and_translates_symbols(server: ValrServer) -> None:
@@ -201,3 +196,103 @@ async def test_venue_lists_instruments_sets_its_clock_and_translates_symbols(ser
     assert "/v1/public/ETHZAR/buckets" in buckets(server)[0]
     assert clock.speed == 60.0
     assert 0 <= clock.now_ns() - server.now_s * S < 60 * S  # one wall second is a market minute
+
+
+# Books and trades
+
+
+def public_trades(count: int) -> list[dict[str, object]]:
+    """Oldest first, one a second, three at each instant."""
+    return [
+        {"price": str(1000 + n), "quantity": "0.5", "currencyPair": "BTCZAR", "tradedAt": iso(1_790_000_000 + n // 3),
+         "takerSide": "sell", "sequenceId": 1368928567986638852 + n, "id": f"id-{n}", "quoteVolume": "500"}
+        for n in range(count)
+    ]  # fmt: skip
+
+
+async def test_trades_are_paged_backwards_without_gap_or_repeat_and_come_oldest_first(server: ValrServer, rest: ValrRest) -> None:
+    server.trades = public_trades(250)
+    answer = await rest.trades("BTCZAR", "BTC/ZAR", 0)
+    assert [trade.trade_id for trade in answer.trades] == [f"id-{n}" for n in range(250)]
+    assert (answer.is_complete, answer.age_s) == (True, 12.0)
+    assert [path.split("beforeId=")[-1] for path in server.requests[1:]] == ["id-150", "id-50"]
+    assert answer.trades[0].ts_init == 1_790_000_030 * S
+
+
+async def test_trades_stop_at_the_wanted_start_and_end(server: ValrServer, rest: ValrRest) -> None:
+    server.trades = public_trades(900)
+    start_ns, end_ns = 1_790_000_250 * S, 1_790_000_290 * S
+    answer = await rest.trades("BTCZAR", "BTC/ZAR", start_ns, end_ns)
+    assert [trade.trade_id for trade in answer.trades] == [f"id-{n}" for n in range(750, 870)]
+    assert len(server.requests) == 2
+
+
+async def test_trades_that_reach_too_far_back_are_marked_incomplete(server: ValrServer, rest: ValrRest) -> None:
+    server.trades = public_trades(400)
+    answer = await rest.trades("BTCZAR", "BTC/ZAR", 0, max_pages=2)
+    assert (len(answer.trades), answer.is_complete) == (200, False)
+
+
+async def test_a_venue_that_ignores_beforeid_is_not_asked_for_ever(server: ValrServer, rest: ValrRest) -> None:
+    page = json.dumps(public_trades(100)[::-1])
+    server.answer_next([(200, {}, page)] * 5)
+    answer = await rest.trades("BTCZAR", "BTC/ZAR", 0)
+    assert (len(answer.trades), len(server.requests), answer.age_s) == (100, 2, 30.0)
+
+
+@pytest.mark.parametrize(("headers", "age_s"), [({"Age": "17"}, 17.0), ({}, 30.0), ({"Age": "soon"}, 30.0), ({"Age": "0"}, 0.0)])
+async def test_a_book_tells_how_old_it_may_be(server: ValrServer, rest: ValrRest, headers: dict[str, str], age_s: float) -> None:
+    row = {"side": "sell", "quantity": "0.09523556", "price": "67123", "currencyPair": "BTCUSDC", "orderCount": 1}
+    body = {"Asks": [row], "Bids": [], "LastChange": "2026-03-08T17:31:26.406Z", "SequenceNumber": 1792329152}
+    server.answer_next([(200, headers, json.dumps(body))])
+    answer = await rest.order_book("BTCZAR", "BTC/ZAR")
+    assert answer.age_s == age_s
+    assert (answer.book.asks, answer.book.bids, answer.book.sequence) == ((("67123", "0.09523556"),), (), None)
+
+
+async def test_a_gzip_body_is_unpacked(server: ValrServer, rest: ValrRest) -> None:
+    server.answer_next([(200, {"Content-Encoding": "gzip"}, gzip.compress(b'{"status":"read-only"}'))])
+    assert await rest.status() == "read-only"
+
+
+async def test_a_body_that_only_claims_to_be_gzip_is_asked_for_again(server: ValrServer, rest: ValrRest) -> None:
+    server.answer_next([(200, {"Content-Encoding": "gzip"}, b"plain")])
+    assert await rest.status() == "online"
+    assert len(server.requests) == 2
+
+
+async def test_another_status_that_says_rate_limited_waits_as_well(server: ValrServer, rest: ValrRest, clock: FakeTime) -> None:
+    server.answer_next([(403, {"x-valr-ratelimited": "true"}, HTML)])
+    assert await rest.status() == "online"
+    assert clock.slept == [pytest.approx(60.0 - 1_790_000_030.0 % 60.0)]
+
+
+async def test_a_429_pauses_everybody_who_shares_the_budget(server: ValrServer, client: httpx.AsyncClient, clock: FakeTime) -> None:
+    budget = budget_of(clock)
+    one, other = (ValrRest(server.rest_url, client, budget, clock.sleep, wall=clock.read) for _ in range(2))
+    server.answer_next([(429, {}, "")] * 5)
+    with pytest.raises(TransportError):
+        await one.status()
+    before = len(clock.slept)
+    await other.pairs()
+    assert clock.slept[before:] == [pytest.approx(60.0)]
+
+
+async def test_candles_resume_without_gap_where_a_429_interrupted_them(server: ValrServer, rest: ValrRest, clock: FakeTime) -> None:
+    pages = 4
+    server.answer_next([(429, {"x-valr-ratelimited": "true"}, HTML)])
+    candles = await rest.candles("BTCZAR", "BTC/ZAR", Timeframe.M1, 0, 300 * pages * 60 * S, now_ns=server.now_s * S)
+    assert [candle.open_time for candle in candles] == [n * 60 * S for n in range(300 * pages)]
+    assert len(buckets(server)) == pages + 1
+    assert max(clock.slept) <= 60.0
+
+
+async def test_the_skew_of_the_clocks_is_measured_with_its_uncertainty(server: ValrServer) -> None:
+    server.now_s = int(time.time()) + 50
+    venue = ValrVenue(server.rest_url, server.ws_url)
+    skew = await venue.measure_skew()
+    await venue.aclose()
+    assert venue.skew is skew
+    assert skew.is_alarming()
+    assert 48.0 < skew.offset_ns / S < 51.0
+    assert 0 < skew.uncertainty_ns < S

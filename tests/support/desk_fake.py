@@ -126,7 +126,8 @@ class FakeDesk:
             "counters": {"restarts": 1, "errors": 0},
             "predictions": self._predictions() if self.has_status else [], "decisions": self._decisions(),
             "latency_ms": {"prediction": {"p50": 2.9, "p95": 4.4, "p99": 6.0}}, "first_prediction_at": 5.0, "replay": None,
-            "errors": [], "orders": self._orders(), "tiers": self._tiers(), "components": [], "emergency_still_open": [],
+            "errors": [], "orders": self._orders(), "tiers": self._tiers(),
+            "feeds": self._feeds(), "components": [], "emergency_still_open": [],
             "equity_history": [[(START_NS + i * MINUTE_NS) // 1_000_000, 100_000 + 2.5 * i + 60 * ((i // 7) % 11 - 5)]
                                for i in range(600)],
         }  # fmt: skip
@@ -180,6 +181,14 @@ class FakeDesk:
             {"id": t, "name": t.title(), "status": status.get(t, "healthy"), "members": 1, "restarts": 0, "errors": 0,
              "latency_ms": {} if t == "data" else latency}
             for t in TIERS
+        ]  # fmt: skip
+
+    def _feeds(self) -> list[dict[str, Any]]:
+        return [
+            {"symbols": symbol, "status": "repairing" if i == 1 else "live", "lag_p50_ms": 3.2, "lag_p99_ms": 18.4,
+             "messages": 48_211, "reconnects": i, "books_lost": 2 * i, "minutes_repaired": 5 * i, "minutes_confirmed": 612,
+             "minutes_corrected": i, "faults": i}
+            for i, symbol in enumerate(SYMBOLS)
         ]  # fmt: skip
 
 

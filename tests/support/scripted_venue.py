@@ -16,7 +16,10 @@ VENUE_VOLUME = 7.0
 
 
 class ScriptedVenue:
-    """Candles on demand (recognised by their volume), events from a queue, a clock set by hand."""
+    """Candles on demand (recognised by their volume), events from a queue, a clock set by hand.
+
+    `unknown` are open times of minutes that the venue has no candle for, `volumes` those with another volume.
+    """
 
     def __init__(self, now_ns: int) -> None:
         self.market_clock = ManualClock(now_ns, speed=1_000.0)
@@ -24,6 +27,8 @@ class ScriptedVenue:
         self.books_asked: list[str] = []
         self.fetched: list[tuple[Timeframe, int, int]] = []
         self.is_down = False
+        self.unknown: set[int] = set()
+        self.volumes: dict[int, float] = {}
 
     async def instruments(self) -> list[Instrument]:
         return []
@@ -35,11 +40,12 @@ class ScriptedVenue:
         if self.is_down:
             raise TransportError("away")
         self.fetched.append((timeframe, start_ns, end_ns))
-        return [candle(symbol, timeframe, t) for t in range(start_ns, end_ns, timeframe.ns)]
+        opens = [t for t in range(start_ns, end_ns, timeframe.ns) if t not in self.unknown]
+        return [candle(symbol, timeframe, t, self.volumes.get(t, VENUE_VOLUME)) for t in opens]
 
-    async def stream(self, symbols: Sequence[str]) -> AsyncIterator[FeedEvent]:
+    async def stream_batches(self, symbols: Sequence[str]) -> AsyncIterator[list[FeedEvent]]:
         while True:
-            yield await self.events.get()
+            yield [await self.events.get()]
 
     async def request_book(self, symbol: str) -> None:
         self.books_asked.append(symbol)
@@ -47,6 +53,6 @@ class ScriptedVenue:
     async def aclose(self) -> None: ...
 
 
-def candle(symbol: str, timeframe: Timeframe, open_time: int) -> VenueCandle:
+def candle(symbol: str, timeframe: Timeframe, open_time: int, volume: float = VENUE_VOLUME) -> VenueCandle:
     price = 100.0 + (open_time - T0) // timeframe.ns % 7
-    return VenueCandle(symbol, timeframe, open_time, price, price, price, price, VENUE_VOLUME, price * VENUE_VOLUME)
+    return VenueCandle(symbol, timeframe, open_time, price, price, price, price, volume, price * volume)

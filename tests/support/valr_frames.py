@@ -33,9 +33,22 @@ PONG_IDLE = '{"type":"PONG","message":"NO_SUBSCRIPTIONS"}'
 AUTHENTICATED = '{"type":"AUTHENTICATED"}'
 ERROR = '{"type":"ERROR","message":"Channel OB_L1_DIFF, pair NOPEUSDTPERP combination invalid"}'
 
+ORDERS_SNAPSHOT = """{"type":"FULL_ORDERBOOK_SNAPSHOT","currencyPairSymbol":"BTCUSDC","data":{"LastChange":1644301604645,
+ "Asks":[{"Price":"45363","Orders":[{"orderId":"1d2e7745-5020-4d48-a77e-afc787ad048d","quantity":"0.0019"}]}],
+ "Bids":[{"Price":"45147","Orders":[{"orderId":"763080a8-9154-4c41-98de-ae09a0cf48cd","quantity":"0.00014782"}]}],
+ "SequenceNumber":589628037,"Checksum":1074477335}}"""
+ORDERS_UPDATE = """{"type":"FULL_ORDERBOOK_UPDATE","currencyPairSymbol":"BTCUSDC","data":{"LastChange":1644303209930,
+ "Asks":[{"Price":"45363","Orders":[{"orderId":"1d2e7745-5020-4d48-a77e-afc787ad048d","quantity":"0.00102078"},
+ {"orderId":"33ceace1-d1e8-4d41-af96-9b13b655f0e8","quantity":"0"}]}],"Bids":[],
+ "SequenceNumber":589628039,"Checksum":604745093}}"""
+ORDER_TYPES = '{"type":"ALLOWED_ORDER_TYPES_UPDATED","currencyPairSymbol":"BTCZAR","data":["LIMIT","LIMIT_POST_ONLY","MARKET"]}'
+PNL_RUN = '{"type":"PNL_RUN_COMPLETED","currencyPairSymbol":"BTCUSDTPERP","data":{"price":"116048"}}'
+FUNDING_RUN = '{"type":"FUNDING_RUN_COMPLETED","currencyPairSymbol":"BTCUSDTPERP"}'
+
 FRAMES = [
     SUMMARY, AGGREGATED, SNAPSHOT, DIFF, DEPTH, TRADE, BUCKET, MARK,
     SUBSCRIBED, UNSUBSCRIBED, PONG, PONG_IDLE, AUTHENTICATED, ERROR,
+    ORDERS_SNAPSHOT, ORDERS_UPDATE, ORDER_TYPES, PNL_RUN, FUNDING_RUN,
 ]  # fmt: skip
 
 SPOT_ROW = """{"symbol":"ETHZAR","baseCurrency":"ETH","quoteCurrency":"ZAR","shortName":"ETH/ZAR","active":true,

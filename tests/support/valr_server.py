@@ -1,7 +1,7 @@
 """A scripted venue on 127.0.0.1 that speaks as much of VALR's public protocol as its client needs.
 
 Test methods: `push` sends a frame to every socket, `cut` aborts them, `mute` makes the server deaf and dumb,
-`answer_next` queues HTTP answers (status, headers, body) that come before the normal one.
+`answer_next` queues HTTP answers (status, headers, body) that come before the normal one, `refuse_next` statuses for upgrades.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-Answer = tuple[int, dict[str, str], str]
+Answer = tuple[int, dict[str, str], str | bytes]
 
 BTCZAR = {
     "symbol": "BTCZAR", "baseCurrency": "BTC", "quoteCurrency": "ZAR", "shortName": "BTC/ZAR", "active": True,
@@ -28,6 +28,8 @@ BTCZAR = {
 }  # fmt: skip
 ETHZAR = BTCZAR | {"symbol": "ETHZAR", "baseCurrency": "ETH", "shortName": "ETH/ZAR"}
 PAIRS = [BTCZAR, ETHZAR]
+SOCKET_PAIRS = [row["symbol"] for row in PAIRS]
+"""What the socket knows; listed by REST or not."""
 
 
 def iso(epoch_s: int) -> str:
@@ -38,7 +40,8 @@ def iso(epoch_s: int) -> str:
 class ValrServer:
     """Use as `async with ValrServer() as server`."""
 
-    def __init__(self, now_s: int = 1_790_000_030, first_bucket_s: int = 0) -> None:
+    def __init__(self, now_s: int = 1_790_000_030, first_bucket_s: int = 0, keeps_time: bool = False) -> None:
+        self.keeps_time = keeps_time  # whether its time is this machine's instead of `now_s`
         self.now_s = now_s
         self.first_bucket_s = first_bucket_s
         self.requests: list[str] = []
@@ -46,6 +49,9 @@ class ValrServer:
         self.sockets: dict[ServerConnection, dict[str, list[str]]] = {}
         self.connections = 0
         self.skipped_buckets: set[int] = set()
+        self.trades: list[dict[str, Any]] = []
+        self.upgrades: list[Headers] = []
+        self._refusals: deque[int] = deque()
         self._answers: deque[Answer] = deque()
         self._is_mute = False
         self._server: Server | None = None
@@ -72,6 +78,9 @@ class ValrServer:
     def answer_next(self, answers: Iterable[Answer]) -> None:
         self._answers.extend(answers)
 
+    def refuse_next(self, statuses: Iterable[int]) -> None:
+        self._refusals.extend(statuses)
+
     def mute(self, is_mute: bool = True) -> None:
         self._is_mute = is_mute
 
@@ -96,25 +105,35 @@ class ValrServer:
 
     async def _process(self, _: ServerConnection, request: Request) -> Response | None:
         if "Upgrade" in request.headers:
-            return None
+            self.upgrades.append(request.headers)
+            return self._refusal()
         self.requests.append(request.path)
         status, headers, body = self._answers.popleft() if self._answers else self._route(request.path)
-        content = body.encode()
+        content = body.encode() if isinstance(body, str) else body
         known = Headers(headers)
         known["Content-Length"] = str(len(content))
         known["Connection"] = "close"
         return Response(status, HTTPStatus(status).phrase, known, content)
 
+    def _refusal(self) -> Response | None:
+        if not self._refusals:
+            return None
+        status = self._refusals.popleft()
+        return Response(status, HTTPStatus(status).phrase, Headers({"Content-Length": "0"}), b"")
+
     def _route(self, path: str) -> Answer:
         url = urlsplit(path)
         if url.path == "/v1/public/time":
-            return 200, {}, json.dumps({"epochTime": self.now_s, "time": iso(self.now_s)})
+            now = datetime.now(UTC).isoformat().replace("+00:00", "Z") if self.keeps_time else iso(self.now_s)
+            return 200, {}, json.dumps({"epochTime": self.now_s, "time": now})
         if url.path == "/v1/public/status":
             return 200, {}, '{"status":"online"}'
         if url.path == "/v1/public/pairs":
             return 200, {}, json.dumps(PAIRS)
         if url.path.endswith("/buckets"):
             return self._buckets({name: values[0] for name, values in parse_qs(url.query).items()})
+        if url.path.endswith("/trades"):
+            return self._trades({name: values[0] for name, values in parse_qs(url.query).items()})
         return 404, {}, '{"code":-111,"message":"Market summary not found"}'
 
     def _buckets(self, query: dict[str, str]) -> Answer:
@@ -124,6 +143,13 @@ class ValrServer:
         opens = range(-(-max(start, self.first_bucket_s) // period) * period, min(end, self.now_s) + 1, period)
         rows = [self._row(at, period) for at in reversed(opens) if at not in self.skipped_buckets]
         return 200, {}, json.dumps(rows[: int(query["limit"])])
+
+    def _trades(self, query: dict[str, str]) -> Answer:
+        """Newest first; `beforeId` names the trade to start after."""
+        rows = self.trades[::-1]
+        if "beforeId" in query:
+            rows = rows[[row["id"] for row in rows].index(query["beforeId"]) + 1 :]
+        return 200, {"Age": "12"}, json.dumps(rows[: int(query["limit"])])
 
     def _row(self, at: int, period: int) -> dict[str, Any]:
         price = 1_000_000 + at // period % 1000
@@ -155,7 +181,7 @@ class ValrServer:
             await self._replace(socket, row["event"], row["pairs"])
 
     async def _replace(self, socket: ServerConnection, event: str, pairs: list[str]) -> None:
-        listed = {row["symbol"] for row in PAIRS}
+        listed = set(SOCKET_PAIRS)
         before, after = self.sockets[socket].get(event, []), [pair for pair in pairs if pair in listed]
         self.sockets[socket][event] = after
         for pair in sorted(set(before) - set(after)):

@@ -106,6 +106,7 @@ def test_the_starter_model_is_small_and_its_card_is_about_its_weights() -> None:
     assert model_card(ModelConfig(version="starter"))["version"] == card["version"] == "starter"
     assert card["parameter_count"] > 0
     assert card["weights_sha256"] == hashlib.sha256((STARTER / "weights.pt").read_bytes()).hexdigest()
+    assert card["scaler_sha256"] == hashlib.sha256((STARTER / "scaler.json").read_bytes()).hexdigest()
 
 
 def test_the_licence_is_apache_2() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from helios.venues.sandbox.server import main
+from helios.venues.sandbox.process import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -17,23 +17,26 @@ SLOW_CLIENT = 1008
 class Client:
     """A connected trade socket: what it wants and what waits to be sent."""
 
-    def __init__(self, connection: ServerConnection, pairs: list[str], queue_frames: int, now_s: float) -> None:
+    def __init__(
+        self, connection: ServerConnection, pairs: list[str], queue_frames: int, now_s: float, is_authenticated: bool = False
+    ) -> None:
         self.subscriptions = Subscriptions(pairs)
+        self.is_authenticated = is_authenticated
         self.connected_s = self.heard_s = now_s
         self.is_slow = False
         self._was_slow = False
         self._connection = connection
-        self._frames: deque[bytes] = deque()
+        self._frames: deque[tuple[bytes, float]] = deque()
         self._queue_frames = queue_frames
         self._ready = asyncio.Event()
 
-    def offer(self, frame: bytes) -> None:
-        """Queue a frame; a client that is too far behind is marked slow and gets nothing more."""
+    def offer(self, frame: bytes, pause_s: float = 0.0) -> None:
+        """Queue a frame, sent after a pause; a client that is too far behind is marked slow and gets nothing more."""
         if len(self._frames) >= self._queue_frames:
             self.is_slow = True
             self._frames.clear()
         if not self.is_slow:
-            self._frames.append(frame)
+            self._frames.append((frame, pause_s))
         self._ready.set()
 
     async def write(self) -> None:
@@ -43,7 +46,10 @@ class Client:
                 await self._ready.wait()
                 self._ready.clear()
                 while self._frames and not self.is_slow:
-                    await self._connection.send(self._frames.popleft(), text=True)
+                    frame, pause_s = self._frames.popleft()
+                    if pause_s > 0.0:
+                        await asyncio.sleep(pause_s)
+                    await self._connection.send(frame, text=True)
             await self._connection.close(SLOW_CLIENT, "too slow")
 
     def reap(self) -> None:
@@ -56,6 +62,6 @@ class Client:
         """Drop the connection without a close frame, as the venue does with idle sockets."""
         self._connection.transport.abort()
 
-    async def close(self, reason: str) -> None:
+    async def close(self, reason: str, code: int = 1001) -> None:
         """Close the connection."""
-        await self._connection.close(1001, reason)
+        await self._connection.close(code, reason)

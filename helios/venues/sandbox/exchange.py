@@ -3,29 +3,62 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
-from statistics import median
-from typing import Self
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Protocol, Self
 
 import numpy as np
 
 from helios.domain.market import BookUpdate, VenueCandle
 from helios.venues.sandbox import wire
-from helios.venues.sandbox.book import decimal_text
 from helios.venues.sandbox.buckets import DAY_NS, BucketStore, days_before
 from helios.venues.sandbox.macro import MINUTE_NS, MacroMarket
 from helios.venues.sandbox.specs import MarketConfig, SymbolSpec
-from helios.venues.sandbox.ticks import SECOND_NS, MarketEvent, SymbolTicks, TickMarket, TickTrade
+from helios.venues.sandbox.ticks import SECOND_NS, MarketEvent, TickMarket, TickTrade
 
 KEPT_TRADES = 2_000
+BOOK_EVERY_NS = 5 * SECOND_NS  # between the books that are kept for stale answers
+
+
+class PairMarket(Protocol):
+    """One pair of a market."""
+
+    @property
+    def last_price(self) -> str:
+        """Price of the last trade."""
+        ...
+
+    def snapshot(self, ts_ns: int) -> BookUpdate:
+        """Return the whole book, best first."""
+        ...
+
+
+class Market(Protocol):
+    """Where trades and books come from, second by second."""
+
+    time_ns: int
+
+    @property
+    def specs(self) -> tuple[SymbolSpec, ...]:
+        """What is traded."""
+        ...
+
+    @property
+    def symbols(self) -> Mapping[str, PairMarket]:
+        """The pairs by symbol."""
+        ...
+
+    def step(self) -> list[MarketEvent]:
+        """Advance one second; a minute's last step ends with its candles, one per symbol."""
+        ...
 
 
 class Exchange:
-    """A synthetic venue's public state.
+    """A venue's public state.
 
     Parameters
     ----------
-    market : TickMarket
+    market : Market
         Goes on where `buckets` end.
     buckets : dict of str to BucketStore
         Minutes and days per pair.
@@ -33,11 +66,13 @@ class Exchange:
         Trades of the past, oldest first.
     """
 
-    def __init__(self, market: TickMarket, buckets: dict[str, BucketStore], trades: Iterable[TickTrade] = ()) -> None:
+    def __init__(self, market: Market, buckets: dict[str, BucketStore], trades: Iterable[TickTrade] = ()) -> None:
         self.market = market
         self.buckets = buckets
-        self.specs = {spec.pair: spec for spec in market.config.specs}
-        self._pair_of = {spec.symbol: spec.pair for spec in market.config.specs}
+        self.specs = {spec.pair: spec for spec in market.specs}
+        self.keeps_books_ns = 0
+        self._pair_of = {spec.symbol: spec.pair for spec in market.specs}
+        self._books: dict[str, deque[tuple[int, BookUpdate]]] = {pair: deque() for pair in self.specs}
         self._trades: dict[str, deque[TickTrade]] = {pair: deque(maxlen=KEPT_TRADES) for pair in self.specs}
         for trade in trades:
             self._trades[self._pair_of[trade.symbol]].append(trade)
@@ -85,6 +120,7 @@ class Exchange:
                 self._trades[pair].append(event)
             elif isinstance(event, VenueCandle):
                 self.buckets[pair].append(event)
+        self._keep_books()
         return events
 
     def pair_of(self, symbol: str) -> str:
@@ -93,7 +129,14 @@ class Exchange:
 
     def book(self, pair: str) -> BookUpdate:
         """Return the whole book as it is now."""
-        return self._ticks(pair).snapshot(self.time_ns)
+        return self.market.symbols[self.specs[pair].symbol].snapshot(self.time_ns)
+
+    def book_before(self, pair: str, age_ns: int) -> BookUpdate:
+        """Return the book as it was about so long ago, as far as `keeps_books_ns` reaches."""
+        if age_ns == 0:
+            return self.book(pair)
+        older = [book for when, book in self._books[pair] if when <= self.time_ns - age_ns]
+        return older[-1] if older else self._books[pair][0][1] if self._books[pair] else self.book(pair)
 
     def trades(self, pair: str) -> list[TickTrade]:
         """Return the kept trades, newest first."""
@@ -101,17 +144,16 @@ class Exchange:
 
     def mark_price(self, pair: str) -> str:
         """Return the median of last trade, best bid and best ask."""
-        ticks = self._ticks(pair)
-        middle = int(median((ticks.last, ticks.bids.ticks[0], ticks.asks.ticks[0])))
-        return decimal_text(middle, ticks.decimals)
+        bid, ask, last = self._quotes(pair)
+        return sorted((bid, ask, last), key=Decimal)[1]
 
     def summary(self, pair: str) -> wire.Json:
         """Return REST's market summary: quotes now, the rest over the last 24 hours of closed minutes."""
-        ticks, day = self._ticks(pair), self.buckets[pair].last_day()
-        last, previous = decimal_text(ticks.last, ticks.decimals), float(day[0, 0])
+        day = self.buckets[pair].last_day()
+        (bid, ask, last), previous = self._quotes(pair), float(day[0, 0])
         change = 100.0 * (float(last) / previous - 1.0)
         return {
-            "currencyPair": pair, "askPrice": ticks.asks.levels[0][0], "bidPrice": ticks.bids.levels[0][0],
+            "currencyPair": pair, "askPrice": ask, "bidPrice": bid,
             "lastTradedPrice": last, "previousClosePrice": wire.plain(previous),
             "baseVolume": wire.plain(float(day[:, 4].sum())), "quoteVolume": wire.plain(float(day[:, 5].sum())),
             "highPrice": wire.plain(max(float(day[:, 1].max()), float(last))),
@@ -128,5 +170,17 @@ class Exchange:
             "baseDecimalPlaces": "8", "marginTradingAllowed": False, "currencyPairType": "SPOT",
         }  # fmt: skip
 
-    def _ticks(self, pair: str) -> SymbolTicks:
-        return self.market.symbols[self.specs[pair].symbol]
+    def _quotes(self, pair: str) -> tuple[str, str, str]:
+        # Bid, ask and last price; "0" for an empty side, as the venue has it.
+        symbol = self.market.symbols[self.specs[pair].symbol]
+        book = symbol.snapshot(self.time_ns)
+        return book.bids[0][0] if book.bids else "0", book.asks[0][0] if book.asks else "0", symbol.last_price
+
+    def _keep_books(self) -> None:
+        if self.keeps_books_ns <= 0:
+            return
+        for pair, kept in self._books.items():
+            if not kept or self.time_ns - kept[-1][0] >= BOOK_EVERY_NS:
+                kept.append((self.time_ns, self.book(pair)))
+            while kept[0][0] < self.time_ns - self.keeps_books_ns - BOOK_EVERY_NS:
+                kept.popleft()

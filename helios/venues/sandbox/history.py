@@ -19,7 +19,7 @@ def synthetic_history(
     Parameters
     ----------
     symbols : sequence of str
-        Any of `helios.venues.sandbox.specs.SPECS`.
+        Any BASE/QUOTE, see `helios.venues.sandbox.specs.spec_of`.
     n_minutes : int
         Rows per symbol.
     seed : int
@@ -37,7 +37,7 @@ def synthetic_history(
     Raises
     ------
     ConfigError
-        If a symbol is unknown.
+        If a symbol is not BASE/QUOTE.
     """
     config = MarketConfig(symbols=tuple(symbols), flow_strength=flow_strength)
     end = DEFAULT_END_NS if end_ns is None else end_ns // MINUTE_NS * MINUTE_NS

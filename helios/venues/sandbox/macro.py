@@ -23,8 +23,6 @@ MINUTE_NS = 60_000_000_000
 MINUTES_PER_DAY = 1440
 SHARED_FACTORS = np.array([0.8, 1.0, 1.3])
 SHARED_STAY_MIN = (720.0, 1440.0, 480.0)
-JUMP_PROBABILITY = 0.0005
-JUMP_SIZE = 7.0  # in minutes' volatilities
 TRADES_PER_MINUTE = 20.0
 SIZE_SIGMA = 1.0  # of the log of a trade's size
 MINUTE_SIZE_SIGMA = 0.3  # of the log of the mean size in a minute
@@ -53,13 +51,15 @@ class MacroState:
 class SyntheticHistory:
     """Closed minutes per symbol, `bars` in BAR_VALUES order, and the state they end in.
 
-    `slow_flow` is the latent slow flow (n_minutes, n_symbols); only tests look at it.
+    `slow_flow` (n_minutes, n_symbols) is the latent slow flow and `log_mids` (n_minutes + 1, n_symbols) the log of the latent mid
+    price, a minute's row before it and the last one after all; only tests and measurements look at them.
     """
 
     open_times: IntArray
     bars: dict[str, FloatArray]
     slow_flow: FloatArray
     state: MacroState
+    log_mids: FloatArray
 
 
 def decay(half_life_min: float) -> float:
@@ -161,7 +161,7 @@ class MacroMarket:
         state = MacroState(
             config, end, ends, regimes[-1].copy(), int(shared[-1]), slow[-1].copy(), fast[-1].copy(), common[-1].copy()
         )
-        return SyntheticHistory(open_times, bars, slow_flow, state)
+        return SyntheticHistory(open_times, bars, slow_flow, state, np.log(np.vstack([mids, ends])))
 
     def _regimes(self, n: int, n_symbols: int) -> tuple[IntArray, IntArray]:
         matrix = leaving_probabilities(self.config.stay_minutes)
@@ -245,9 +245,9 @@ def unit_noise(rng: np.random.Generator, config: MarketConfig, n: int) -> FloatA
     """Return noise of unit variance (n, n_symbols): common factor, own part, and rare jumps of the own part."""
     loadings = np.array([spec.loading for spec in config.specs])
     own = rng.standard_normal((n, len(loadings)))
-    jumps = (rng.random(own.shape) < JUMP_PROBABILITY) * rng.standard_normal(own.shape) * JUMP_SIZE
+    jumps = (rng.random(own.shape) < config.jump_probability) * rng.standard_normal(own.shape) * config.jump_size
     noise = loadings * rng.standard_normal((n, 1)) + np.sqrt(1 - loadings**2) * own + jumps
-    return np.asarray(noise / math.sqrt(1 + JUMP_PROBABILITY * JUMP_SIZE**2), dtype=np.float64)
+    return np.asarray(noise / math.sqrt(1 + config.jump_probability * config.jump_size**2), dtype=np.float64)
 
 
 def _autoregression(rng: np.random.Generator, phi: float, n: int, columns: int) -> FloatArray:

@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import contextlib
 import http
-import json
 import logging
-import os
-import signal
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import psutil
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.asyncio.server import serve as serve_websocket
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from helios.clock import VenueClock
-from helios.domain.market import BookUpdate
-from helios.errors import ConfigError, DataError
+from helios.errors import ConfigError
 from helios.venues.sandbox import state, wire
+from helios.venues.sandbox.admin import PREFIX, Admin
+from helios.venues.sandbox.broadcast import Broadcast
 from helios.venues.sandbox.clients import Client
+from helios.venues.sandbox.connection import PutConnection
+from helios.venues.sandbox.edge import Edge, HttpAnswer
 from helios.venues.sandbox.exchange import Exchange
+from helios.venues.sandbox.files import recorded_exchange
+from helios.venues.sandbox.lines import Line
 from helios.venues.sandbox.macro import MINUTE_NS
 from helios.venues.sandbox.options import SandboxConfig
-from helios.venues.sandbox.rest import RestApi
+from helios.venues.sandbox.ratelimits import RateLimits
+from helios.venues.sandbox.rest import Reply, RestApi
 from helios.venues.sandbox.specs import SPECS, MarketConfig
 from helios.venues.sandbox.subscriptions import Channel
-from helios.venues.sandbox.ticks import MarketEvent, TickTrade
+from helios.venues.sandbox.switch import FaultSwitch
+from helios.venues.sandbox.truth import Truth
+from helios.venues.sandbox.upgrade import BAD_SIGNATURE, Identity, identify
 
-__all__ = ["SandboxConfig", "SandboxExchange", "main", "serve"]
+__all__ = ["SandboxConfig", "SandboxExchange"]
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +45,10 @@ BATCH_S = 0.05  # wall time between batches of steps
 MAX_BATCH_STEPS = 60
 SUMMARY_S = 1.0  # wall time between summaries and aggregated books
 MARK_EVERY = 3  # mark prices once in so many summaries
-WATCH_S = 0.5
+WATCH_S = 0.1
+REAP_S = 0.5
+AUTHENTICATED = wire.dump({"type": "AUTHENTICATED"})
 MIN_SAVE_BREAK = 10.0  # pause after a save, in multiples of the time it took
-PARENT_WATCH_S = 1.0
 
 
 class SandboxExchange:
@@ -75,8 +77,14 @@ class SandboxExchange:
         self._monotonic = monotonic
         self.exchange, clock_ns = _market(config, wall_ns)
         self.clock = VenueClock(clock_ns, monotonic(), config.speed, monotonic)
-        self._rest = RestApi(self.exchange, self.clock.now_ns)
-        self._clients: set[Client] = set()
+        self.switch = FaultSwitch(config.faults, self.clock.now_ns)
+        self._broadcast = Broadcast(self.exchange)
+        rest = RestApi(self.exchange, self.clock.now_ns, lambda pair: self._broadcast.orders(pair).rest())
+        self._edge = Edge(rest, self.switch, RateLimits() if config.rate_limits else None, wall_ns)
+        self._truth = Truth([(spec.symbol, pair) for pair, spec in self.exchange.specs.items()], self.exchange.time_ns)
+        self._admin = Admin(self.switch, self._truth, list(self.exchange.specs), self.clock.now_ns, config.speed)
+        self._secrets = dict(config.api_keys)
+        self._lines: set[Line] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._server: Server | None = None
         self._writer = ThreadPoolExecutor(1, "sandbox-state")  # one thread, so that a later save ends later
@@ -100,7 +108,8 @@ class SandboxExchange:
         try:
             self._server = await serve_websocket(
                 self._serve_client, self.config.host, self.config.port, process_request=self._answer_http,
-                compression=None, ping_interval=None, close_timeout=0.5, max_size=65_536, server_header="helios-sandbox",
+                create_connection=PutConnection, compression="deflate" if self.config.compress else None,
+                ping_interval=None, close_timeout=0.5, max_size=65_536, server_header="helios-sandbox",
             )  # fmt: skip
         except OSError as error:
             raise ConfigError(f"sandbox: cannot listen on {self.config.host}:{self.config.port}: {error.strerror}") from error
@@ -126,53 +135,55 @@ class SandboxExchange:
         """Wait for ever, or raise what ended one of the loops."""
         await asyncio.gather(*self._tasks)
 
-    def _answer_http(self, connection: ServerConnection, request: Request) -> Response | None:
-        if request.path.split("?")[0] == SOCKET_PATH:
-            return None
+    async def _answer_http(self, connection: ServerConnection, request: Request) -> Response | None:
+        assert isinstance(connection, PutConnection)
+        address = str((connection.remote_address or ("",))[0])
+        if request.path.partition("?")[0] == SOCKET_PATH and connection.body is None:
+            refused = self._edge.refuse_upgrade(address)
+            return None if refused is None else _response(connection, refused)
         self._catch_up()  # so that a minute that /time says is over is among the buckets
-        reply = self._rest.get(request.path)
-        response = connection.respond(http.HTTPStatus(reply.status), "")
-        response.body = reply.body
-        del response.headers["Content-Type"], response.headers["Content-Length"]
-        response.headers["Content-Type"] = "application/json"
-        response.headers["Content-Length"] = str(len(reply.body))
-        return response
+        if self.config.admin and request.path.startswith(PREFIX):
+            answer = self._edge.plain(self._admin.answer(request.path, connection.body))
+        elif connection.body is not None:
+            answer = self._edge.plain(Reply(404, b'{"code":-11,"message":"Invalid Request"}'))
+        else:
+            answer = self._edge.answer(request.path, address)
+        if answer.delay_wall_s > 0.0:
+            await asyncio.sleep(answer.delay_wall_s)
+        return _response(connection, answer)
 
     async def _serve_client(self, connection: ServerConnection) -> None:
-        client = Client(connection, list(self.exchange.specs), self.config.queue_frames, self._monotonic())
-        self._clients.add(client)
+        assert connection.request is not None
+        identity = identify(connection.request.headers, connection.request.path, self._secrets)
+        if identity is Identity.REFUSED:
+            await connection.close(*BAD_SIGNATURE)
+            return
+        now, is_known = self._monotonic(), identity is Identity.AUTHENTICATED
+        client = Client(connection, list(self.exchange.specs), self.config.queue_frames, now, is_known)
+        line = Line(client, self.switch, self.config.speed, now)
+        if is_known:
+            client.offer(AUTHENTICATED)
+        self._lines.add(line)
         writer = asyncio.create_task(client.write())
         try:
             async for message in connection:
                 client.heard_s = self._monotonic()
-                self._receive(client, message)
+                self._receive(line, message)
         except ConnectionClosed:
             log.debug("client gone")
         finally:
-            self._clients.discard(client)
+            self._lines.discard(line)
             writer.cancel()
 
-    def _receive(self, client: Client, message: str | bytes) -> None:
-        replies, opened = client.subscriptions.receive(message)
+    def _receive(self, line: Line, message: str | bytes) -> None:
+        replies, opened = line.client.subscriptions.receive(message)
+        now = self._monotonic()
         for reply in replies:
-            client.offer(reply)
+            line.reply(reply, now)
         for channel in opened:
-            frame = self._present(channel)
+            frame = self._broadcast.present(channel)
             if frame is not None:
-                client.offer(frame)
-
-    def _present(self, channel: Channel) -> bytes | None:
-        # What a new subscriber gets at once. Trades and candles are not repeated.
-        event, pair = channel
-        if event == wire.OB_L1_DIFF:
-            return wire.book_frame(pair, self.exchange.book(pair))
-        if event == wire.AGGREGATED_ORDERBOOK_UPDATE:
-            return wire.aggregated_frame(pair, self.exchange.book(pair))
-        if event == wire.MARKET_SUMMARY_UPDATE:
-            return wire.summary_frame(pair, self.exchange.summary(pair))
-        if event == wire.MARK_PRICE_UPDATE:
-            return wire.mark_price_frame(pair, self.exchange.mark_price(pair))
-        return None
+                line.reply(frame, now)
 
     async def _pace(self) -> None:
         # Steps until market time has caught up; after a stall in pieces, so that writers get their turn.
@@ -182,26 +193,23 @@ class SandboxExchange:
             await asyncio.sleep(BATCH_S / 10 if behind > self.config.speed * 2e9 * BATCH_S + 1e9 else BATCH_S)
 
     def _catch_up(self) -> None:
-        self._broadcast(self.exchange.advance(self.clock.now_ns(), MAX_BATCH_STEPS))
+        until, wanted, now = self.clock.now_ns(), self._wanted(), self._monotonic()
+        self.exchange.keeps_books_ns = int(self.switch.plan.stale_cache_market_s * 1e9) if self.switch.plan.stale_cache else 0
+        for _ in range(MAX_BATCH_STEPS):
+            before = self.exchange.time_ns
+            events = self.exchange.advance(until, 1)
+            if self.exchange.time_ns == before:
+                break
+            if self.config.admin:
+                self._truth.take(events)
+            for channel, frame in self._broadcast.frames(events, wanted):
+                _offer_all(wanted[channel], channel, frame, now)
 
-    def _broadcast(self, events: list[MarketEvent]) -> None:
-        wanted = self._wanted()
-        for event in events:
-            channel = (_channel_event(event), self.exchange.pair_of(event.symbol))
-            if channel in wanted:
-                frame = _frame(channel[1], event)
-                self._offer_all(wanted[channel], frame)
-
-    @staticmethod
-    def _offer_all(clients: list[Client], frame: bytes) -> None:
-        for client in clients:
-            client.offer(frame)
-
-    def _wanted(self) -> dict[Channel, list[Client]]:
-        wanted: dict[Channel, list[Client]] = {}
-        for client in self._clients:
-            for channel in client.subscriptions.channels:
-                wanted.setdefault(channel, []).append(client)
+    def _wanted(self) -> dict[Channel, list[Line]]:
+        wanted: dict[Channel, list[Line]] = {}
+        for line in self._lines:
+            for channel in line.client.subscriptions.channels:
+                wanted.setdefault(channel, []).append(line)
         return wanted
 
     async def _save_now_and_then(self, path: Path) -> None:
@@ -226,19 +234,25 @@ class SandboxExchange:
             count += 1
             due = {wire.MARKET_SUMMARY_UPDATE, wire.AGGREGATED_ORDERBOOK_UPDATE}
             due |= {wire.MARK_PRICE_UPDATE} if count % MARK_EVERY == 0 else set()
-            for channel, clients in self._wanted().items():
-                frame = self._present(channel) if channel[0] in due else None
+            for channel, lines in self._wanted().items():
+                frame = self._broadcast.present(channel) if channel[0] in due else None
                 if frame is not None:
-                    self._offer_all(clients, frame)
+                    _offer_all(lines, channel, frame, self._monotonic())
 
     async def _watch_clients(self) -> None:
+        reaped_s = self._monotonic()
         while True:
             await asyncio.sleep(min(WATCH_S, self.config.idle_s / 4))
             now = self._monotonic()
-            for client in list(self._clients):
-                client.reap()
-                if now - client.connected_s > self.config.lifetime_s:
-                    self._clients.discard(client)
+            is_reaping = now - reaped_s >= REAP_S
+            reaped_s = now if is_reaping else reaped_s
+            for line in list(self._lines):
+                client = line.client
+                line.look(now)
+                if is_reaping:
+                    client.reap()
+                if not client.is_authenticated and now - client.connected_s > self.config.lifetime_s:
+                    self._lines.discard(line)
                     await client.close("unauthenticated connections last 15 minutes")
                 elif not client.subscriptions.channels and now - client.heard_s > self.config.idle_s:
                     client.cut()
@@ -246,7 +260,14 @@ class SandboxExchange:
 
 def _market(config: SandboxConfig, wall_ns: Callable[[], int]) -> tuple[Exchange, int]:
     # The market and the time at which it goes on: the saved one if there is one, else a new one.
-    market = MarketConfig(symbols=config.symbols, flow_strength=config.flow_strength)
+    if config.recorded is not None:
+        symbols = None if config.symbols == tuple(SPECS) else config.symbols  # the usual six are no choice here
+        exchange = recorded_exchange(config.recorded, symbols, config.seed, config.start_ns)
+        return exchange, exchange.time_ns
+    market = MarketConfig(
+        symbols=config.symbols, flow_strength=config.flow_strength,
+        jump_probability=config.jump_probability, jump_size=config.jump_size,
+    )  # fmt: skip
     saved = None if config.state_file is None else state.read(config.state_file, market, config.seed)
     if saved is not None:
         return saved
@@ -254,83 +275,18 @@ def _market(config: SandboxConfig, wall_ns: Callable[[], int]) -> tuple[Exchange
     return Exchange.new(market, config.seed, start), start
 
 
-def _channel_event(event: MarketEvent) -> str:
-    if isinstance(event, BookUpdate):
-        return wire.OB_L1_DIFF
-    return wire.NEW_TRADE if isinstance(event, TickTrade) else wire.NEW_TRADE_BUCKET
+def _offer_all(lines: list[Line], channel: Channel, frame: bytes, now_s: float) -> None:
+    for line in lines:
+        line.offer(channel, frame, now_s)
 
 
-def _frame(pair: str, event: MarketEvent) -> bytes:
-    if isinstance(event, BookUpdate):
-        return wire.book_frame(pair, event)
-    return wire.trade_frame(pair, event) if isinstance(event, TickTrade) else wire.bucket_frame(pair, event)
-
-
-async def serve(config: SandboxConfig) -> None:
-    """Run until SIGTERM, SIGINT or the parent's end; print one JSON line with the addresses when ready."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    sandbox = SandboxExchange(config)
-    await sandbox.start()
-    ready = {"rest_url": sandbox.rest_url, "ws_url": sandbox.ws_url, "pid": os.getpid()}
-    print(json.dumps(ready), flush=True)
-    watch = asyncio.create_task(_watch_parent(config.parent_pid, stop))
-    stopped, failed = asyncio.create_task(stop.wait()), asyncio.create_task(sandbox.failed())
-    done, _ = await asyncio.wait((stopped, failed), return_when=asyncio.FIRST_COMPLETED)
-    watch.cancel()
-    failed_error = failed.exception() if failed in done else None
-    failed.cancel()
-    await sandbox.stop()
-    if failed_error is not None:
-        raise failed_error
-
-
-async def _watch_parent(parent_pid: int | None, stop: asyncio.Event) -> None:
-    if parent_pid is None:
-        return
-    try:
-        parent = psutil.Process(parent_pid)
-        # is_running knows the process by its start time, so a reused number does not count.
-        while not stop.is_set() and parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), PARENT_WATCH_S)
-    except psutil.NoSuchProcess:
-        pass
-    stop.set()
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse arguments, run, return the exit code; a taken port, a wrong value or a broken state file is one line on stderr and 1."""
-    args = _parser().parse_args(argv)
-    try:
-        config = SandboxConfig(
-            host=args.host, port=args.port, speed=args.speed, seed=args.seed,
-            symbols=tuple(args.symbols.split(",")), flow_strength=args.flow_strength, start_ns=args.start_ns,
-            idle_s=args.idle_s, lifetime_s=args.lifetime_s, parent_pid=args.parent_pid,
-            state_file=args.state_file, state_every_s=args.state_every_s,
-        )  # fmt: skip
-        asyncio.run(serve(config))
-    except (ConfigError, DataError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    default = SandboxConfig()
-    parser = argparse.ArgumentParser(prog="python -m helios.venues.sandbox", description=__doc__)
-    parser.add_argument("--host", default=default.host)
-    parser.add_argument("--port", type=int, default=default.port, help="0 takes a free port")
-    parser.add_argument("--speed", type=float, default=default.speed, help="market seconds per wall second")
-    parser.add_argument("--seed", type=int, default=default.seed)
-    parser.add_argument("--symbols", default=",".join(SPECS), help="comma-separated")
-    parser.add_argument("--flow-strength", type=float, default=default.flow_strength, help="0: unpredictable returns")
-    parser.add_argument("--start-ns", type=int, default=None, help="first market time, ns UTC; the present minute by default")
-    parser.add_argument("--idle-s", type=float, default=default.idle_s, help="cut sockets idle for so long")
-    parser.add_argument("--lifetime-s", type=float, default=default.lifetime_s, help="cut every socket after so long")
-    parser.add_argument("--parent-pid", type=int, default=None, help="stop when this process is gone")
-    parser.add_argument("--state-file", type=Path, default=None, help="keep the market here over restarts")
-    parser.add_argument("--state-every-s", type=float, default=default.state_every_s, help="wall seconds between saves")
-    return parser
+def _response(connection: ServerConnection, answer: HttpAnswer) -> Response:
+    response = connection.respond(http.HTTPStatus(answer.status), "")
+    response.body = answer.body
+    for name in ("Content-Type", "Content-Length", "Date"):
+        if name in response.headers:
+            del response.headers[name]
+    response.headers["Content-Length"] = str(len(answer.body))
+    for name, value in answer.headers:
+        response.headers[name] = value
+    return response

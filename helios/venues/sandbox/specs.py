@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
+from random import Random
 
 from helios.domain.market import Instrument
 from helios.errors import ConfigError
 
 VENUE = "sandbox"
+JUMP_PROBABILITY = 0.0005
+JUMP_SIZE = 7.0
+SYMBOL = re.compile(r"[A-Z0-9]{2,12}/[A-Z0-9]{3,6}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,32 @@ SPECS: dict[str, SymbolSpec] = {
 }
 
 
+def spec_of(symbol: str) -> SymbolSpec:
+    """Return the pair's numbers: one of `SPECS`, or for any other BASE/QUOTE ones drawn from its name.
+
+    Raises
+    ------
+    ConfigError
+        If the symbol is not of that form.
+    """
+    return SPECS[symbol] if symbol in SPECS else _generic(symbol)
+
+
+@lru_cache(maxsize=1024)
+def _generic(symbol: str) -> SymbolSpec:
+    # Price levels over five decades; ticks of 1 to 10 parts in 100,000 of the level.
+    if not SYMBOL.fullmatch(symbol):
+        raise ConfigError(f"sandbox symbol {symbol!r}: expected BASE/QUOTE in capitals and digits, for example BTC/ZAR")
+    uniform = Random(symbol).random
+    exponent = 5.0 * uniform()
+    level = float(f"{10.0**exponent:.4g}")
+    tick = Decimal(1).scaleb(min(int(exponent // 1) - 4, 0))
+    minimum = f"{Decimal(10.0 / level).quantize(Decimal('1e-8')):f}"
+    maximum = f"{Decimal(1_000_000.0 / level).quantize(Decimal('1e-2')):f}"
+    loading, trade_quote, spread_bps = 0.8 + 0.15 * uniform(), 1_000.0 + 2_000.0 * uniform(), 3.0 + 5.0 * uniform()
+    return _spec(symbol, level, f"{tick:f}", minimum, maximum, "1000000", loading, trade_quote, spread_bps)
+
+
 @dataclass(frozen=True, slots=True)
 class MarketConfig:
     """Shape of the synthetic market.
@@ -86,7 +118,7 @@ class MarketConfig:
     Attributes
     ----------
     symbols : tuple of str
-        Any of `SPECS`.
+        Any BASE/QUOTE; those of `SPECS` look like pairs of VALR.
     flow_strength : float
         Scales the predictable part of returns; 0 makes them a martingale with changing volatility.
     kappa : float
@@ -103,6 +135,9 @@ class MarketConfig:
         Weight of the slow part; the fast part has sqrt(1 - slow_weight^2), so that the flow has unit variance.
     common_flow : float
         Share of the flow's variance that all symbols have in common.
+    jump_probability, jump_size : float
+        Chance of a jump of one symbol in a draw of noise (a minute of the history, a second of the live market), and its
+        standard deviation in volatilities of that draw; the noise as a whole keeps unit variance.
     """
 
     symbols: tuple[str, ...] = tuple(SPECS)
@@ -114,13 +149,18 @@ class MarketConfig:
     fast_half_life_min: float = 15.0
     slow_weight: float = 0.8
     common_flow: float = 0.4
+    jump_probability: float = JUMP_PROBABILITY
+    jump_size: float = JUMP_SIZE
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.symbols) - set(SPECS))
-        if unknown or not self.symbols or len(set(self.symbols)) != len(self.symbols):
-            raise ConfigError(f"sandbox symbols {list(self.symbols)}: choose different ones of {', '.join(SPECS)}")
+        if not self.symbols or len(set(self.symbols)) != len(self.symbols):
+            raise ConfigError(f"sandbox symbols {list(self.symbols)}: choose different ones, such as {', '.join(SPECS)}")
+        for symbol in self.symbols:
+            spec_of(symbol)
+        if not (0.0 <= self.jump_probability <= 1.0 and self.jump_size >= 0.0):
+            raise ConfigError(f"sandbox jumps {self.jump_probability}, {self.jump_size}: a chance and a size from 0")
 
     @property
     def specs(self) -> tuple[SymbolSpec, ...]:
         """The pairs in the configured order."""
-        return tuple(SPECS[symbol] for symbol in self.symbols)
+        return tuple(spec_of(symbol) for symbol in self.symbols)

@@ -24,7 +24,7 @@ from helios.errors import DataError
 from helios.venues.sandbox.buckets import BucketStore
 from helios.venues.sandbox.exchange import Exchange
 from helios.venues.sandbox.macro import FloatArray
-from helios.venues.sandbox.specs import MarketConfig
+from helios.venues.sandbox.specs import JUMP_PROBABILITY, JUMP_SIZE, MarketConfig
 from helios.venues.sandbox.ticks import SECOND_NS, TickMarket, TickTrade
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,10 @@ class Snapshot:
 
 def identity(config: MarketConfig, seed: int) -> dict[str, Any]:
     """Return what a file and a configuration must agree on."""
-    return {"format": FORMAT, "seed": seed, "symbols": list(config.symbols), "flow_strength": config.flow_strength}
+    found = {"format": FORMAT, "seed": seed, "symbols": list(config.symbols), "flow_strength": config.flow_strength}
+    jumps = [config.jump_probability, config.jump_size]
+    # Named only where they are unusual, so that files of before there was a choice stay good.
+    return found if jumps == [JUMP_PROBABILITY, JUMP_SIZE] else found | {"jumps": jumps}
 
 
 def snapshot(exchange: Exchange, seed: int, clock_ns: int) -> Snapshot:
@@ -60,11 +63,13 @@ def snapshot(exchange: Exchange, seed: int, clock_ns: int) -> Snapshot:
     clock_ns : int
         Market time that clients have been told, at or after the exchange's.
     """
+    market = exchange.market
+    assert isinstance(market, TickMarket)  # a recorded one is read again from its files
     header = {
-        "identity": identity(exchange.market.config, seed),
+        "identity": identity(market.config, seed),
         "clock_ns": clock_ns,
         "starts_ns": {pair: store.start_ns for pair, store in exchange.buckets.items()},
-        "market": exchange.market.saved(),
+        "market": market.saved(),
     }
     bars: dict[str, FloatArray] = {}
     for pair, store in exchange.buckets.items():
@@ -106,7 +111,8 @@ def read(path: Path, config: MarketConfig, seed: int) -> tuple[Exchange, int] | 
             found, wanted = header["identity"], identity(config, seed)
             if found == wanted:
                 return _exchange(header, archive, config, seed), int(header["clock_ns"])
-            differences = ", ".join(f"{key} {found.get(key)} is now {wanted[key]}" for key in wanted if found.get(key) != wanted[key])
+            keys = [key for key in sorted({*wanted, *found}) if found.get(key) != wanted.get(key)]
+            differences = ", ".join(f"{key} {found.get(key)} is now {wanted.get(key)}" for key in keys)
     except UNREADABLE as error:
         raise DataError(f"{path}: not a sandbox state ({_line(error)}); delete it to start a new market") from error
     kept = path.with_name(path.name + ".old")

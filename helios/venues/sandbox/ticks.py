@@ -126,6 +126,11 @@ class SymbolTicks:
         """Log of the latent mid price."""
         return self._log_mid
 
+    @property
+    def last_price(self) -> str:
+        """Price of the last trade."""
+        return decimal_text(self.last, self.decimals)
+
     def begin(self, plan: MinutePlan) -> None:
         """Start a minute."""
         self._plan = plan
@@ -176,7 +181,7 @@ class SymbolTicks:
         side.set_lots(0, left)
         self._record(ticks, lots)
         return TickTrade(
-            self.spec.symbol, _uuid7(ts_ns // MS_NS, random), sequence_id, decimal_text(ticks, self.decimals),
+            self.spec.symbol, uuid7(ts_ns // MS_NS, random), sequence_id, decimal_text(ticks, self.decimals),
             decimal_text(lots, LOT_DECIMALS), Side.BUY if buys else Side.SELL, ts_ns,
         )  # fmt: skip
 
@@ -255,6 +260,11 @@ class TickMarket:
             spec.symbol: SymbolTicks(spec, float(state.mids[i]), self._random, plans[i]) for i, spec in enumerate(self.config.specs)
         }
         self._in_order = list(self.symbols.values())
+
+    @property
+    def specs(self) -> tuple[SymbolSpec, ...]:
+        """What is traded."""
+        return self.config.specs
 
     def saved(self) -> Saved:
         """Return the whole state, random generators included, as JSON values: a restored market makes the same events."""
@@ -342,6 +352,7 @@ class TickMarket:
         self._common = phi * self._common + np.sqrt(1 - phi * phi) * rng.standard_normal(2)
 
 
-def _uuid7(ms: int, random: Random) -> str:
+def uuid7(ms: int, random: Random) -> str:
+    """Return a UUID of version 7 for a time in ms."""
     text = f"{ms:012x}7{random.getrandbits(12):03x}{0x8000 | random.getrandbits(14):04x}{random.getrandbits(48):012x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

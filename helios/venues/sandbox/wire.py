@@ -20,9 +20,13 @@ NEW_TRADE_BUCKET = "NEW_TRADE_BUCKET"
 MARKET_SUMMARY_UPDATE = "MARKET_SUMMARY_UPDATE"
 AGGREGATED_ORDERBOOK_UPDATE = "AGGREGATED_ORDERBOOK_UPDATE"
 MARK_PRICE_UPDATE = "MARK_PRICE_UPDATE"
+FULL_ORDERBOOK_UPDATE = "FULL_ORDERBOOK_UPDATE"
+DEPTHS = {f"OB_L1_D{depth}_SNAPSHOT": depth for depth in (1, 5, 10, 20, 40, 80)}
 EVENTS = frozenset({
     OB_L1_DIFF, NEW_TRADE, NEW_TRADE_BUCKET, MARKET_SUMMARY_UPDATE, AGGREGATED_ORDERBOOK_UPDATE, MARK_PRICE_UPDATE,
+    FULL_ORDERBOOK_UPDATE, *DEPTHS,
 })  # fmt: skip
+AGGREGATED_LEVELS = 40
 # REST and aggregated books count differently from OB_L1_DIFF at the venue; so they do here.
 BOOK_NUMBER_OFFSET = 1_000_000_000
 
@@ -110,10 +114,10 @@ def bucket_frame(pair: str, candle: VenueCandle) -> bytes:
 
 
 def aggregated_json(pair: str, book: BookUpdate) -> Json:
-    """Return a whole book, PascalCase, as REST and AGGREGATED_ORDERBOOK_UPDATE have it."""
+    """Return the best levels of a book, PascalCase, as REST and AGGREGATED_ORDERBOOK_UPDATE have it."""
     return {
-        "Asks": [_order(pair, "sell", level) for level in book.asks],
-        "Bids": [_order(pair, "buy", level) for level in book.bids],
+        "Asks": [_order(pair, "sell", level) for level in book.asks[:AGGREGATED_LEVELS]],
+        "Bids": [_order(pair, "buy", level) for level in book.bids[:AGGREGATED_LEVELS]],
         "LastChange": iso_ms(book.ts_event),
         "SequenceNumber": (book.sequence or 0) + BOOK_NUMBER_OFFSET,
     }

@@ -16,24 +16,32 @@ import orjson
 
 from helios.domain.enums import Timeframe
 from helios.domain.market import NAN, BookUpdate, Level, Trade, VenueCandle
-from helios.errors import ProtocolError
+from helios.venues.valr import build
 from helios.venues.valr.events import (
+    AllowedOrderTypes,
     Authenticated,
+    FundingRunCompleted,
     Ignored,
     MarketSummary,
     MarkPrice,
+    OrderEntry,
+    OrdersUpdate,
+    PnlRunCompleted,
     Pong,
+    Refused,
     ServerError,
     Subscribed,
     Unsubscribed,
     ValrEvent,
 )
 from helios.venues.valr.fields import (
+    FieldError,
     Json,
     as_list,
     as_object,
     decimal_text,
     int_field,
+    is_plain,
     list_field,
     millis_field,
     object_field,
@@ -47,10 +55,16 @@ from helios.venues.valr.fields import (
 )
 
 MAX_CRC = 2**32 - 1
-_DEPTH_SNAPSHOT = re.compile(r"OB_L1_D[0-9]+_SNAPSHOT")
+_DEPTH_SNAPSHOT = re.compile(r"OB_L1_D[0-9]{1,4}_SNAPSHOT")
+_Decode = Callable[[Json, str, int], ValrEvent]
 
 
 def decode_frame(text: str | bytes, to_symbol: Mapping[str, str], now_ns: int) -> list[ValrEvent]:
+    """Decode one frame; see `decode_event`, whose answer comes in a list of one."""
+    return [decode_event(text, to_symbol, now_ns)]
+
+
+def decode_event(text: str | bytes, to_symbol: Mapping[str, str], now_ns: int) -> ValrEvent:
     """Decode one frame.
 
     Parameters
@@ -64,25 +78,33 @@ def decode_frame(text: str | bytes, to_symbol: Mapping[str, str], now_ns: int) -
 
     Returns
     -------
-    events : list of ValrEvent
-        Never empty.
+    event : ValrEvent
+        What the frame says: every frame of this protocol says one thing.
 
     Raises
     ------
     ProtocolError
         For anything outside the protocol: not JSON, a missing field, a wrong type, a bad decimal, a price or traded
-        quantity that is not positive. No other error can come out.
+        quantity that is not positive. No other error can come out. `FieldError.field` names what was wrong.
     """
     frame = as_object(parse_json(text), "frame")
-    kind = text_field(frame, "type")
-    control = _CONTROLS.get(kind)
-    if control is not None:
-        return [control(frame)]
-    decode = _book_decoder(kind) or _MARKET.get(kind)
+    kind = frame.get("type")
+    if type(kind) is not str or not kind:
+        raise FieldError("type", "no text under type")
+    decode = _MARKET.get(kind)
     if decode is None:
-        return [Ignored(kind)]
-    symbol = to_symbol.get(_pair(frame))
-    return [Ignored(kind) if symbol is None else decode(frame, symbol, now_ns)]
+        control = _CONTROLS.get(kind)
+        if control is not None:
+            return control(frame)
+        if _DEPTH_SNAPSHOT.fullmatch(kind) is None:
+            return Ignored(kind)
+        decode = _depth
+    # Order-book level frames say `ps`; the others `currencyPairSymbol`.
+    pair = frame.get("ps") or frame.get("currencyPairSymbol")
+    if type(pair) is not str or not pair:
+        pair = _pair(frame)
+    symbol = to_symbol.get(pair)
+    return Ignored(kind) if symbol is None else decode(frame, symbol, now_ns)
 
 
 def subscribe_frame(subscriptions: Mapping[str, Sequence[str]]) -> str:
@@ -117,7 +139,7 @@ def decode_candle(data: Json, symbol: str) -> VenueCandle | None:
 def _candle(data: Json, symbol: str, timeframe: Timeframe) -> VenueCandle:
     opening, high, low, close = (positive_field(data, name) for name in ("open", "high", "low", "close"))
     if not low <= min(opening, close) <= max(opening, close) <= high:
-        raise ProtocolError(f"impossible candle: open {opening} high {high} low {low} close {close}")
+        raise FieldError("candle", f"impossible candle: open {opening} high {high} low {low} close {close}")
     return VenueCandle(
         symbol=symbol,
         timeframe=timeframe,
@@ -132,75 +154,116 @@ def _candle(data: Json, symbol: str, timeframe: Timeframe) -> VenueCandle:
 
 
 def _pair(frame: Json) -> str:
-    # Order-book level frames say `ps`; older samples of the others say `currencyPair`, some only inside `data`.
+    # Older samples say `currencyPair`, some only inside `data`.
     data = frame.get("data")
     inner = data if isinstance(data, dict) else {}
     return text_field({**inner, **frame}, "ps", "currencyPairSymbol", "currencyPair")
 
 
 def _trade(frame: Json, symbol: str, now_ns: int) -> ValrEvent:
-    data = object_field(frame, "data")
+    return decode_trade(object_field(frame, "data"), symbol, now_ns)
+
+
+def decode_trade(data: Json, symbol: str, now_ns: int) -> Trade:
+    """Decode a public trade of the socket or of REST.
+
+    Raises
+    ------
+    ProtocolError
+        If a field is bad.
+    """
     price, quantity, side = positive_field(data, "price"), positive_field(data, "quantity"), side_field(data, "takerSide")
     traded_at = time_field(data, "tradedAt")
     # An old sample has no id; a print then is named by its contents, so that a repeat is still recognised.
     trade_id = data.get("id") or f"{traded_at}:{data['price']}:{data['quantity']}:{side.name}"
-    if not isinstance(trade_id, str):
-        raise ProtocolError("trade id is not text")
-    return Trade(symbol, trade_id, price, quantity, side, traded_at, now_ns)
+    if type(trade_id) is not str:
+        raise FieldError("id", "trade id is not text")
+    return build.trade(symbol, trade_id, price, quantity, side, traded_at, now_ns)
 
 
 def _levels(rows: list[Any]) -> tuple[Level, ...]:
-    return tuple(_level(row) for row in rows)
+    levels: list[Level] = []
+    for row in rows:
+        if type(row) is list and len(row) == 2 and is_plain(row[0]) and is_plain(row[1]) and float(row[0]) > 0.0:
+            levels.append((row[0], row[1]))
+        else:
+            levels.append(_level(row))
+    return tuple(levels)
 
 
 def _level(row: Any) -> Level:
     pair = as_list(row, "level")
     if len(pair) != 2:
-        raise ProtocolError("a level is not a price and a quantity")
+        raise FieldError("level", "a level is not a price and a quantity")
     return _checked_level(pair[0], pair[1])
 
 
 def _checked_level(price: Any, quantity: Any) -> Level:
     level = decimal_text(price, "level price"), decimal_text(quantity, "level quantity")
     if not 0 < float(level[0]) < float("inf") or not 0 <= float(level[1]) < float("inf"):
-        raise ProtocolError(f"impossible level: {level}")
+        raise FieldError("level", f"impossible level: {level}")
     return level
 
 
-def _book(is_snapshot: bool, is_sequenced: bool) -> Callable[[Json, str, int], ValrEvent]:
+def _sequenced(is_snapshot: bool) -> _Decode:
     def decode(frame: Json, symbol: str, now_ns: int) -> ValrEvent:
         data = object_field(frame, "d")
-        return BookUpdate(
+        bids, asks = _levels(list_field(data, "b")), _levels(list_field(data, "a"))
+        sequence, checksum = int_field(data, "sq"), int_field(data, "cs", MAX_CRC)
+        return build.book_update(symbol, is_snapshot, bids, asks, sequence, checksum, millis_field(data, "lc"), now_ns)
+
+    return decode
+
+
+def _depth(frame: Json, symbol: str, now_ns: int) -> ValrEvent:
+    data = object_field(frame, "d")
+    bids, asks = _levels(list_field(data, "b")), _levels(list_field(data, "a"))
+    return build.book_update(symbol, True, bids, asks, None, None, millis_field(data, "lc"), now_ns)
+
+
+def _orders(is_snapshot: bool) -> _Decode:
+    def decode(frame: Json, symbol: str, now_ns: int) -> ValrEvent:
+        data = object_field(frame, "data")
+        return OrdersUpdate(
             symbol=symbol,
             is_snapshot=is_snapshot,
-            bids=_levels(list_field(data, "b")),
-            asks=_levels(list_field(data, "a")),
-            sequence=int_field(data, "sq") if is_sequenced else None,
-            checksum=int_field(data, "cs", MAX_CRC) if is_sequenced else None,
-            ts_event=millis_field(data, "lc"),
+            bids=_order_entries(data, "Bids"),
+            asks=_order_entries(data, "Asks"),
+            sequence=int_field(data, "SequenceNumber"),
+            checksum=int_field(data, "Checksum", MAX_CRC),
+            ts_event=millis_field(data, "LastChange"),
             ts_init=now_ns,
         )
 
     return decode
 
 
-_SNAPSHOT, _DIFF, _DEPTH = _book(True, True), _book(False, True), _book(True, False)
-
-
-def _book_decoder(kind: str) -> Callable[[Json, str, int], ValrEvent] | None:
-    if kind == "OB_L1_DIFF":
-        return _DIFF
-    if kind == "OB_L1_SNAPSHOT":
-        return _SNAPSHOT
-    return _DEPTH if _DEPTH_SNAPSHOT.fullmatch(kind) else None
+def _order_entries(data: Json, side: str) -> tuple[OrderEntry, ...]:
+    entries: list[OrderEntry] = []
+    for row in list_field(data, side):
+        level = as_object(row, "level")
+        price = level.get("Price")
+        for order in list_field(level, "Orders"):
+            entry = as_object(order, "order")
+            entries.append((*_checked_level(price, entry.get("quantity")), text_field(entry, "orderId")))
+    return tuple(entries)
 
 
 def _aggregated(frame: Json, symbol: str, now_ns: int) -> ValrEvent:
-    # The whole top of the book every time. Its SequenceNumber does not count updates, so it cannot show a gap.
-    data = object_field(frame, "data")
+    return decode_aggregated(object_field(frame, "data"), symbol, now_ns)
+
+
+def decode_aggregated(data: Json, symbol: str, now_ns: int) -> BookUpdate:
+    """Decode the top of a book, of the socket or of REST; its SequenceNumber does not count updates and is left out.
+
+    Raises
+    ------
+    ProtocolError
+        If a field is bad.
+    """
     sides = [[as_object(row, "level") for row in list_field(data, name)] for name in ("Bids", "Asks")]
-    bids, asks = (tuple(_checked_level(row.get("price"), row.get("quantity")) for row in rows) for rows in sides)
-    return BookUpdate(symbol, True, bids, asks, None, None, time_field(data, "LastChange"), now_ns)
+    bids, asks = (tuple([_checked_level(row.get("price"), row.get("quantity")) for row in rows]) for rows in sides)
+    return build.book_update(symbol, True, bids, asks, None, None, time_field(data, "LastChange"), now_ns)
 
 
 def _bucket(frame: Json, symbol: str, now_ns: int) -> ValrEvent:
@@ -208,9 +271,7 @@ def _bucket(frame: Json, symbol: str, now_ns: int) -> ValrEvent:
 
 
 def _quote(data: Json, name: str) -> float:
-    if data.get(name) is None:
-        return NAN
-    return volume_field(data, name) or NAN  # illiquid pairs quote "0" for a side nobody offers
+    return _optional_volume(data, name) or NAN  # illiquid pairs quote "0" for a side nobody offers
 
 
 def _optional_volume(data: Json, name: str) -> float:
@@ -239,17 +300,32 @@ def _mark(frame: Json, symbol: str, now_ns: int) -> ValrEvent:
     return MarkPrice(symbol, positive_field(object_field(frame, "data"), "price"), now_ns)
 
 
+def _order_types(frame: Json, symbol: str, now_ns: int) -> ValrEvent:
+    types = list_field(frame, "data")
+    if not all(isinstance(name, str) and name for name in types):
+        raise FieldError("data", "an order type is not text")
+    return AllowedOrderTypes(symbol, tuple(types), now_ns)
+
+
+def _pnl_run(frame: Json, symbol: str, now_ns: int) -> ValrEvent:
+    return PnlRunCompleted(symbol, positive_field(object_field(frame, "data"), "price"), now_ns)
+
+
+def _funding_run(frame: Json, symbol: str, now_ns: int) -> ValrEvent:
+    return FundingRunCompleted(symbol, now_ns)
+
+
 def _channel(frame: Json) -> tuple[str, str]:
     event, _, pair = text_field(frame, "message").partition(":")
     if not event:
-        raise ProtocolError("acknowledgement without an event")
+        raise FieldError("message", "acknowledgement without an event")
     return event, pair
 
 
 def _optional_message(frame: Json) -> str:
     message = frame.get("message", "")
     if not isinstance(message, str):
-        raise ProtocolError("message is not text")
+        raise FieldError("message", "message is not text")
     return message
 
 
@@ -259,11 +335,22 @@ _CONTROLS: dict[str, Callable[[Json], ValrEvent]] = {
     "PONG": lambda frame: Pong(_optional_message(frame)),
     "AUTHENTICATED": lambda frame: Authenticated(),
     "ERROR": lambda frame: ServerError(_optional_message(frame)),
+    # Seen in older clients' lists of types, bodies unknown: whatever they say in `message` is kept.
+    "UNAUTHORIZED": lambda frame: Refused("UNAUTHORIZED", _optional_message(frame)),
+    "UNSUPPORTED": lambda frame: Refused("UNSUPPORTED", _optional_message(frame)),
 }
-_MARKET: dict[str, Callable[[Json, str, int], ValrEvent]] = {
+_MARKET: dict[str, _Decode] = {
+    "OB_L1_DIFF": _sequenced(False),
     "NEW_TRADE": _trade,
-    "NEW_TRADE_BUCKET": _bucket,
-    "MARKET_SUMMARY_UPDATE": _summary,
+    "OB_L1_SNAPSHOT": _sequenced(True),
+    **{f"OB_L1_D{depth}_SNAPSHOT": _depth for depth in (1, 5, 10, 20, 40, 60, 80)},
     "AGGREGATED_ORDERBOOK_UPDATE": _aggregated,
+    "MARKET_SUMMARY_UPDATE": _summary,
     "MARK_PRICE_UPDATE": _mark,
+    "NEW_TRADE_BUCKET": _bucket,
+    "FULL_ORDERBOOK_SNAPSHOT": _orders(True),
+    "FULL_ORDERBOOK_UPDATE": _orders(False),
+    "ALLOWED_ORDER_TYPES_UPDATED": _order_types,
+    "PNL_RUN_COMPLETED": _pnl_run,
+    "FUNDING_RUN_COMPLETED": _funding_run,
 }

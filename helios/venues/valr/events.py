@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from helios.domain.market import BookUpdate, Trade, VenueCandle
 
+OrderEntry = tuple[str, str, str]
+"""Price, quantity ("0" removes the order) and id of one resting order, as the venue's own strings."""
+
 
 @dataclass(frozen=True, slots=True)
 class MarketSummary:
@@ -31,6 +34,50 @@ class MarkPrice:
 
     symbol: str
     price: float
+    ts_init: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OrdersUpdate:
+    """A whole order-level book (`is_snapshot`) or changed orders, in the venue's order (price, then queue).
+
+    `sequence` must be the previous one plus the number of entries of a diff, removals counted; `checksum` is the CRC32 over
+    the first 25 orders of each side after it.
+    """
+
+    symbol: str
+    is_snapshot: bool
+    bids: tuple[OrderEntry, ...]
+    asks: tuple[OrderEntry, ...]
+    sequence: int
+    checksum: int
+    ts_event: int
+    ts_init: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedOrderTypes:
+    """The order types a pair takes from now on, such as "LIMIT" and "MARKET"."""
+
+    symbol: str
+    order_types: tuple[str, ...]
+    ts_init: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PnlRunCompleted:
+    """Profits and losses of a perpetual were settled at `price` (quote units)."""
+
+    symbol: str
+    price: float
+    ts_init: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FundingRunCompleted:
+    """Funding of a perpetual was exchanged; the frame says no more."""
+
+    symbol: str
     ts_init: int = 0
 
 
@@ -70,11 +117,20 @@ class ServerError:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """The venue did not accept our key (UNAUTHORIZED) or our message (UNSUPPORTED)."""
+
+    type: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Ignored:
     """A well-formed frame that means nothing to us: an unknown type, pair or candle length."""
 
     type: str
 
 
-Control = Subscribed | Unsubscribed | Pong | Authenticated | ServerError | Ignored
-ValrEvent = Trade | BookUpdate | VenueCandle | MarketSummary | MarkPrice | Control
+Control = Subscribed | Unsubscribed | Pong | Authenticated | ServerError | Refused | Ignored
+Market = BookUpdate | Trade | VenueCandle | MarketSummary | MarkPrice | OrdersUpdate
+ValrEvent = Market | AllowedOrderTypes | PnlRunCompleted | FundingRunCompleted | Control

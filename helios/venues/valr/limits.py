@@ -1,28 +1,41 @@
-"""A token bucket without a clock."""
+"""VALR's own limits as routes of a request budget.
+
+References
+----------
+.. [1] VALR API documentation, "Rate limiting", docs.valr.com, read 2026-11: public routes 30 a minute; buckets, time and status
+   20 a second; new sockets 60 a minute; all per address.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Final
 
-class TokenBucket:
-    """Allow `burst` calls at once and `rate_per_s` in the long run; at most burst + rate x t in any t seconds.
+from helios.venues.gcra import Rate
+
+PUBLIC: Final = "public"
+BUCKETS: Final = "buckets"  # and the time and the status, which count likewise
+CONNECT: Final = "connect"
+REST_ROUTES: Final = (PUBLIC, BUCKETS)
+BUCKETS_PER_S: Final = 20.0
+
+
+def valr_rates(buckets_per_s: float = BUCKETS_PER_S) -> Mapping[str, Rate]:
+    """Return what VALR allows one address.
 
     Parameters
     ----------
-    rate_per_s : float
-        Tokens that come back in a second.
-    burst : float
-        Size of the bucket; it starts full.
+    buckets_per_s : float, default=20.0
+        Requests for buckets, time and status a second; less than VALR's limit leaves room for other programs.
     """
+    limit = max(1, math.floor(buckets_per_s))
+    buckets = Rate(limit, limit / buckets_per_s)
+    return {PUBLIC: Rate(30, 60.0), BUCKETS: buckets, CONNECT: Rate(60, 60.0)}
 
-    def __init__(self, rate_per_s: float, burst: float) -> None:
-        self._rate_per_s = rate_per_s
-        self._burst = burst
-        self._tokens = burst
-        self._at_s: float | None = None
 
-    def reserve(self, now_s: float) -> float:
-        """Take one token, on credit if need be, and return the seconds to wait before using it."""
-        elapsed_s = 0.0 if self._at_s is None else max(0.0, now_s - self._at_s)
-        self._at_s = now_s
-        self._tokens = min(self._burst, self._tokens + elapsed_s * self._rate_per_s) - 1.0
-        return max(0.0, -self._tokens / self._rate_per_s)
+def relaxed_rates(requests_per_s: float) -> Mapping[str, Rate]:
+    """Return rates for a venue of our own, which limits nobody: `requests_per_s` on each route, a second's worth at once."""
+    limit = max(2, math.floor(2 * requests_per_s))
+    rate = Rate(limit, limit / (2 * requests_per_s), limit // 2)
+    return {PUBLIC: rate, BUCKETS: rate, CONNECT: Rate(60, 60.0)}

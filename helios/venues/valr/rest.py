@@ -2,8 +2,8 @@
 
 References
 ----------
-.. [1] VALR API documentation, "Rate limiting" and "Public APIs", docs.valr.com, read 2026-11: 20 bucket requests a
-   second, at most 300 buckets a request, counters start anew with each wall-clock minute.
+.. [1] VALR API documentation, "Rate limiting" and "Public APIs", docs.valr.com, read 2026-11: at most 300 buckets and 100
+   trades a request, counters start anew with each wall-clock minute, books and trades are cached for up to 30 s.
 """
 
 from __future__ import annotations
@@ -17,16 +17,30 @@ from collections.abc import Awaitable, Callable, Mapping
 import httpx
 
 from helios.domain.enums import Timeframe
-from helios.domain.market import Instrument, VenueCandle
+from helios.domain.market import Instrument, Trade, VenueCandle
 from helios.errors import TransportError
+from helios.venues.budget import RequestBudget
+from helios.venues.local_budget import LocalBudget
 from helios.venues.valr.fields import NS_PER_S
-from helios.venues.valr.limits import TokenBucket
-from helios.venues.valr.rest_codec import decode_buckets, decode_error, decode_pairs, decode_status, decode_time
+from helios.venues.valr.limits import BUCKETS, PUBLIC, REST_ROUTES, valr_rates
+from helios.venues.valr.rest_codec import (
+    RestBook,
+    RestTrades,
+    decode_book,
+    decode_buckets,
+    decode_error,
+    decode_pairs,
+    decode_status,
+    decode_time,
+    decode_trades,
+)
 from helios.venues.valr.session import backoff_delays
 
 log = logging.getLogger(__name__)
 
 BUCKETS_PER_REQUEST = 300
+TRADES_PER_REQUEST = 100
+CACHE_S = 30.0  # age of an answer that does not say how old it is: the venue keeps it no longer
 MAX_REFILLS = 10
 MINUTE_S = 60.0
 TOO_MANY_REQUESTS = 429
@@ -41,10 +55,10 @@ class ValrRest:
         For example `https://api.valr.com`, without a path.
     client : httpx.AsyncClient
         Owned by the caller.
-    requests_per_s : float
-        Limit of this process.
-    sleep, monotonic, wall : callable
-        Waiting, monotonic seconds and epoch seconds.
+    budget : RequestBudget, optional
+        Who says when a request may be sent; VALR's own limits, for this process alone, if not given.
+    sleep, wall : callable
+        Waiting, and epoch seconds.
     timeout_s : float, default=10.0
         Of each request.
     max_retries : int, default=4
@@ -57,9 +71,8 @@ class ValrRest:
         self,
         base_url: str,
         client: httpx.AsyncClient,
-        requests_per_s: float = 20.0,
+        budget: RequestBudget | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        monotonic: Callable[[], float] = time.monotonic,
         *,
         wall: Callable[[], float] = time.time,
         timeout_s: float = 10.0,
@@ -68,14 +81,12 @@ class ValrRest:
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._client = client
+        self._budget = budget or LocalBudget(valr_rates())
         self._sleep = sleep
-        self._monotonic = monotonic
         self._wall = wall
         self._timeout_s = timeout_s
         self._max_retries = max_retries
         self._rng = rng or random.Random()
-        self._bucket = TokenBucket(requests_per_s, max(1.0, requests_per_s / 2))
-        self._paused_until_s = 0.0
         self.rate_limited = 0
 
     async def pairs(self, venue: str = "valr") -> list[Instrument]:
@@ -84,11 +95,11 @@ class ValrRest:
 
     async def server_time_ns(self) -> int:
         """Return the venue's time, ns UTC."""
-        return decode_time(await self._get("/v1/public/time"))
+        return decode_time(await self._get("/v1/public/time", route=BUCKETS))
 
     async def status(self) -> str:
         """Return "online" or "read-only"."""
-        return decode_status(await self._get("/v1/public/status"))
+        return decode_status(await self._get("/v1/public/status", route=BUCKETS))
 
     async def candles(
         self, pair: str, symbol: str, timeframe: Timeframe, start_ns: int, end_ns: int, now_ns: int | None = None
@@ -133,7 +144,7 @@ class ValrRest:
             "limit": str(BUCKETS_PER_REQUEST),
             "includeEmpty": "true",
         }
-        body = await self._get(f"/v1/public/{pair}/buckets", params)
+        body = await self._get(f"/v1/public/{pair}/buckets", params, BUCKETS)
         for candle in decode_buckets(body, symbol):
             if start_ns <= candle.open_time < page_stop_ns and candle.timeframe is timeframe:
                 found[candle.open_time] = candle
@@ -149,18 +160,53 @@ class ValrRest:
         if left:
             log.warning("%s %s: the venue has no bucket for %d periods", symbol, timeframe.value, left)
 
-    async def _get(self, path: str, params: Mapping[str, str] | None = None) -> bytes:
+    async def order_book(self, pair: str, symbol: str) -> RestBook:
+        """Return the top of the book with its age: a cache may serve it up to 30 s late, so it is never a live book."""
+        response = await self._fetch(f"/v1/public/{pair}/orderbook", None, PUBLIC)
+        return RestBook(decode_book(response.content, symbol, int(self._wall() * NS_PER_S)), _age_s(response))
+
+    async def trades(self, pair: str, symbol: str, start_ns: int, end_ns: int | None = None, max_pages: int = 20) -> RestTrades:
+        """Return the trades with start_ns <= ts_event < end_ns, oldest first, read page by page from the newest backwards.
+
+        Parameters
+        ----------
+        pair, symbol : str
+            The venue's name and ours.
+        start_ns, end_ns : int
+            Range of trade times, ns UTC; no end means up to the newest the venue's cache knows.
+        max_pages : int, default=20
+            Requests at most (30 a minute are allowed); `is_complete` tells whether they sufficed.
+        """
+        found: dict[str, Trade] = {}
+        oldest: Trade | None = None
+        age_s = 0.0
+        for _ in range(max_pages):
+            response = await self._fetch(f"/v1/public/{pair}/trades", _trade_params(oldest), PUBLIC)
+            age_s = max(age_s, _age_s(response)) if oldest is None else age_s  # older pages do not change any more
+            page = decode_trades(response.content, symbol, int(self._wall() * NS_PER_S))
+            fresh = [trade for trade in page if trade.trade_id not in found]
+            found.update((trade.trade_id, trade) for trade in fresh)
+            oldest = page[-1] if page else oldest
+            # The end of history, a venue that ignores beforeId, or far enough back.
+            if len(page) < TRADES_PER_REQUEST or not fresh or (oldest is not None and oldest.ts_event < start_ns):
+                return _selected(found, start_ns, end_ns, age_s, is_complete=True)
+        return _selected(found, start_ns, end_ns, age_s, is_complete=False)
+
+    async def _get(self, path: str, params: Mapping[str, str] | None = None, route: str = PUBLIC) -> bytes:
+        return (await self._fetch(path, params, route)).content
+
+    async def _fetch(self, path: str, params: Mapping[str, str] | None, route: str) -> httpx.Response:
         delays = backoff_delays(self._rng)
         failures = limited = 0
         while True:
-            response, reason = await self._attempt(path, params)
-            if response is not None and response.status_code == TOO_MANY_REQUESTS:
+            response, reason = await self._attempt(path, params, route)
+            if response is not None and _is_rate_limited(response):
                 limited += 1
+                await self._pause(response.headers.get("retry-after", ""))
                 if limited > self._max_retries:
                     raise TransportError(f"GET {path}: rate limited {limited} times")
-                self._pause(response.headers.get("retry-after", ""))
             elif response is not None and response.is_success:
-                return response.content
+                return response
             elif response is not None and response.status_code < 500:
                 raise decode_error(response.status_code, response.content)
             elif failures < self._max_retries:
@@ -169,31 +215,50 @@ class ValrRest:
             else:
                 raise TransportError(f"GET {path} failed {failures + 1} times: {reason}")
 
-    async def _attempt(self, path: str, params: Mapping[str, str] | None) -> tuple[httpx.Response | None, str]:
-        await self._admit()
+    async def _attempt(self, path: str, params: Mapping[str, str] | None, route: str) -> tuple[httpx.Response | None, str]:
+        await self._budget.admit(route)
         try:
-            response = await self._client.get(self._base_url + path, params=params, timeout=self._timeout_s)
-        except httpx.HTTPError as error:
+            async with asyncio.timeout(2 * self._timeout_s):  # httpx limits each step, not a body that trickles in
+                response = await self._client.get(self._base_url + path, params=params, timeout=self._timeout_s)
+        except (httpx.HTTPError, TimeoutError) as error:
             return None, f"{type(error).__name__} {error}"
         except httpx.InvalidURL as error:
             raise TransportError(f"GET {path}: {error}") from error
         return response, str(decode_error(response.status_code, response.content)) if response.is_error else ""
 
-    async def _admit(self) -> None:
-        wait_s = self._bucket.reserve(self._monotonic())
-        if wait_s > 0.0:
-            await self._sleep(wait_s)
-        # Calls in flight at a 429 may each move the pause, so look again after waiting.
-        while (wait_s := self._paused_until_s - self._monotonic()) > 0.0:
-            await self._sleep(wait_s)
-
-    def _pause(self, retry_after: str) -> None:
-        # Counters start anew with the wall-clock minute; Retry-After is not documented but obeyed if it comes.
+    async def _pause(self, retry_after: str) -> None:
+        # Counters start anew with the wall-clock minute; Retry-After is not documented but obeyed if it comes. Which of the
+        # venue's limits was met is not said either, so all routes wait.
         wait_s = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else MINUTE_S - self._wall() % MINUTE_S
         wait_s = min(wait_s, MINUTE_S)
         self.rate_limited += 1
-        self._paused_until_s = max(self._paused_until_s, self._monotonic() + wait_s)
         log.warning("rate limited by the venue, waiting %.1f s", wait_s)
+        for route in REST_ROUTES:
+            await self._budget.pause(route, wait_s)
+
+
+def _is_rate_limited(response: httpx.Response) -> bool:
+    return response.status_code == TOO_MANY_REQUESTS or (
+        response.is_error and response.headers.get("x-valr-ratelimited", "").lower() == "true"
+    )
+
+
+def _age_s(response: httpx.Response) -> float:
+    # A cache says how long it has kept the answer; one that says nothing is believed to be as old as it may be.
+    age = response.headers.get("age", "")
+    return float(age) if age.isascii() and age.isdigit() and len(age) < 10 else CACHE_S
+
+
+def _trade_params(oldest: Trade | None) -> dict[str, str]:
+    params = {"skip": "0", "limit": str(TRADES_PER_REQUEST)}
+    return params if oldest is None else params | {"beforeId": oldest.trade_id}
+
+
+def _selected(found: Mapping[str, Trade], start_ns: int, end_ns: int | None, age_s: float, is_complete: bool) -> RestTrades:
+    wanted = [trade for trade in found.values() if start_ns <= trade.ts_event and (end_ns is None or trade.ts_event < end_ns)]
+    wanted.reverse()  # the venue lists the newest first; trades of one instant keep its order, sorting being stable
+    wanted.sort(key=lambda trade: trade.ts_event)
+    return RestTrades(tuple(wanted), age_s, is_complete)
 
 
 def _holes(open_times: list[int], step_ns: int, stop_ns: int) -> list[tuple[int, int]]:

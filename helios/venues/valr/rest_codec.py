@@ -8,12 +8,13 @@ References
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from decimal import Decimal
 
 from helios.domain.enums import MarketKind
-from helios.domain.market import Instrument, VenueCandle
+from helios.domain.market import BookUpdate, Instrument, Trade, VenueCandle
 from helios.errors import ProtocolError, VenueError
-from helios.venues.valr.codec import decode_candle
+from helios.venues.valr.codec import decode_aggregated, decode_candle, decode_trade
 from helios.venues.valr.fields import (
     Json,
     as_list,
@@ -56,6 +57,36 @@ def decode_buckets(body: str | bytes, symbol: str) -> list[VenueCandle]:
     if len(candles) != len(rows):
         raise ProtocolError("bucket of a length that was not asked for")
     return sorted(candles, key=lambda candle: candle.open_time)
+
+
+@dataclass(frozen=True, slots=True)
+class RestBook:
+    """The top of a book as a cache last saw it, `age_s` seconds before it answered. Not for trading on: use the stream."""
+
+    book: BookUpdate
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RestTrades:
+    """Past trades, oldest first; the newest are those of `age_s` seconds ago.
+
+    `is_complete` is False where the pages asked for did not reach back to the wanted start.
+    """
+
+    trades: tuple[Trade, ...]
+    age_s: float
+    is_complete: bool
+
+
+def decode_book(body: str | bytes, symbol: str, now_ns: int) -> BookUpdate:
+    """Decode `/v1/public/{pair}/orderbook`; an inactive pair has an empty one."""
+    return decode_aggregated(as_object(parse_json(body), "book"), symbol, now_ns)
+
+
+def decode_trades(body: str | bytes, symbol: str, now_ns: int) -> list[Trade]:
+    """Decode `/v1/public/{pair}/trades`, newest first as on the wire."""
+    return [decode_trade(as_object(row, "trade"), symbol, now_ns) for row in as_list(parse_json(body), "trades")]
 
 
 def decode_time(body: str | bytes) -> int:

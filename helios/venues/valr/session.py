@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import logging
 import random
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from helios.domain.market import BookUpdate, Trade, VenueCandle
 from helios.errors import ProtocolError
-from helios.venues.valr.codec import decode_frame, ping_frame, subscribe_frame
-from helios.venues.valr.events import Pong, ServerError, Subscribed, Unsubscribed, ValrEvent
-from helios.venues.valr.fields import NS_PER_S
-from helios.venues.valr.limits import TokenBucket
+from helios.venues.valr.codec import decode_event, ping_frame, subscribe_frame
+from helios.venues.valr.events import Authenticated, Pong, Refused, ServerError, Subscribed, Unsubscribed, ValrEvent
+from helios.venues.valr.fields import NS_PER_S, FieldError
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,9 @@ BOOK_EVENT = "OB_L1_DIFF"
 TRADE_EVENT = "NEW_TRADE"
 CANDLE_EVENT = "NEW_TRADE_BUCKET"
 BOOK_PATIENCE_NS = 5 * NS_PER_S
+_NEVER_NS = 2**63 - 1
+MAX_REPEATS = 3
+_INVALID = re.compile(r"Channel (\S+), pair (\S+) combination invalid")
 
 
 class TradeSession:
@@ -42,9 +46,10 @@ class TradeSession:
         Longest time to notice a dead link. Half of it without a frame triggers a PING, the other half waits for the
         answer: a quiet market is not taken for a dead one.
     ack_timeout_s : float, default=5.0
-        Longest wait for the first acknowledgement after connecting.
+        Longest wait for the first acknowledgement after connecting; what is still unacknowledged so long after it was asked
+        for is asked for again, three times at most.
     max_age_s : float, default=840.0
-        Age at which to reconnect of our own will: VALR cuts unauthenticated sockets at 15 minutes.
+        Age at which to reconnect of our own will: VALR cuts sockets at 15 minutes unless they are authenticated.
     """
 
     def __init__(
@@ -71,10 +76,17 @@ class TradeSession:
         self._unanswered_ping_ns: int | None = None
         self._answered = False
         self._lost = False
+        self._authenticated = False
         self._book_asked_ns: dict[str, int] = {}
+        self._outbox: list[str] = []
+        self._asked_ns = 0  # when the subscriptions were last asked for
+        self._repeats = 0
         self.acknowledged: set[tuple[str, str]] = set()
+        self.refused: set[tuple[str, str]] = set()
+        self.malformed: Counter[str] = Counter()
         self.protocol_errors = 0
         self.server_errors = 0
+        self.frames = 0
 
     @property
     def is_acknowledged(self) -> bool:
@@ -83,16 +95,45 @@ class TradeSession:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every event is acknowledged for every pair."""
-        return self.acknowledged >= {(event, pair) for event in self._events for pair in self._to_symbol}
+        """Whether every event is acknowledged for every pair that the venue did not refuse."""
+        return not self.missing
+
+    @property
+    def missing(self) -> set[tuple[str, str]]:
+        """What was asked for and neither acknowledged nor refused yet: (event, pair)."""
+        return {(event, pair) for event in self._events for pair in self._to_symbol} - self.acknowledged - self.refused
 
     def connected(self, now_ns: int) -> list[str]:
         """Start counting from `now_ns`. After calling this you must send the returned frames."""
-        self._connected_ns = self._last_frame_ns = self._last_ping_ns = now_ns
+        self._connected_ns = self._last_frame_ns = self._last_ping_ns = self._asked_ns = now_ns
         return [subscribe_frame({event: list(self._to_symbol) for event in self._events})]
 
+    def set_pairs(self, pairs: Mapping[str, str], now_ns: int) -> list[str]:
+        """Listen to `pairs` instead. After calling this you must send the returned frames.
+
+        What the venue sends of the pairs left out until it has understood comes out as `Ignored`.
+        """
+        self._to_symbol = dict(pairs)
+        self._book_asked_ns = {pair: ns for pair, ns in self._book_asked_ns.items() if pair in pairs}
+        self.acknowledged = {(event, pair) for event, pair in self.acknowledged if pair in pairs}
+        self.refused.clear()  # it may have been listed since
+        self._asked_ns, self._repeats = now_ns, 0
+        return [subscribe_frame({event: list(self._to_symbol) for event in self._events})]
+
+    def heard(self, now_ns: int) -> None:
+        """Note that a frame has arrived, whatever it says."""
+        self._last_frame_ns = now_ns
+        self._unanswered_ping_ns = None
+
     def receive(self, frame: str | bytes, now_ns: int, ts_init: int = 0) -> list[ValrEvent]:
-        """Decode a frame. A malformed one is counted in `protocol_errors` and yields nothing.
+        """Decode a frame; see `decode`, whose answer comes in a list of one or none."""
+        event = self.decode(frame, now_ns, ts_init)
+        return [] if event is None else [event]
+
+    def decode(self, frame: str | bytes, now_ns: int, ts_init: int = 0) -> ValrEvent | None:
+        """Return what a frame says. A malformed one is counted in `malformed` by its reason and says nothing.
+
+        After calling this you must send what `due` returns.
 
         Parameters
         ----------
@@ -101,25 +142,40 @@ class TradeSession:
         now_ns : int
             Monotonic time of arrival.
         ts_init : int, default=0
-            UTC time of arrival, stamped on the events.
+            UTC time of arrival, stamped on the event.
         """
+        self.frames += 1
         self._last_frame_ns = now_ns
         self._unanswered_ping_ns = None
         try:
-            events = decode_frame(frame, self._to_symbol, ts_init)
+            event = decode_event(frame, self._to_symbol, ts_init)
         except ProtocolError as error:
             self._refuse(error)
-            return []
-        for event in events:
-            self._observe(event)
-        return events
+            return None
+        kind = type(event)
+        if kind is BookUpdate or kind is Trade or kind is VenueCandle:
+            self._answered = True
+            if self._book_asked_ns:
+                self._observe_book(event)
+        else:
+            self._observe_control(event)
+        return event
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether `due` would return a frame whatever the time."""
+        return bool(self._outbox)
 
     def due(self, now_ns: int) -> list[str]:
-        """Return the frames to send by now: a PING if it is time for one. After calling this you must send them."""
-        if now_ns < self._ping_due_ns():
-            return []
-        self._last_ping_ns = self._unanswered_ping_ns = now_ns
-        return [ping_frame()]
+        """Return the frames to send by now: subscriptions to repeat, a PING. After calling this you must send them."""
+        if now_ns >= self._repeat_due_ns():
+            self._asked_ns, self._repeats = now_ns, self._repeats + 1
+            self._outbox.append(self._subscribe(sorted({event for event, _ in self.missing})))
+        frames, self._outbox = self._outbox, []
+        if now_ns >= self._ping_due_ns():
+            self._last_ping_ns = self._unanswered_ping_ns = now_ns
+            frames.append(ping_frame())
+        return frames
 
     def is_dead(self, now_ns: int) -> bool:
         """Return whether the link must be given up: a PING or the subscription stays unanswered, or subscriptions were lost.
@@ -133,11 +189,13 @@ class TradeSession:
 
     def must_reconnect(self, now_ns: int) -> bool:
         """Return whether the socket is old enough to be replaced before the venue cuts it."""
-        return now_ns - self._connected_ns >= self._max_age_ns
+        return not self._authenticated and now_ns - self._connected_ns >= self._max_age_ns
 
     def next_wake(self, now_ns: int) -> int:
         """Return the next time at which `due`, `is_dead` or `must_reconnect` may change without a frame, at least `now_ns`."""
-        times = [self._ping_due_ns(), self._connected_ns + self._max_age_ns]
+        times = [self._ping_due_ns(), self._repeat_due_ns()]
+        if not self._authenticated and now_ns < self._connected_ns + self._max_age_ns:
+            times.append(self._connected_ns + self._max_age_ns)
         if self._unanswered_ping_ns is not None:
             times.append(self._unanswered_ping_ns + self._answer_ns)
         if not self._answered:
@@ -164,8 +222,20 @@ class TradeSession:
         if not dropped:
             return []
         self._book_asked_ns.update(dict.fromkeys(dropped, now_ns))
-        kept = [p for p in self._to_symbol if p not in dropped]
-        return [subscribe_frame({BOOK_EVENT: kept}), subscribe_frame({BOOK_EVENT: list(self._to_symbol)})]
+        kept = [p for p in self._wanted(BOOK_EVENT) if p not in dropped]
+        return [subscribe_frame({BOOK_EVENT: kept}), self._subscribe([BOOK_EVENT])]
+
+    def _wanted(self, event: str) -> list[str]:
+        return [pair for pair in self._to_symbol if (event, pair) not in self.refused]
+
+    def _subscribe(self, events: Sequence[str]) -> str:
+        # A SUBSCRIBE replaces the list of its event, so it always names every pair.
+        return subscribe_frame({event: self._wanted(event) for event in events})
+
+    def _repeat_due_ns(self) -> int:
+        if not self._answered or self._repeats >= MAX_REPEATS or self.is_complete:
+            return _NEVER_NS  # without any answer the socket is given up instead
+        return self._asked_ns + self._ack_timeout_ns
 
     def _ping_due_ns(self) -> int:
         due_ns = self._last_ping_ns + self._ping_interval_ns
@@ -176,37 +246,41 @@ class TradeSession:
 
     def _refuse(self, error: ProtocolError) -> None:
         self.protocol_errors += 1
+        self.malformed[error.field if isinstance(error, FieldError) else "other"] += 1
         if self.protocol_errors & (self.protocol_errors - 1) == 0:  # the 1st, 2nd, 4th, 8th: a flood stays readable
             log.warning("malformed frame dropped (%d so far): %s", self.protocol_errors, error)
 
-    def _observe(self, event: ValrEvent) -> None:
-        self._answered = self._answered or isinstance(event, Subscribed | BookUpdate | Trade | VenueCandle)
+    def _observe_book(self, event: ValrEvent) -> None:
+        if isinstance(event, BookUpdate) and event.is_snapshot:
+            self._book_asked_ns = {p: ns for p, ns in self._book_asked_ns.items() if self._to_symbol[p] != event.symbol}
+
+    def _observe_control(self, event: ValrEvent) -> None:
         match event:
             case Subscribed(event=name, pair=pair):
+                self._answered = True
                 self.acknowledged.add((name, pair))
+                self.refused.discard((name, pair))
             case Unsubscribed(event=name, pair=pair):
                 self.acknowledged.discard((name, pair))
             case Pong(message="NO_SUBSCRIPTIONS"):
-                self._lost = self._answered
-            case ServerError():
+                self._lost = self._answered and bool(self._to_symbol)
+            case Authenticated():
+                self._authenticated = True
+            case ServerError(message=message):
                 self.server_errors += 1
-            case BookUpdate(is_snapshot=True, symbol=symbol):
-                self._book_asked_ns = {p: ns for p, ns in self._book_asked_ns.items() if self._to_symbol[p] != symbol}
+                self._drop_refused(message)
+            case Refused():
+                self.server_errors += 1
 
-
-class ConnectBudget:
-    """At most `max_per_minute` connections in any minute (VALR allows 60 per address). Pure token bucket.
-
-    A sixth of the allowance may be used at once, the rest comes back evenly.
-    """
-
-    def __init__(self, max_per_minute: int = 60) -> None:
-        burst = max(1.0, max_per_minute / 6)
-        self._bucket = TokenBucket(max(max_per_minute - burst, max_per_minute / 2) / 60.0, burst)
-
-    def reserve(self, now_ns: int) -> float:
-        """Take one connection and return the seconds to wait before making it."""
-        return self._bucket.reserve(now_ns / NS_PER_S)
+    def _drop_refused(self, message: str) -> None:
+        # One pair that the venue does not know must not cost the others their subscription: the list is sent again without it.
+        match = _INVALID.fullmatch(message.strip())
+        if match is None:
+            return
+        key = match[1], match[2].upper()
+        if key[0] in self._events and key[1] in self._to_symbol and key not in self.refused:
+            self.refused.add(key)
+            self._outbox.append(self._subscribe([key[0]]))
 
 
 def backoff_delays(rng: random.Random, base_s: float = 0.5, cap_s: float = 10.0) -> Iterator[float]:

@@ -6,40 +6,42 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import replace
+from urllib.parse import urlsplit
 
 import httpx
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from helios.clock import VenueClock
 from helios.domain.enums import Timeframe
-from helios.domain.market import BookUpdate, Instrument, Trade, VenueCandle
-from helios.errors import ConfigError, TransportError
+from helios.domain.market import Instrument, VenueCandle
+from helios.errors import ConfigError, RejectedError, RetryableError, TransportError
 from helios.venues.base import FeedEvent, FeedStatus
-from helios.venues.valr.events import ServerError
+from helios.venues.budget import RequestBudget
+from helios.venues.local_budget import LocalBudget
 from helios.venues.valr.fields import NS_PER_S
-from helios.venues.valr.rest import ValrRest
-from helios.venues.valr.session import BOOK_EVENT, TRADE_EVENT, ConnectBudget, TradeSession, backoff_delays
+from helios.venues.valr.limits import CONNECT, valr_rates
+from helios.venues.valr.link import CLOSE_TIMEOUT_S, Link, Tap, key_of
+from helios.venues.valr.rest import MINUTE_S, TOO_MANY_REQUESTS, ValrRest
+from helios.venues.valr.session import BOOK_EVENT, TRADE_EVENT, TradeSession, backoff_delays
+from helios.venues.valr.signing import sign
+from helios.venues.valr.skew import ClockSkew, TimeSample, clock_skew
+from helios.venues.valr.state import ConnectionState, Phase
 
 log = logging.getLogger(__name__)
 
 CLOCK_SAMPLES = 3
 STABLE_S = 10.0  # a connection that lived so long starts the back-off anew
+ALARM_DOWN_S = 300.0
+SKEW_INTERVAL_S = 240.0
 MAX_FRAME_BYTES = 8 * 1024 * 1024  # the first frame of a book is the whole book
-MIN_POLL_S = 0.05
-OVERLAP_NS = NS_PER_S
-CLOSE_TIMEOUT_S = 0.5
+MAX_QUEUE = (1024, 256)  # frames between the socket and the reader, which empties the queue whenever it runs
+OVERLAP_S = 1.0
 LINK_ERRORS = (WebSocketException, OSError, TransportError)  # OSError includes TimeoutError
-
-
-@dataclass(eq=False, slots=True)
-class _Link:
-    socket: ClientConnection
-    session: TradeSession
-    seen: set[tuple[str, str]] = field(default_factory=set)  # what its predecessor yielded while both ran
 
 
 class ValrVenue:
@@ -55,8 +57,8 @@ class ValrVenue:
         Market seconds per wall second; 1 for the real venue.
     rest_timeout_s : float, default=10.0
         Of each REST request.
-    requests_per_s : float, default=20.0
-        REST limit of this process.
+    budget : RequestBudget, optional
+        Who says when a request may be sent or a socket opened; VALR's limits, for this process alone, if not given.
     silence_timeout_s : float, default=5.0
         Longest time to notice a dead socket.
     rng : random.Random, optional
@@ -67,11 +69,16 @@ class ValrVenue:
         Keep-alive, age of a socket at which it is replaced (without an outage), and limit for opening one.
     name : str, default="valr"
         Venue name of the instruments.
+    credentials : tuple of (str, str), optional
+        API key and secret. With them the socket is authenticated, which spares it the venue's cut at 15 minutes. Never shown.
+    watches_clock : bool, default=True
+        Whether to compare our wall clock with the venue's every four minutes while streaming.
 
     Attributes
     ----------
     on_frame : callable or None
-        Called with each frame and its local time of arrival (ns UTC) before anything else is done with it.
+        Called with each frame and its local time of arrival (ns UTC), in the order of the events and before they are yielded.
+        Set it before streaming.
     """
 
     def __init__(
@@ -80,7 +87,7 @@ class ValrVenue:
         ws_url: str,
         speed: float = 1.0,
         rest_timeout_s: float = 10.0,
-        requests_per_s: float = 20.0,
+        budget: RequestBudget | None = None,
         silence_timeout_s: float = 5.0,
         rng: random.Random | None = None,
         *,
@@ -89,6 +96,8 @@ class ValrVenue:
         max_age_s: float = 840.0,
         connect_timeout_s: float = 5.0,
         name: str = "valr",
+        credentials: tuple[str, str] | None = None,
+        watches_clock: bool = True,
     ) -> None:
         self._ws_url = ws_url
         self._speed = speed
@@ -99,24 +108,43 @@ class ValrVenue:
         self._max_age_s = max_age_s
         self._connect_timeout_s = connect_timeout_s
         self._name = name
+        self._credentials = credentials
+        self._watches_clock = watches_clock
         self._client = httpx.AsyncClient()
-        self.rest = ValrRest(rest_url, self._client, requests_per_s, timeout_s=rest_timeout_s, rng=self._rng)
-        self._budget = ConnectBudget()
+        self._budget = budget or LocalBudget(valr_rates())
+        self.rest = ValrRest(rest_url, self._client, self._budget, timeout_s=rest_timeout_s, rng=self._rng)
         self._pairs: dict[str, str] = {}  # symbol -> venue pair
-        self._links: set[_Link] = set()
-        self._ended_protocol_errors = 0
+        self._streams: list[dict[str, str]] = []  # venue pair -> symbol, of each open stream
+        self._links: set[Link] = set()
+        self._state = ConnectionState()
+        self._ended = Counter[str]()  # malformed frames of closed sockets, by reason
         self._closed = asyncio.Event()
-        self.on_frame: Callable[[str | bytes, int], None] | None = None
+        self.skew: ClockSkew | None = None
+        self.on_frame: Tap | None = None
 
     @property
     def protocol_errors(self) -> int:
         """Malformed frames dropped so far."""
-        return self._ended_protocol_errors + sum(link.session.protocol_errors for link in self._links)
+        return self.state.protocol_errors
 
     @property
     def is_connected(self) -> bool:
         """Whether some socket is open and has its subscription acknowledged."""
         return any(link.session.is_acknowledged for link in self._links)
+
+    @property
+    def state(self) -> ConnectionState:
+        """Where the connection stands, with everything counted since the start."""
+        sessions = [link.session for link in self._links]
+        malformed = sum((session.malformed for session in sessions), Counter(self._ended))
+        return replace(
+            self._state,
+            frames=self._state.frames + sum(session.frames for session in sessions),
+            protocol_errors=malformed.total(),
+            server_errors=self._state.server_errors + sum(session.server_errors for session in sessions),
+            malformed=dict(malformed),
+            refused=tuple(sorted(set().union(*(session.refused for session in sessions)))),
+        )
 
     async def instruments(self) -> list[Instrument]:
         """Return the active instruments and remember their names."""
@@ -130,6 +158,16 @@ class ValrVenue:
         _, middle_s, market_ns = min(samples)
         return VenueClock(market_ns, middle_s, self._speed)
 
+    async def measure_skew(self) -> ClockSkew:
+        """Return how far our wall clock is from the venue's, and remember it as `skew`."""
+        samples = []
+        for _ in range(CLOCK_SAMPLES):
+            asked_ns = time.time_ns()
+            venue_ns = await self.rest.server_time_ns()
+            samples.append(TimeSample(asked_ns, time.time_ns(), venue_ns))
+        self.skew = clock_skew(samples)
+        return self.skew
+
     async def candles(self, symbol: str, timeframe: Timeframe, start_ns: int, end_ns: int) -> list[VenueCandle]:
         """Return the closed candles with start_ns <= open_time < end_ns, oldest first, empty buckets included.
 
@@ -141,10 +179,17 @@ class ValrVenue:
         return await self.rest.candles(await self._pair(symbol), symbol, timeframe, start_ns, end_ns)
 
     async def stream(self, symbols: Sequence[str]) -> AsyncGenerator[FeedEvent]:
-        """Yield events for ever; close the iterator (`aclose`) or cancel its task to end.
+        """Yield the events of `stream_batches` one by one."""
+        async with aclosing(self.stream_batches(symbols)) as batches:
+            async for batch in batches:
+                for event in batch:
+                    yield event
+
+    async def stream_batches(self, symbols: Sequence[str]) -> AsyncGenerator[list[FeedEvent]]:
+        """Yield what arrived together, for ever; close the iterator (`aclose`) or cancel its task to end.
 
         An outage shows as FeedStatus DISCONNECTED, its end (the new subscription is acknowledged) as CONNECTED, and
-        whatever the venue refuses as ERROR.
+        whatever the venue refuses as ERROR, as do clocks more than a second apart.
 
         Raises
         ------
@@ -153,98 +198,155 @@ class ValrVenue:
         VenueError
             If it refuses to list its pairs.
         """
-        delays = backoff_delays(self._rng)
-        while not self._closed.is_set():
-            started_s = time.monotonic()
-            try:
-                async with aclosing(self._connection(symbols)) as events:
-                    async for event in events:
-                        yield event
-            except LINK_ERRORS as error:
-                reason = f"{type(error).__name__}: {error}"
-            if self._closed.is_set():
-                return
-            log.warning("%s stream lost: %s", self._name, reason)
-            yield FeedStatus("DISCONNECTED", reason, time.time_ns())
-            if time.monotonic() - started_s >= STABLE_S:
-                delays = backoff_delays(self._rng)
-            await asyncio.sleep(next(delays))
+        delays, pairs = backoff_delays(self._rng), dict[str, str]()
+        self._streams.append(pairs)
+        watch = asyncio.create_task(self._watch_clocks())
+        try:
+            while not self._closed.is_set():
+                started_s = time.monotonic()
+                self._enter(Phase.CONNECTING)
+                try:
+                    if not pairs:
+                        pairs.update({await self._pair(symbol): symbol for symbol in symbols})
+                    async with aclosing(self._connection(pairs)) as batches:
+                        async for batch in batches:
+                            yield batch
+                except LINK_ERRORS as error:
+                    reason = f"{type(error).__name__}: {error}"
+                if self._closed.is_set():
+                    return
+                self._lose(reason)
+                yield [FeedStatus("DISCONNECTED", reason, time.time_ns())]
+                if time.monotonic() - started_s >= STABLE_S:
+                    delays = backoff_delays(self._rng)
+                await asyncio.sleep(next(delays))
+        finally:
+            watch.cancel()
+            self._streams = [other for other in self._streams if other is not pairs]
+            self._enter(Phase.DOWN)
+
+    async def set_symbols(self, symbols: Sequence[str]) -> None:
+        """Let every open stream carry `symbols` instead, without reconnecting.
+
+        Raises
+        ------
+        ConfigError
+            If the venue does not list a symbol; nothing has changed then.
+        """
+        wanted = {await self._pair(symbol): symbol for symbol in symbols}
+        for pairs in self._streams:
+            pairs.clear()
+            pairs.update(wanted)
+        for link in list(self._links):
+            await self._tell(link, link.session.set_pairs(wanted, time.monotonic_ns()))
 
     async def request_book(self, symbol: str) -> None:
         """Ask for a fresh book snapshot of `symbol` on every open stream that carries it."""
         pair = await self._pair(symbol)
         for link in list(self._links):
-            try:
-                for frame in link.session.resubscribe(time.monotonic_ns(), pair):
-                    await link.socket.send(frame)
-            except ConnectionClosed:
-                log.info("book of %s not requested: the socket is down and its successor starts with a snapshot", symbol)
+            await self._tell(link, link.session.resubscribe(time.monotonic_ns(), pair))
 
     async def aclose(self) -> None:
         """Close every socket and the REST client; streams end."""
         self._closed.set()
         for link in list(self._links):
-            await link.socket.close()
+            await link.close()
+            link.report(FeedStatus("DISCONNECTED", "the venue was closed", time.time_ns()))
         await self._client.aclose()
 
-    async def _connection(self, symbols: Sequence[str]) -> AsyncGenerator[FeedEvent]:
+    async def _connection(self, pairs: dict[str, str]) -> AsyncGenerator[list[FeedEvent]]:
         # From opening a socket to its loss; ends only by an exception or by being closed. A socket that grows old is
         # replaced without an outage: its successor is opened, both are left to run side by side for a moment, the old
         # one is read to the end of it, and what the successor then repeats is dropped.
-        pairs = {await self._pair(symbol): symbol for symbol in symbols}
-        links = [await self._open(pairs)]
-        handover_ns, announced = 0, False
+        wake = asyncio.Event()
+        relay = _Relay(await self._open(pairs, wake))
+        announced = False
         try:
             while True:
-                now_ns = time.monotonic_ns()
-                if len(links) > 1 and now_ns >= handover_ns:
-                    await self._close(links.pop(0))
-                elif len(links) == 1 and links[0].session.must_reconnect(now_ns):
-                    links.append(await self._open(pairs))
-                    handover_ns = time.monotonic_ns() + OVERLAP_NS
-                received = await _next_frame(links[0], handover_ns if len(links) > 1 else None)
-                if received is None:
-                    continue
-                arrived_ns = time.time_ns()
-                if self.on_frame is not None:
-                    self.on_frame(received, arrived_ns)
-                events = _feed_events(links[0], received, arrived_ns)
-                if not announced and links[0].session.is_acknowledged:
+                await wake.wait()
+                wake.clear()
+                if self._closed.is_set():
+                    raise TransportError("the venue was closed")
+                error = relay.current.error  # looked at before taking, so that nothing that came before it is lost
+                batch = relay.take(self.on_frame)
+                if not announced and relay.current.session.is_acknowledged:
                     announced = True
-                    yield FeedStatus("CONNECTED", f"{len(pairs)} pairs", time.time_ns())
-                for event in events:
-                    if not _is_repeated(event, links):
-                        yield event
+                    self._enter(Phase.LIVE)
+                    batch.insert(0, FeedStatus("CONNECTED", f"{len(pairs)} pairs", time.time_ns()))
+                if batch:
+                    yield batch
+                await self._rotate(relay, pairs, wake, error)
         finally:
-            for link in links:
+            for link in await relay.ended():
                 await self._close(link)
 
-    async def _open(self, pairs: dict[str, str]) -> _Link:
-        await asyncio.sleep(self._budget.reserve(time.monotonic_ns()))
-        socket = await connect(
-            self._ws_url,
-            open_timeout=self._connect_timeout_s,
-            close_timeout=CLOSE_TIMEOUT_S,
-            ping_interval=None,  # the session has the venue's own PING
-            max_size=MAX_FRAME_BYTES,
-        )
-        link = _Link(socket, self._session(pairs))
+    async def _rotate(self, relay: _Relay, pairs: dict[str, str], wake: asyncio.Event, error: BaseException | None) -> None:
+        # Replace a socket that is old; take the successor over early if the old one breaks while both run.
+        now_s = time.monotonic()
+        if relay.successor is not None and relay.successor.error is not None:
+            log.warning("%s: the new socket broke at once: %s", self._name, relay.successor.error)
+            await self._close(relay.drop_successor(now_s))
+        if relay.can_hand_over(now_s) or (error is not None and relay.has_live_successor):
+            self._state = replace(self._state, handovers=self._state.handovers + 1)
+            await self._close(relay.current)
+            relay.hand_over(self.on_frame)
+            wake.set()
+        elif error is not None:
+            raise error
+        elif relay.current.is_old and relay.successor is None and relay.opening is None and now_s >= relay.retry_s:
+            relay.opening = asyncio.create_task(self._open(pairs, wake))
+            relay.opening.add_done_callback(lambda _: wake.set())
+        elif relay.opening is not None and relay.opening.done():
+            relay.take_opened(now_s, wake)
+
+    async def _open(self, pairs: dict[str, str], wake: asyncio.Event) -> Link:
+        await self._budget.admit(CONNECT)
+        try:
+            socket = await connect(
+                self._ws_url,
+                additional_headers=self._headers(),
+                compression=None,  # of frames of 200 bytes: more work at both ends than it saves on the way
+                open_timeout=self._connect_timeout_s,
+                close_timeout=CLOSE_TIMEOUT_S,
+                ping_interval=None,  # the session has the venue's own PING
+                max_size=MAX_FRAME_BYTES,
+                max_queue=MAX_QUEUE,
+            )
+        except InvalidStatus as error:
+            if error.response.status_code == TOO_MANY_REQUESTS:
+                await self._budget.pause(CONNECT, MINUTE_S - time.time() % MINUTE_S)
+            raise
+        session = self._session(pairs)
+        frames = session.connected(time.monotonic_ns())
+        link = Link(socket, session, wake, self.on_frame is not None)
         self._links.add(link)
+        self._state = replace(self._state, connections=self._state.connections + 1)
+        if self._state.phase is Phase.CONNECTING:
+            self._enter(Phase.SUBSCRIBING)
         try:
             if self._closed.is_set():
                 raise TransportError("the venue was closed meanwhile")
-            for frame in link.session.connected(time.monotonic_ns()):
-                await socket.send(frame)
-        except (asyncio.CancelledError, ConnectionClosed, TransportError):
+            await link.send(frames)
+        except BaseException:
             await self._close(link)
             raise
         return link
 
-    async def _close(self, link: _Link) -> None:
+    async def _close(self, link: Link) -> None:
         if link in self._links:
             self._links.discard(link)
-            self._ended_protocol_errors += link.session.protocol_errors
-        await link.socket.close()
+            session, known = link.session, self._state
+            self._ended.update(session.malformed)
+            self._state = replace(
+                known, frames=known.frames + session.frames, server_errors=known.server_errors + session.server_errors
+            )
+        await link.close()
+
+    async def _tell(self, link: Link, frames: Sequence[str]) -> None:
+        try:
+            await link.send(frames)
+        except (ConnectionClosed, TimeoutError) as error:
+            log.info("not told to a socket that is down, its successor starts with it: %s", error)
 
     def _session(self, pairs: dict[str, str]) -> TradeSession:
         return TradeSession(
@@ -254,6 +356,48 @@ class ValrVenue:
             silence_timeout_s=self._silence_timeout_s,
             max_age_s=self._max_age_s,
         )
+
+    def _headers(self) -> dict[str, str]:
+        if self._credentials is None:
+            return {}
+        key, secret = self._credentials
+        timestamp_ms = time.time_ns() // 1_000_000
+        signature = sign(secret, timestamp_ms, "GET", urlsplit(self._ws_url).path)
+        return {"X-VALR-API-KEY": key, "X-VALR-SIGNATURE": signature, "X-VALR-TIMESTAMP": str(timestamp_ms)}
+
+    def _enter(self, phase: Phase) -> None:
+        now_ns = time.time_ns()
+        known = self._state
+        if phase is Phase.LIVE:
+            self._state = replace(known, phase=phase, since_ns=now_ns, down_since_ns=None)
+        else:
+            was_live = known.phase is Phase.LIVE or known.down_since_ns is None
+            self._state = replace(known, phase=phase, since_ns=now_ns, down_since_ns=now_ns if was_live else known.down_since_ns)
+
+    def _lose(self, reason: str) -> None:
+        if self._state.phase is Phase.LIVE:
+            self._state = replace(self._state, outages=self._state.outages + 1)
+        self._enter(Phase.DOWN)
+        down_s = self._state.down_s(time.time_ns())
+        level = logging.ERROR if down_s > ALARM_DOWN_S else logging.WARNING
+        log.log(level, "%s stream lost (down for %.0f s): %s", self._name, down_s, reason)
+
+    async def _watch_clocks(self) -> None:
+        # A venue that is away is somebody else's worry.
+        while self._watches_clock:
+            try:
+                skew = await self.measure_skew()
+            except (RetryableError, RejectedError) as error:
+                log.info("%s: clock not compared: %s", self._name, error)
+            else:
+                if skew.is_alarming():
+                    self._report(f"our clock is {-skew.offset_ns / NS_PER_S:+.3f} s from the venue's")
+            await asyncio.sleep(SKEW_INTERVAL_S)
+
+    def _report(self, detail: str) -> None:
+        log.error("%s: %s", self._name, detail)
+        for link in self._links:
+            link.report(FeedStatus("ERROR", detail, time.time_ns()))
 
     async def _pair(self, symbol: str) -> str:
         if symbol not in self._pairs:
@@ -270,43 +414,59 @@ class ValrVenue:
         return after_s - before_s, (before_s + after_s) / 2, market_ns
 
 
-async def _next_frame(link: _Link, until_ns: int | None) -> str | bytes | None:
-    # Wait for a frame, sending what falls due meanwhile; None once the session wants replacing or `until_ns` has passed.
-    # Death is asked only after a wait that brought nothing, so frames that queued up while our consumer was busy count as
-    # signs of life.
-    while True:
-        now_ns = time.monotonic_ns()
-        for frame in link.session.due(now_ns):
-            await link.socket.send(frame)
-        wake_ns = link.session.next_wake(now_ns)
-        wait_s = (wake_ns if until_ns is None else min(wake_ns, until_ns)) / NS_PER_S - now_ns / NS_PER_S
-        try:
-            async with asyncio.timeout(max(MIN_POLL_S, wait_s)):
-                return await link.socket.recv()
-        except TimeoutError:
-            now_ns = time.monotonic_ns()
-            if link.session.is_dead(now_ns):
-                raise TransportError("the venue fell silent") from None
-            if now_ns >= until_ns if until_ns is not None else link.session.must_reconnect(now_ns):
-                return None
+class _Relay:
+    """The socket being read, and the one that will take its place."""
 
+    def __init__(self, current: Link) -> None:
+        self.current = current
+        self.successor: Link | None = None
+        self.opening: asyncio.Task[Link] | None = None
+        self.retry_s = 0.0
+        self._hand_over_s = 0.0
+        self._last_words: list[FeedEvent] = []
 
-def _feed_events(link: _Link, received: str | bytes, arrived_ns: int) -> list[FeedEvent]:
-    events: list[FeedEvent] = []
-    for event in link.session.receive(received, time.monotonic_ns(), arrived_ns):
-        if isinstance(event, Trade | BookUpdate | VenueCandle):
-            events.append(event)
-        elif isinstance(event, ServerError):
-            events.append(FeedStatus("ERROR", event.message, time.time_ns()))
-    return events
+    @property
+    def has_live_successor(self) -> bool:
+        return self.successor is not None and self.successor.session.is_acknowledged
 
+    def take(self, tap: Tap | None) -> list[FeedEvent]:
+        batch, self._last_words = self._last_words + self.current.take(tap), []
+        if self.successor is not None:
+            self.successor.seen.update(key for event in batch if (key := key_of(event)) is not None)
+        return batch
 
-def _is_repeated(event: FeedEvent, links: Sequence[_Link]) -> bool:
-    # Books repeat harmlessly: the successor starts with a snapshot. Trades and candles must come once.
-    if not isinstance(event, Trade | VenueCandle):
-        return False
-    name = event.trade_id if isinstance(event, Trade) else f"{event.timeframe.value}:{event.open_time}"
-    key = (event.symbol, name)
-    if len(links) > 1:
-        links[-1].seen.add(key)
-    return key in links[0].seen
+    def can_hand_over(self, now_s: float) -> bool:
+        return self.has_live_successor and now_s >= self._hand_over_s
+
+    def take_opened(self, now_s: float, wake: asyncio.Event) -> None:
+        # Both run side by side from here on, for a second. An old socket is good for a minute more: failing is no outage yet.
+        assert self.opening is not None
+        task, self.opening = self.opening, None
+        error = task.exception()
+        if error is None:
+            self.successor = task.result()
+            self._hand_over_s = now_s + OVERLAP_S
+        elif isinstance(error, LINK_ERRORS):
+            log.warning("no successor for an ageing socket yet: %s", error)
+            self.retry_s = now_s + OVERLAP_S
+        else:
+            raise error
+        asyncio.get_running_loop().call_later(OVERLAP_S, wake.set)
+
+    def hand_over(self, tap: Tap | None) -> None:
+        assert self.successor is not None
+        self._last_words = self.take(tap)  # what came while the old socket was being closed
+        self.current, self.successor = self.successor, None
+
+    def drop_successor(self, now_s: float) -> Link:
+        assert self.successor is not None
+        dropped, self.successor, self.retry_s = self.successor, None, now_s + OVERLAP_S
+        return dropped
+
+    async def ended(self) -> list[Link]:
+        """Stop opening and return what is open."""
+        links = [link for link in (self.current, self.successor) if link is not None]
+        if self.opening is not None:
+            self.opening.cancel()
+            links += [link for link in await asyncio.gather(self.opening, return_exceptions=True) if isinstance(link, Link)]
+        return links

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from helios.cli.app import app, main
-from helios.cli.bench import Figure, measure, run_benchmarks
-from helios.cli.contests import BENCHMARKS, Contest, Sizes, allocate, book_updates, features_stream, valr_frames
+from helios.cli.bench import BENCHMARKS, Figure, measure, run_benchmarks
+from helios.cli.contests import Contest, Sizes, allocate, book_updates, features_stream, valr_frames
 from helios.errors import ConfigError
 from helios.market.book import BookDesyncError, OrderBook
 from helios.venues.valr.codec import decode_frame
@@ -73,7 +73,8 @@ def test_the_peer_of_the_stream_gets_every_close_nine_times(monkeypatch: pytest.
 
 
 def test_a_peer_that_is_absent_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "talipp", None)
+    for module in ("talipp", "talipp.indicators"):
+        monkeypatch.setitem(sys.modules, module, None)
     (figure,) = run_benchmarks(["features_stream"], 1, TINY)
     assert (figure.peer, figure.peer_value, figure.ratio) == ("talipp", None, None)
 

@@ -27,3 +27,10 @@ def random_bars(n_bars: int, seed: int = 0, volatility: float = 0.002, with_flow
 def as_bars(rows: FloatArray, timeframe: Timeframe = Timeframe.M1, start: int = START, symbol: str = "X") -> list[Bar]:
     """Return consecutive bars of the rows."""
     return [Bar(symbol, timeframe, start + i * timeframe.ns, *row) for i, row in enumerate(rows.tolist())]
+
+
+def assert_same_features(got: FloatArray, expected: FloatArray) -> None:
+    """Assert that rows of features agree to 1e-9, or to 1e-12 of the price where two nearly equal prices are compared."""
+    assert got.shape == expected.shape
+    for column in range(got.shape[1]):
+        np.testing.assert_allclose(got[:, column], expected[:, column], rtol=1e-9, atol=1e-12, err_msg=f"column {column}")

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from helios.errors import ConfigError, ModelUnavailableError, RejectedError
+from helios.features import definitions
 from helios.learn.artifact import CARD, SCALER, WEIGHTS, ModelCard, Registry, load_model, save_model
 from helios.learn.network import TimeframeAttentionNet, parameter_count, preset
 from helios.learn.scaling import FeatureScaler
@@ -80,6 +81,31 @@ def test_other_feature_schema_is_refused(saved: Path) -> None:
     _edit(saved, feature_schema="0000000000000000")
     with pytest.raises(ModelUnavailableError, match="schema"):
         load_model(saved)
+
+
+@pytest.mark.parametrize("change", ["order", "formulas"])
+def test_scaler_and_weights_are_refused_once_the_features_mean_something_else(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    load_model(saved)
+    if change == "order":
+        monkeypatch.setattr(definitions, "FEATURE_NAMES", definitions.FEATURE_NAMES[::-1])
+    else:
+        monkeypatch.setattr(definitions, "_FORMULAS_VERSION", definitions._FORMULAS_VERSION + 1)
+    with pytest.raises(ModelUnavailableError, match="feature schema"):
+        load_model(saved)
+
+
+def test_scaler_of_another_model_is_refused(saved: Path, tmp_path: Path, net: TimeframeAttentionNet, scaler: FeatureScaler) -> None:
+    save_model(tmp_path / "v2", net, FeatureScaler(scaler.mean + 1.0, scaler.std), card("v2"))
+    (saved / SCALER).write_bytes((tmp_path / "v2" / SCALER).read_bytes())
+    with pytest.raises(ModelUnavailableError, match="not the one it was trained with"):
+        load_model(saved)
+
+
+def test_card_from_before_scalers_had_a_digest_still_loads(saved: Path) -> None:
+    _edit(saved, scaler_sha256="")
+    assert load_model(saved).card.version == "v1"
 
 
 @pytest.mark.parametrize("changes", [{"preset": "huge"}, {"preset": "compact"}, {"surprise": 1}, {"phase": "perfect"}])

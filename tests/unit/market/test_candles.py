@@ -9,7 +9,8 @@ from helios.domain.enums import Side, Timeframe
 from helios.domain.market import Bar, BookUpdate, Trade
 from helios.errors import DataError, ProtocolError
 from helios.market.book import OrderBook
-from helios.market.candles import CandleBuilder
+from helios.market.candles import REMEMBERED_TRADE_IDS, CandleBuilder
+from helios.market.settling import SETTLING_MINUTES
 
 S = 1_000_000_000
 MINUTE = 60 * S
@@ -115,14 +116,25 @@ def test_timeframes_not_wanted_are_not_returned() -> None:
     assert [bar.timeframe for bar in builder.advance(T0 + 10 * MINUTE)] == [Timeframe.M5] * 2
 
 
-def test_late_trade_is_counted_and_changes_nothing() -> None:
+def test_a_late_trade_joins_its_minute_which_comes_out_again() -> None:
     builder = CandleBuilder("X")
     builder.on_trade(trade(10, 100))
     builder.advance(T0 + MINUTE)
     assert builder.on_trade(trade(59, 500, 9)) == []
+    (revised,) = builder.take_revised()
+    assert (revised.open_time, revised.high, revised.close, revised.volume, revised.trade_count) == (T0, 500, 500, 10, 2)
+    assert builder.take_revised() == []
     builder.on_trade(trade(61, 101))
     (bar,) = builder.advance(T0 + 2 * MINUTE)
-    assert (bar.high, bar.volume, builder.late_trades) == (101, 1, 1)
+    assert (bar.high, bar.volume, builder.late_trades) == (101, 1, 0)
+
+
+def test_a_trade_for_a_minute_that_is_final_is_counted_and_changes_nothing() -> None:
+    builder = CandleBuilder("X")
+    builder.on_trade(trade(10, 100))
+    builder.advance(T0 + (SETTLING_MINUTES + 1) * MINUTE)
+    assert builder.on_trade(trade(59, 500, 9)) == []
+    assert (builder.late_trades, builder.take_revised()) == (1, [])
 
 
 def test_repeated_trade_is_dropped_and_counted() -> None:
@@ -133,9 +145,9 @@ def test_repeated_trade_is_dropped_and_counted() -> None:
     assert (bar.volume, bar.trade_count, builder.duplicate_trades) == (2, 1, 2)
 
 
-def test_the_last_thousand_ids_are_remembered() -> None:
+def test_the_newest_ids_are_remembered() -> None:
     builder = CandleBuilder("X")
-    for i in range(1001):
+    for i in range(REMEMBERED_TRADE_IDS + 1):
         builder.on_trade(trade(10, name=str(i)))
     builder.on_trade(trade(10, name="1"))
     assert builder.duplicate_trades == 1

@@ -10,7 +10,8 @@ from helios.domain.events import Mark
 from helios.domain.orders import ExitPlan, ExitTriggered
 from helios.pipeline.conductor import Conductor
 from helios.pipeline.cycle import DecisionCycle
-from helios.pipeline.symbol import SymbolHistory, SymbolStep
+from helios.pipeline.series import SymbolHistory
+from helios.pipeline.symbol import SymbolStep
 from tests.support.pipeline_values import BAR_NS, MINUTE_NS, T0, ScriptedTiers, snapshot, ticking, window
 
 BTC, ETH = "BTC/USDT", "ETH/USDT"

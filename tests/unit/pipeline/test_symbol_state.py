@@ -10,7 +10,8 @@ from helios.domain.enums import ExitReason, MarketKind, Side, Timeframe
 from helios.domain.market import Bar, BookUpdate, Instrument, Trade
 from helios.domain.orders import ExitPlan
 from helios.features.definitions import FEATURE_NAMES
-from helios.pipeline.symbol import SymbolState, turnover_quote
+from helios.pipeline.series import turnover_quote
+from helios.pipeline.symbol import SymbolState
 from tests.support.pipeline_values import MINUTE_NS, T0, bar
 
 BTC = Instrument("BTC/USDT", "BTC", "USDT", "test", "BTCUSDT", kind=MarketKind.PERP)
@@ -221,3 +222,15 @@ def test_drain_forgets() -> None:
 def test_turnover_is_as_reported_else_typical_price_times_volume() -> None:
     assert turnover_quote(replace(bar(0), quote_volume=7.0)) == 7.0
     assert turnover_quote(bar(0, close=90.0, low=80.0, high=100.0, volume=2.0)) == 180.0
+
+
+def test_a_late_trade_is_in_its_candle_but_is_no_price_and_triggers_nothing() -> None:
+    symbol = state()
+    symbol.arm([long(stop=95.0)])
+    symbol.on_trade(trade(0.5, 100.0))
+    symbol.on_trade(trade(1.5, 101.0))
+    symbol.on_trade(trade(0.6, 90.0))
+    step = symbol.drain()
+    assert step.exits == ()
+    assert symbol.last_price == 101.0
+    assert [(b.low, b.volume) for b in step.revised] == [(90.0, 2.0)]

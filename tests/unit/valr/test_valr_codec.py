@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 from typing import Any
 
 import pytest
@@ -11,18 +12,25 @@ import pytest
 from helios.domain.enums import Side, Timeframe
 from helios.domain.market import BookUpdate, Trade, VenueCandle
 from helios.errors import ProtocolError
+from helios.venues.valr import build
 from helios.venues.valr.codec import decode_frame, ping_frame, subscribe_frame
 from helios.venues.valr.events import (
+    AllowedOrderTypes,
     Authenticated,
+    FundingRunCompleted,
     Ignored,
     MarketSummary,
     MarkPrice,
+    OrdersUpdate,
+    PnlRunCompleted,
     Pong,
+    Refused,
     ServerError,
     Subscribed,
     Unsubscribed,
     ValrEvent,
 )
+from helios.venues.valr.fields import FieldError
 from tests.support import valr_frames as frames
 
 NOW_NS = 1_790_133_278_000_000_000
@@ -93,6 +101,61 @@ def test_books_without_sequence_are_snapshots(text: str, ts_event: int, ask: tup
     assert (event.ts_event, event.asks) == (ts_event, (ask,))
 
 
+def test_an_order_level_snapshot_lists_every_order() -> None:
+    entries = (("45363", "0.0019", "1d2e7745-5020-4d48-a77e-afc787ad048d"),)
+    bids = (("45147", "0.00014782", "763080a8-9154-4c41-98de-ae09a0cf48cd"),)
+    expected = OrdersUpdate("BTC/USDC", True, bids, entries, 589628037, 1074477335, 1644301604645000000, NOW_NS)
+    assert decode(frames.ORDERS_SNAPSHOT) == expected
+
+
+def test_an_order_level_update_keeps_removals() -> None:
+    event = decode(frames.ORDERS_UPDATE)
+    assert isinstance(event, OrdersUpdate)
+    assert (event.is_snapshot, event.bids, [entry[1] for entry in event.asks]) == (False, (), ["0.00102078", "0"])
+
+
+def test_the_comma_of_the_documented_order_level_sample_is_refused() -> None:
+    with pytest.raises(ProtocolError):
+        decode(frames.ORDERS_UPDATE.replace("0.00102078", "0,00102078"))
+
+
+@pytest.mark.parametrize(
+    "asks", [[{"Price": "1"}], [{"Orders": []}, 3], [{"Price": "0", "Orders": [{"orderId": "a", "quantity": "1"}]}],
+             [{"Price": "1", "Orders": [{"orderId": "", "quantity": "1"}]}], [{"Price": "1", "Orders": [{"orderId": "a"}]}]],
+)  # fmt: skip
+def test_a_malformed_order_level_book_is_refused(asks: list[Any]) -> None:
+    with pytest.raises(ProtocolError):
+        decode(altered(frames.ORDERS_SNAPSHOT, Asks=asks))
+
+
+@pytest.mark.parametrize("depth", [1, 5, 10, 20, 40, 60, 80])
+def test_every_documented_depth_is_a_snapshot(depth: int) -> None:
+    event = decode(frames.DEPTH.replace("OB_L1_D10_", f"OB_L1_D{depth}_"))
+    assert isinstance(event, BookUpdate)
+    assert event.is_snapshot
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [(altered(frames.TRADE, price="-100.50"), "price"), (altered(frames.TRADE, quantity="0"), "quantity"), ("nonsense", "json"),
+     (frames.TRADE.replace("BTCZAR", ""), "ps"), ("[]", "frame"), (altered(frames.TRADE, tradedAt="x"), "tradedAt")],
+)  # fmt: skip
+def test_a_refusal_names_the_field(text: str, field: str) -> None:
+    with pytest.raises(FieldError) as caught:
+        decode(text)
+    assert caught.value.field == field
+    assert str(pickle.loads(pickle.dumps(caught.value))) == caught.value.message
+
+
+def test_values_of_the_hot_path_equal_those_of_the_constructors() -> None:
+    levels = (("1", "2"),)
+    book = build.book_update("A/B", False, levels, (), 5, 6, 7, 8)
+    trade = build.trade("A/B", "id", 1.0, 2.0, Side.SELL, 3, 4)
+    assert book == BookUpdate("A/B", False, levels, (), 5, 6, 7, 8)
+    assert trade == Trade("A/B", "id", 1.0, 2.0, Side.SELL, 3, 4)
+    assert pickle.loads(pickle.dumps((book, trade))) == (book, trade)
+
+
 def test_bucket_is_a_closed_candle_named_by_its_open_time() -> None:
     assert decode(frames.BUCKET) == VenueCandle(
         "BTC/USDC", Timeframe.M1, 1712307780000000000, 67500.0, 67500.0, 67500.0, 67500.0, 0.0, 0.0
@@ -143,7 +206,12 @@ def test_the_older_inner_name_of_the_pair_is_understood() -> None:
         (frames.PONG_IDLE, Pong("NO_SUBSCRIPTIONS")),
         (frames.AUTHENTICATED, Authenticated()),
         (frames.ERROR, ServerError("Channel OB_L1_DIFF, pair NOPEUSDTPERP combination invalid")),
-        ('{"type":"FUNDING_RUN_COMPLETED","currencyPairSymbol":"BTCUSDTPERP"}', Ignored("FUNDING_RUN_COMPLETED")),
+        ('{"type":"FUNDING_RUN_COMPLETED","currencyPairSymbol":"BTCUSDTPERP"}', FundingRunCompleted("BTC/USDT:USDT", NOW_NS)),
+        (frames.PNL_RUN, PnlRunCompleted("BTC/USDT:USDT", 116048.0, NOW_NS)),
+        (frames.ORDER_TYPES, AllowedOrderTypes("BTC/ZAR", ("LIMIT", "LIMIT_POST_ONLY", "MARKET"), NOW_NS)),
+        ('{"type":"UNAUTHORIZED"}', Refused("UNAUTHORIZED")),
+        ('{"type":"UNSUPPORTED","message":"no such type"}', Refused("UNSUPPORTED", "no such type")),
+        ('{"type":"SOMETHING_NEW","data":7}', Ignored("SOMETHING_NEW")),
         (frames.TRADE.replace("BTCZAR", "XRPZAR"), Ignored("NEW_TRADE")),
     ],
 )

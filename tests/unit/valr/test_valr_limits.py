@@ -1,31 +1,29 @@
-"""The token bucket on a clock that is only a number."""
+"""VALR's limits as routes of a budget."""
 
 from __future__ import annotations
 
 import pytest
 
-from helios.venues.valr.limits import TokenBucket
+from helios.venues.gcra import NS_PER_S, Gcra
+from helios.venues.valr.limits import BUCKETS, CONNECT, PUBLIC, relaxed_rates, valr_rates
 
 
-def test_the_burst_is_free_and_then_calls_are_spaced() -> None:
-    bucket = TokenBucket(rate_per_s=2.0, burst=3.0)
-    assert [bucket.reserve(100.0) for _ in range(5)] == [0.0, 0.0, 0.0, 0.5, 1.0]
+@pytest.mark.parametrize(("route", "limit", "window_s"), [(PUBLIC, 30, 60), (BUCKETS, 20, 1), (CONNECT, 60, 60)])
+def test_the_documented_limits_hold_in_any_window(route: str, limit: int, window_s: int) -> None:
+    state, now_ns, made = Gcra(valr_rates()[route]), 0, []
+    for _ in range(5 * limit):
+        now_ns += state.reserve(now_ns) or 0
+        made.append(now_ns)
+    assert max(sum(start <= at <= start + window_s * NS_PER_S for at in made) for start in made) <= limit
+    assert len(made) / (made[-1] / NS_PER_S) > 0.7 * limit / window_s
 
 
-def test_idling_saves_up_no_more_than_the_burst() -> None:
-    bucket = TokenBucket(rate_per_s=2.0, burst=3.0)
-    bucket.reserve(0.0)
-    assert [bucket.reserve(3600.0) for _ in range(4)] == [0.0, 0.0, 0.0, 0.5]
+def test_less_than_one_request_a_second_is_possible() -> None:
+    rate = valr_rates(0.25)[BUCKETS]
+    assert (rate.limit, rate.window_s) == (1, 4.0)
 
 
-def test_tokens_come_back_with_time() -> None:
-    bucket = TokenBucket(rate_per_s=2.0, burst=1.0)
-    assert bucket.reserve(0.0) == 0.0
-    assert bucket.reserve(0.25) == pytest.approx(0.25)
-    assert bucket.reserve(1.25) == 0.0
-
-
-def test_a_clock_that_steps_back_gives_no_tokens() -> None:
-    bucket = TokenBucket(rate_per_s=1.0, burst=1.0)
-    bucket.reserve(10.0)
-    assert bucket.reserve(5.0) == 1.0
+@pytest.mark.parametrize("requests_per_s", [0.3, 1.0, 20.0, 1000.0])
+def test_a_venue_of_our_own_gets_what_is_configured(requests_per_s: float) -> None:
+    rate = relaxed_rates(requests_per_s)[PUBLIC]
+    assert NS_PER_S / rate.interval_ns == pytest.approx(requests_per_s / 1.05, rel=1e-3)

@@ -9,14 +9,19 @@ import random
 import pytest
 
 from helios.domain.market import BookUpdate, Trade
-from helios.venues.valr.events import Subscribed
-from helios.venues.valr.session import ConnectBudget, TradeSession, backoff_delays
+from helios.venues.valr.codec import ping_frame
+from helios.venues.valr.events import Ignored, Subscribed
+from helios.venues.valr.session import TradeSession, backoff_delays
 from tests.support import valr_frames as frames
 from tests.support.valr_server import book_frame, trade_frame
 
 S = 1_000_000_000
 PAIRS = {"BTCZAR": "BTC/ZAR", "ETHZAR": "ETH/ZAR"}
 ACK = '{"type":"SUBSCRIBED","message":"OB_L1_DIFF:BTCZAR"}'
+
+
+def ack(event: str, pair: str) -> str:
+    return f'{{"type":"SUBSCRIBED","message":"{event}:{pair}"}}'
 
 
 def subscriptions(frame: str) -> dict[str, list[str]]:
@@ -28,7 +33,8 @@ def session() -> TradeSession:
     """A session connected at 0 and acknowledged at once."""
     made = TradeSession(PAIRS)
     made.connected(0)
-    made.receive(ACK, 0)
+    for event, pair in itertools.product(("OB_L1_DIFF", "NEW_TRADE"), PAIRS):
+        made.receive(ack(event, pair), 0)
     return made
 
 
@@ -37,11 +43,12 @@ def test_connecting_subscribes_every_event_for_every_pair_in_one_frame() -> None
     assert subscriptions(frame) == {"OB_L1_DIFF": ["BTCZAR", "ETHZAR"], "NEW_TRADE": ["BTCZAR", "ETHZAR"]}
 
 
-def test_acknowledgements_are_kept_until_all_are_there(session: TradeSession) -> None:
-    assert session.is_acknowledged
-    assert not session.is_complete
+def test_acknowledgements_are_kept_until_all_are_there() -> None:
+    session = TradeSession(PAIRS)
+    session.connected(0)
     for event, pair in itertools.product(("OB_L1_DIFF", "NEW_TRADE"), PAIRS):
-        assert session.receive(f'{{"type":"SUBSCRIBED","message":"{event}:{pair}"}}', 1) == [Subscribed(event, pair)]
+        assert not session.is_complete
+        assert session.receive(ack(event, pair), 1) == [Subscribed(event, pair)]
     assert session.is_complete
     session.receive('{"type":"UNSUBSCRIBED","message":"NEW_TRADE:BTCZAR"}', 2)
     assert not session.is_complete
@@ -109,7 +116,7 @@ def test_with_a_long_silence_limit_a_ping_must_be_answered_within_ten_seconds() 
     session = TradeSession(PAIRS, silence_timeout_s=300)
     session.connected(0)
     session.receive(ACK, 0)
-    assert len(session.due(20 * S)) == 1
+    assert session.due(20 * S)[-1:] == [ping_frame()]
     assert not session.is_dead(30 * S - 1)
     assert session.is_dead(30 * S)
 
@@ -164,11 +171,73 @@ def test_back_off_grows_to_its_cap_with_full_jitter() -> None:
     assert min(run[6] for run in runs) < 1.0
 
 
-def test_connections_stay_within_sixty_in_any_minute() -> None:
-    budget, now_ns, made = ConnectBudget(60), 0, []
-    for _ in range(200):
-        now_ns += int(budget.reserve(now_ns) * S)
-        made.append(now_ns)
-    assert made[9] == 0
-    assert max(sum(start <= at < start + 60 * S for at in made) for start in made) <= 60
-    assert len([at for at in made if at < 180 * S]) >= 150
+def test_what_stays_unacknowledged_is_asked_for_again_three_times_at_most() -> None:
+    session = TradeSession(PAIRS)
+    session.connected(0)
+    for event, pair in (("OB_L1_DIFF", "BTCZAR"), ("OB_L1_DIFF", "ETHZAR"), ("NEW_TRADE", "BTCZAR")):
+        session.receive(ack(event, pair), 0)
+    assert session.missing == {("NEW_TRADE", "ETHZAR")}
+    asked = []
+    for second in range(1, 60):
+        session.heard(second * S)
+        asked += [(second, subscriptions(frame)) for frame in session.due(second * S) if "SUBSCRIBE" in frame]
+    assert asked == [(second, {"NEW_TRADE": ["BTCZAR", "ETHZAR"]}) for second in (5, 10, 15)]
+    session.receive(ack("NEW_TRADE", "ETHZAR"), 60 * S)
+    assert session.is_complete
+
+
+def test_a_refused_pair_is_left_out_and_the_others_keep_their_subscription(session: TradeSession) -> None:
+    refusal = '{"type":"ERROR","message":"Channel NEW_TRADE, pair ETHZAR combination invalid"}'
+    assert session.receive(refusal, S)
+    assert session.has_frames
+    (frame,) = session.due(S)
+    assert subscriptions(frame) == {"NEW_TRADE": ["BTCZAR"]}
+    session.receive(refusal, S)
+    assert not session.has_frames  # said once is enough
+    assert session.refused == {("NEW_TRADE", "ETHZAR")}
+    session.receive('{"type":"UNSUBSCRIBED","message":"NEW_TRADE:ETHZAR"}', S)
+    assert session.is_complete
+    assert subscriptions(session.resubscribe(2 * S)[1]) == {"OB_L1_DIFF": ["BTCZAR", "ETHZAR"]}
+
+
+@pytest.mark.parametrize("message", ["Channel NEW_TRADE, pair XRPZAR combination invalid", "Invalid message - Invalid JSON"])
+def test_errors_about_nothing_of_ours_change_no_subscription(session: TradeSession, message: str) -> None:
+    session.receive(json.dumps({"type": "ERROR", "message": message}), S)
+    assert (session.due(S), session.refused, session.server_errors) == ([], set(), 1)
+
+
+def test_pairs_are_changed_at_run_time_by_the_full_new_list(session: TradeSession) -> None:
+    (frame,) = session.set_pairs({"ETHZAR": "ETH/ZAR", "SOLZAR": "SOL/ZAR"}, S)
+    assert subscriptions(frame) == {"OB_L1_DIFF": ["ETHZAR", "SOLZAR"], "NEW_TRADE": ["ETHZAR", "SOLZAR"]}
+    assert session.missing == {("OB_L1_DIFF", "SOLZAR"), ("NEW_TRADE", "SOLZAR")}
+    assert session.receive(json.dumps(trade_frame("BTCZAR")), S) == [Ignored("NEW_TRADE")]
+    (trade,) = session.receive(json.dumps(trade_frame("SOLZAR")), S)
+    assert isinstance(trade, Trade)
+    assert trade.symbol == "SOL/ZAR"
+    assert session.resubscribe(S, "BTCZAR") == []
+
+
+def test_an_authenticated_socket_is_not_replaced(session: TradeSession) -> None:
+    session.receive(frames.AUTHENTICATED, S)
+    assert not session.must_reconnect(10_000 * S)
+    assert session.next_wake(839 * S) <= 841 * S
+
+
+def test_malformed_frames_are_counted_by_reason(session: TradeSession) -> None:
+    bad = [trade_frame("BTCZAR", price="-100.50"), trade_frame("BTCZAR", quantity="0"), trade_frame("")]
+    for frame in ["nonsense", *map(json.dumps, bad)]:
+        assert session.receive(frame, S) == []
+    assert session.malformed == {"price": 1, "quantity": 1, "ps": 1, "json": 1}
+    assert session.protocol_errors == 4
+
+
+def test_a_frame_heard_is_a_sign_of_life_before_it_is_decoded(session: TradeSession) -> None:
+    session.due(int(2.5 * S))
+    session.heard(5 * S)
+    assert not session.is_dead(6 * S)
+
+
+def test_refusals_of_the_key_or_a_message_are_counted(session: TradeSession) -> None:
+    session.receive('{"type":"UNAUTHORIZED"}', S)
+    session.receive('{"type":"UNSUPPORTED","message":"x"}', S)
+    assert (session.server_errors, session.protocol_errors) == (2, 0)

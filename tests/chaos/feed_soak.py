@@ -1,0 +1,188 @@
+"""Run a feed against the sandbox exchange with every fault on, then compare what it built with the exchange's own truth.
+
+    python -m tests.chaos.feed_soak --seconds 600
+
+prints one JSON object and exits with 1 if a candle is wrong, a gap is open, or a crossed book was accepted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from actors.base import DeskSpec
+from actors.feed import LiveFeed
+from cluster.sandbox import sandbox_exchange
+from helios.config import load_config
+from helios.domain.enums import FEATURE_TIMEFRAMES, Timeframe
+from helios.domain.market import BAR_VALUES, Bar
+from helios.features.batch import features_of, resample
+from helios.features.definitions import CANDLE_COLUMNS
+from helios.pipeline.symbol import SymbolState
+from helios.venues.factory import make_venue
+from helios.venues.sandbox.faults import FaultPlan, read_plan
+from tests.support.peers import spec
+
+SYMBOLS = ("BTC/ZAR", "ETH/ZAR", "SOL/ZAR")
+MINUTE_NS = Timeframe.M1.ns
+SPEED = 20.0  # market seconds per wall second: the longest pause after a 429 is shorter than minutes stay open to correction
+
+CALM_S = 15.0  # wall seconds without faults at the end
+Truth = Mapping[str, list[dict[str, Any]]]
+Series = dict[tuple[str, Timeframe, int], Bar]
+
+
+class Soak:
+    """Collects what a feed gives out, the newest version of each bar."""
+
+    def __init__(self) -> None:
+        self.bars: Series = {}
+        self.doubled = self.crossed = 0
+        self.alerts: list[str] = []
+
+    async def publish(self, state: SymbolState) -> None:
+        step = state.drain()
+        for bar in step.bars:
+            key = (bar.symbol, bar.timeframe, bar.open_time)
+            self.doubled += key in self.bars
+            self.bars[key] = bar
+        self.bars |= {(bar.symbol, bar.timeframe, bar.open_time): bar for bar in step.revised}
+        bid, ask = state.book.best_bid, state.book.best_ask
+        self.crossed += bid is not None and ask is not None and bid >= ask
+
+    def alert(self, kind: str, message: str) -> None:
+        self.alerts.append(f"{kind}: {message}")
+
+
+async def run(seconds: float, faults: str = "all", symbols: tuple[str, ...] = SYMBOLS) -> dict[str, Any]:
+    """Return what was compared, what was wrong, what the feed counted and what the exchange injected."""
+    with tempfile.TemporaryDirectory() as folder:
+        overrides = {"sandbox.admin": True, "sandbox.symbols": symbols, "venue.speed": SPEED}
+        (Path(folder) / "logs").mkdir()
+        with sandbox_exchange(load_config(overrides=overrides), Path(folder)) as address:
+            urls = {f"venue.{name}": address[name] for name in ("rest_url", "ws_url")}
+            return await _against(spec(Path(folder), symbols, **urls, **{"venue.speed": SPEED}), read_plan(faults), seconds)
+
+
+async def _against(desk: DeskSpec, plan: FaultPlan, seconds: float) -> dict[str, Any]:
+    symbols, rest_url = desk.symbols, desk.config.venue.rest_url
+    async with httpx.AsyncClient(base_url=rest_url, timeout=30.0) as admin:
+        # Without faults until everybody knows the past: a start against a broken venue only waits.
+        venue = make_venue(desk.config.venue)
+        instruments = {i.symbol: i for i in await venue.instruments()}
+        states = {symbol: SymbolState(instruments[symbol]) for symbol in symbols}
+        soak = Soak()
+        feed = LiveFeed(desk, states, venue, soak.publish, soak.alert)
+        tasks = [asyncio.create_task(loop) for loop in (feed.run(), feed.tick(), feed.repair())]
+        try:
+            while feed.repairs.repaired < len(symbols):
+                await asyncio.wait(tasks, timeout=0.1, return_when=asyncio.FIRST_EXCEPTION)
+            (await admin.put("/sandbox/faults", json=plan.to_json())).raise_for_status()
+            await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
+            injected = (await admin.get("/sandbox/faults")).json()
+            (await admin.put("/sandbox/faults", json={})).raise_for_status()
+            await asyncio.wait(tasks, timeout=CALM_S, return_when=asyncio.FIRST_EXCEPTION)
+            truth = {s: (await admin.get(f"/sandbox/truth/{instruments[s].venue_symbol}/minutes")).json() for s in symbols}
+            end_ns = feed.now_ns - int(CALM_S * 0.7 * SPEED) * 1_000_000_000
+        finally:
+            for task in tasks:
+                task.cancel()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+            with suppress(OSError):
+                await feed.aclose()
+    failures = [repr(e) for e in ended if isinstance(e, Exception)]
+    report = _compared(soak, truth, states, end_ns)
+    counters = feed.counters()
+    report |= {
+        "alerts": soak.alerts, "failures": failures, "crossed_books": soak.crossed, "bars_given_out_twice": soak.doubled,
+        "open_gaps": feed.repairs.open_symbols, "counters": counters, "injected": injected["counters"],
+    }  # fmt: skip
+    return report
+
+
+def _compared(
+    soak: Soak, truth: Mapping[str, list[dict[str, Any]]], states: Mapping[str, SymbolState], end_ns: int
+) -> dict[str, Any]:
+    minutes = higher = flow_known = 0
+    wrong: list[str] = []
+    features_off: dict[str, float] = {}
+    for symbol, rows in truth.items():
+        opens = np.array([row["start"] * 1_000_000_000 for row in rows], dtype=np.int64)
+        bars = np.full((len(rows), len(BAR_VALUES)), np.nan)
+        for i, row in enumerate(rows):
+            values = [row[n] for n in ("open", "high", "low", "close", "volume", "quoteVolume", "tradeCount", "buyVolume")]
+            bars[i, : len(values)] = [float(v) for v in values]
+        for timeframe in (Timeframe.M1, Timeframe.M5, Timeframe.M15):
+            rolled, starts = (bars, opens) if timeframe is Timeframe.M1 else resample(bars, opens, timeframe)
+            for start, true in zip(starts.tolist(), rolled.tolist()):
+                bar = soak.bars.get((symbol, timeframe, start))
+                if bar is None or bar.close_time > end_ns:
+                    continue
+                minutes += timeframe is Timeframe.M1
+                higher += timeframe is not Timeframe.M1
+                flow_known += timeframe is Timeframe.M1 and not math.isnan(bar.buy_volume)
+                wrong += _differences(bar, true)
+        seen = sorted(o for s, tf, o in soak.bars if s == symbol and tf is Timeframe.M1 and o + MINUTE_NS <= end_ns)
+        holes = (seen[-1] - seen[0]) // MINUTE_NS + 1 - len(seen) if seen else -1
+        wrong += [f"{symbol}: {holes} minutes missing"] if holes else []
+        features_off[symbol] = _feature_error(states[symbol], soak.bars)
+    return {
+        "minutes": minutes, "higher_bars": higher, "minutes_with_known_flow": flow_known, "wrong": wrong[:20], "n_wrong": len(wrong),
+        "largest_feature_error": max(features_off.values()),
+    }  # fmt: skip
+
+
+def _differences(bar: Bar, true: list[float]) -> list[str]:
+    names = ("open", "high", "low", "close", "volume", "quote_volume", "trade_count", "buy_volume")
+    found = []
+    for name, expected in zip(names, true):
+        value = getattr(bar, name)
+        if not math.isnan(value) and not math.isclose(value, expected, rel_tol=1e-9, abs_tol=1e-7):
+            found.append(f"{bar.symbol} {bar.timeframe.value} {bar.open_time}: {name} {value} is {expected}")
+    return found
+
+
+def _feature_error(state: SymbolState, bars: Series) -> float:
+    """Largest difference between the features that the feed ends with and those of its final bars, computed anew."""
+    latest, worst = state.features.latest(), 0.0
+    for row, timeframe in zip(latest, FEATURE_TIMEFRAMES):
+        chosen = sorted((k[2], b) for k, b in bars.items() if k[0] == state.symbol and k[1] is timeframe)
+        if len(chosen) < 60:
+            continue
+        values = features_of(np.array([[getattr(b, n) for n in BAR_VALUES] for _, b in chosen]))[-1]
+        # Windowed ones only: what remembers everything began earlier in the feed than here.
+        columns = [c for c in CANDLE_COLUMNS if c not in RECURSIVE]
+        worst = max(worst, float(np.nanmax(np.abs(row[columns] - values[columns]))))
+    return worst
+
+
+RECURSIVE = frozenset(range(15, 19)) | {21, 22}  # RSI, MACD, EMA
+
+
+def main() -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--faults", default="all")
+    options = parser.parse_args()
+    started = time.monotonic()
+    report = asyncio.run(run(options.seconds, options.faults))
+    report["wall_s"] = round(time.monotonic() - started, 1)
+    print(json.dumps(report, indent=1))
+    return 1 if report["n_wrong"] or report["open_gaps"] or report["crossed_books"] or report["failures"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""The cluster's request budget against a real PostgreSQL: many processes, pauses, and a database that goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from helios.errors import ConfigError, TransportError
+from helios.store.embedded import EmbeddedPostgres
+from helios.store.request_budget import PostgresBudget
+from helios.venues.gcra import Rate
+from tests.support.pg import FAST, migrate_dsn
+
+RATES = {"fast": Rate(20, 1.0), "slow": Rate(2, 60.0), "wide": Rate(5_000, 1.0)}
+HAMMER = """
+import asyncio, json, sys, time
+from helios.store.request_budget import PostgresBudget
+from helios.venues.gcra import Rate
+
+async def main(dsn, venue, until_s):
+    budget = PostgresBudget(dsn, venue, "here", {"fast": Rate(20, 1.0)}, 8)
+    sent = []
+    while time.time() < until_s:
+        await budget.admit("fast")
+        sent.append(time.monotonic())
+    print(json.dumps([sent, budget.fallbacks]))
+
+asyncio.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3])))
+"""
+
+
+@pytest.fixture
+async def budget(pg_dsn: str, request: pytest.FixtureRequest) -> AsyncIterator[PostgresBudget]:
+    made = PostgresBudget(pg_dsn, request.node.name, "here", RATES, 4, max_wait_s=30.0)
+    yield made
+    await made.aclose()
+
+
+def like(budget: PostgresBudget) -> PostgresBudget:
+    """Another process's view of the same budget."""
+    return PostgresBudget(budget._dsn, budget._key[0], budget._key[1], RATES, 4, max_wait_s=30.0)
+
+
+def most_in_window(sent: list[float], window_s: float) -> int:
+    return max(sum(start <= at <= start + window_s for at in sent) for start in sent)
+
+
+def test_eight_processes_together_never_exceed_the_rate_in_any_window(pg_dsn: str) -> None:
+    until_s = time.time() + 6.0
+    command = [sys.executable, "-c", HAMMER, pg_dsn, "eight", str(until_s)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(8)]
+    answers = [json.loads(process.communicate(timeout=60)[0]) for process in processes]
+    sent = sorted(at for times, _ in answers for at in times)
+    assert [fallbacks for _, fallbacks in answers] == [0] * 8
+    assert most_in_window(sent, 1.0) <= 20
+    assert sum(bool(times) for times, _ in answers) >= 4  # nobody has it all
+    assert len(sent) / (sent[-1] - sent[0]) > 10.0  # 15.2 a second are due
+
+
+async def test_a_pause_by_one_stops_all_and_then_they_come_one_by_one(budget: PostgresBudget) -> None:
+    other = like(budget)
+    await budget.admit("fast")
+    await other.admit("fast")
+    started_s = time.monotonic()
+    await budget.pause("fast", 0.5)
+    sent = await asyncio.gather(*(_admitted(b) for b in (budget, other) for _ in range(2)))
+    assert min(sent) - started_s >= 0.49
+    assert max(sent) - min(sent) >= 0.15  # four requests, 66 ms apart
+    await other.aclose()
+
+
+async def test_who_waits_for_a_slot_when_the_pause_begins_waits_for_its_end(budget: PostgresBudget) -> None:
+    other = like(budget)
+    for _ in range(4):
+        await other.admit("fast")
+    waiting = [asyncio.create_task(_admitted(other)) for _ in range(3)]
+    await asyncio.sleep(0.03)
+    started_s = time.monotonic()
+    await budget.pause("fast", 0.6)
+    sent = await asyncio.gather(*waiting)
+    assert sum(at - started_s < 0.05 for at in sent) <= 1  # one may have been on its way
+    assert sum(at - started_s >= 0.59 for at in sent) >= 2
+    await other.aclose()
+
+
+async def _admitted(budget: PostgresBudget) -> float:
+    await budget.admit("fast")
+    return time.monotonic()
+
+
+async def test_a_wait_beyond_the_limit_is_refused_and_takes_nothing(budget: PostgresBudget) -> None:
+    await budget.admit("slow")
+    for _ in range(3):
+        with pytest.raises(TransportError, match="30 s"):
+            await budget.admit("slow")
+    await budget.admit("fast")  # other routes go on
+
+
+async def test_an_unknown_route_is_a_configuration_error(budget: PostgresBudget) -> None:
+    with pytest.raises(ConfigError, match="nowhere"):
+        await budget.admit("nowhere")
+
+
+async def test_venues_and_addresses_do_not_share(pg_dsn: str) -> None:
+    budgets = [PostgresBudget(pg_dsn, venue, address, RATES, 4, max_wait_s=1.0) for venue in "ab" for address in "xy"]
+    async with asyncio.timeout(5.0):
+        await asyncio.gather(*(budget.admit("slow") for budget in budgets))
+    for budget in budgets:
+        await budget.aclose()
+
+
+@pytest.fixture
+def own_server() -> Iterator[EmbeddedPostgres]:
+    folder = Path(tempfile.mkdtemp(prefix="helios-test-budget-"))
+    server = EmbeddedPostgres(folder / "data", settings=FAST)
+    server.start()
+    yield server
+    server.stop()
+    shutil.rmtree(folder)
+
+
+async def test_without_the_database_a_process_keeps_to_its_share_and_comes_back(
+    own_server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("helios.store.request_budget.RETRY_S", 0.2)
+    dsn = own_server.dsn()
+    await migrate_dsn(dsn)
+    budget = PostgresBudget(dsn, "valr", "here", {"fast": Rate(20, 1.0)}, 4)
+    await budget.admit("fast")
+    assert budget.is_shared
+    await asyncio.to_thread(own_server.stop)
+    sent = []
+    async with asyncio.timeout(20.0):
+        for _ in range(6):
+            sent.append(await _admitted(budget))  # noqa: PERF401 - one after the other
+    assert not budget.is_shared
+    assert budget.fallbacks == 1
+    assert most_in_window(sent, 1.0) <= 5  # a quarter of twenty
+    await asyncio.to_thread(own_server.start)
+    async with asyncio.timeout(20.0):
+        while not budget.is_shared:
+            await budget.admit("fast")
+    await budget.aclose()
+
+
+async def test_a_database_that_was_never_there_stops_nobody() -> None:
+    budget = PostgresBudget("postgresql://postgres@127.0.0.1:9/none", "valr", "here", RATES, 2)
+    async with asyncio.timeout(5.0):
+        await budget.admit("fast")
+        await budget.pause("fast", 0.01)
+        await budget.admit("fast")
+    assert (budget.fallbacks, budget.is_shared) == (1, False)
+    await budget.aclose()
+
+
+async def test_a_database_without_the_table_stops_nobody(own_server: EmbeddedPostgres) -> None:
+    budget = PostgresBudget(own_server.dsn(), "valr", "here", RATES, 2)
+    async with asyncio.timeout(5.0):
+        await budget.admit("fast")
+    assert not budget.is_shared
+    await budget.aclose()
