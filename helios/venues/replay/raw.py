@@ -119,6 +119,7 @@ class _Player:
 
     def take(self, index: int, record: Record) -> Iterator[Known]:
         if record.kind == CANDLES:
+            yield from self._enter_outage(index)
             yield from self._check(record)
         elif record.kind != FRAME:
             self._follow_clock(record)
@@ -135,6 +136,7 @@ class _Player:
         # Asked for while the feed was whole: the desk compared its own minutes with the venue's.
         answer = read_candles(record.json())
         if self._outage is None and self._boundary_ns and (answer.symbol, answer.timeframe) == (self._symbol, Timeframe.M1):
+            yield from self._pass_time(answer.start_ns, record.local_ns)
             for candle in answer.candles():
                 yield self._told(candle)
 
