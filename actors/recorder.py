@@ -60,6 +60,7 @@ class RecorderActor(HeliosActor):
         self._retained_day = 0
         self._flow: dict[str, dict[str, float | None]] = {}
         self.candles = 0
+        self.revisions = 0
         self.feature_rows = 0
         self.trades = 0
         self.traces_written = 0
@@ -90,12 +91,15 @@ class RecorderActor(HeliosActor):
         bars: Sequence[Bar],
         rows: Sequence[tuple[str, int, np.ndarray]],
         books: Sequence[MarketSnapshot] = (),
+        revised: Sequence[Bar] = (),
     ) -> None:
-        """Buffer closed bars, feature rows of shape (3, 30), and books at decision closes."""
+        """Buffer closed bars, feature rows of shape (3, 30), books at decision closes, and bars of before that were corrected."""
         await self.ready()
         assert self._market is not None
         self._market.add_bars(bars)
+        self._market.revise_bars(revised)
         self.candles += len(bars)
+        self.revisions += len(revised)
         self._market_ns = max((bar.close_time for bar in bars), default=self._market_ns)
         for book in books:
             self._market.add_book(book.symbol, book)
@@ -230,6 +234,7 @@ class RecorderActor(HeliosActor):
         market = self._market
         return {
             "candles": self.candles,
+            "revisions": self.revisions,
             "feature_rows": self.feature_rows,
             "trades": self.trades,
             "decisions": self.traces_written,

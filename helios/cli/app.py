@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 import typer
 
 from helios import __version__
 from helios.errors import HeliosError
+
+COMMANDS = ("bench", "control", "data", "doctor", "history", "leakage", "queries", "record")
 
 app = typer.Typer(
     name="helios",
@@ -27,13 +30,8 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 def main() -> int:
     """Run the command line; every known error becomes one clear line and exit code 1."""
-    import helios.cli.bench
-    import helios.cli.control
-    import helios.cli.data
-    import helios.cli.data_app
-    import helios.cli.doctor
-    import helios.cli.queries  # noqa: F401  each module adds its commands to `app`
-
+    for name in COMMANDS:
+        importlib.import_module(f"helios.cli.{name}")  # each adds its commands to `app`
     try:
         code = app(standalone_mode=False)
     except HeliosError as error:

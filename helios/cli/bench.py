@@ -19,16 +19,12 @@ from rich.console import Console
 from rich.table import Table
 
 from helios.cli.app import app
-from helios.cli.contests import BENCHMARKS as _LIBRARY
-from helios.cli.contests import Contest, Sizes, Work
-from helios.cli.contests_feed import feed
+from helios.cli.contest import BENCHMARKS, Contest, Sizes, Work
 from helios.cli.control import AsJson
 from helios.errors import ConfigError
 
 _PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6}
 
-BENCHMARKS: dict[str, Callable[[Sizes], list[Contest]]] = _LIBRARY | {"feed": feed}
-"""Works that are timed here, turn by turn with their peers."""
 SELF_TIMED: dict[str, Callable[[], list[Figure]]] = {}
 """Works that start processes of their own and come back with figures; `helios.cli` cannot know those that need Ray."""
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from types import ModuleType
 
 import numpy as np
 import orjson
 
+from helios.cli.contest import Contest, Sizes, Work
 from helios.config import RiskConfig
 from helios.domain.decisions import FloatArray
 from helios.domain.enums import Timeframe
@@ -28,65 +29,11 @@ from helios.risk.garch import MIN_RETURNS
 from helios.risk.volatility import VolatilityModel
 from helios.venues.valr.codec import decode_frame
 
-Work = Callable[[], object]
 SEED = 7
 _START_NS = 20_000 * 86_400 * 1_000_000_000
 _BAR_NS = Timeframe.M5.ns
 _BOOK_LEVELS = 60
 _NEVER_H = 1e6
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """How much of each work is done; the defaults are what published figures refer to.
-
-    Attributes
-    ----------
-    stream_candles, batch_candles : int
-    returns : int
-        Five-minute returns of a volatility fit.
-    filter_bars : int
-        Bars that a fitted volatility model is moved forward.
-    assets : tuple of int
-        Sizes of the portfolio problems.
-    diffs, frames : int
-        Order book updates; socket frames.
-    """
-
-    stream_candles: int = 5_000
-    batch_candles: int = 500_000
-    returns: int = 8_640
-    filter_bars: int = 2_000
-    assets: tuple[int, ...] = (10, 50)
-    diffs: int = 20_000
-    frames: int = 20_000
-
-
-@dataclass(frozen=True, slots=True)
-class Contest:
-    """One work, done by Helios and, where there is one, by a peer.
-
-    Attributes
-    ----------
-    unit : str
-        `s`, `ms` or `us` for the time of one item, `per s` for items a second.
-    n_items : int
-        Items in one run of `ours` and of `theirs`.
-    peer : str
-        Name of the other library; empty if the work has no counterpart.
-    theirs : callable or None
-        None where the peer is not installed or there is none.
-    note : str
-        In what the two differ.
-    """
-
-    work: str
-    unit: str
-    n_items: int
-    ours: Work
-    peer: str = ""
-    theirs: Work | None = None
-    note: str = ""
 
 
 def features_stream(sizes: Sizes) -> list[Contest]:
@@ -288,16 +235,6 @@ def _summary_frame(rng: np.random.Generator, i: int) -> dict[str, object]:
         "created": "2026-03-27T12:33:20.000Z", "changeFromPrevious": "0.97",
     }  # fmt: skip
     return {"type": "MARKET_SUMMARY_UPDATE", "currencyPairSymbol": "BTCZAR", "data": data}
-
-
-BENCHMARKS: dict[str, Callable[[Sizes], list[Contest]]] = {
-    "features_stream": features_stream,
-    "features_batch": features_batch,
-    "garch": garch,
-    "allocate": allocate,
-    "book": book,
-    "decode": decode,
-}
 
 
 def _with(module: str, work: Callable[[ModuleType], object]) -> Work | None:

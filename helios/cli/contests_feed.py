@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import numpy as np
 import orjson
 
-from helios.cli.contests import SEED, Contest, Sizes, Work, book_updates
+from helios.cli.contest import Contest, Sizes, Work
+from helios.cli.contests import SEED, book_updates
 from helios.domain.enums import Side
 from helios.domain.market import BookUpdate, Instrument, Trade
 from helios.pipeline.symbol import SymbolState

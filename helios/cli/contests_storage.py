@@ -19,7 +19,8 @@ from typing import Any
 import asyncpg
 import numpy as np
 
-from helios.cli.contests import SEED, Contest, Sizes
+from helios.cli.contest import Contest, Sizes
+from helios.cli.contests import SEED
 from helios.domain.enums import Side, Timeframe
 from helios.domain.market import BAR_VALUES, Bar, Trade
 from helios.store.embedded import EmbeddedPostgres

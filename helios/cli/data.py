@@ -24,7 +24,6 @@ from helios.features.batch import features_of, fill_minutes, resample
 from helios.features.definitions import FEATURE_NAMES
 from helios.risk.exits import exit_levels
 from helios.risk.sizing import SizeRefusal, payoff_ratio, size_position
-from helios.risk.volatility import VolatilityModel
 
 CANDLE_COLUMNS = ("ts", "open", "high", "low", "close", "volume")
 
@@ -34,6 +33,7 @@ def features(
     file: Annotated[Path, typer.Argument(help="Candles as Parquet: ts (open time, UTC), open, high, low, close, volume.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Parquet file to write.")],
     timeframe: Annotated[str, typer.Option(help="The file's timeframe; 1m gives all 90, others their own 30.")] = "1m",
+    catalog: Annotated[str | None, typer.Option(help="Also the catalog: all, or families and names separated by commas.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compute the features of a candle file; unknown values are null."""
@@ -47,6 +47,8 @@ def features(
             table |= _columns(_aligned(opens, bars, each), f"{each.value}_")
     else:
         table |= _columns(features_of(bars), "")
+    if catalog is not None:
+        table |= _catalog_columns(opens, bars, chosen, catalog)
     try:
         pq.write_table(pa.table(table), out)
     except OSError as error:
@@ -69,6 +71,21 @@ def _aligned(opens: np.ndarray, bars: FloatArray, timeframe: Timeframe) -> Float
 
 def _columns(values: FloatArray, prefix: str) -> dict[str, pa.Array]:
     return {prefix + name: pa.array(values[:, i], from_pandas=True) for i, name in enumerate(FEATURE_NAMES)}
+
+
+def _catalog_columns(opens: np.ndarray, bars: FloatArray, timeframe: Timeframe, choice: str) -> dict[str, pa.Array]:
+    from helios.features.catalog import compute, compute_multi, names_of  # TA-Lib and pandas: only for who asks for it
+
+    names = names_of(choice)
+    if timeframe is not Timeframe.M1:
+        values = compute(bars, names, opens)
+        return {f"catalog_{name}": pa.array(column, from_pandas=True) for name, column in zip(names, values.T, strict=True)}
+    fused = compute_multi(opens, bars, [each.seconds for each in FEATURE_TIMEFRAMES], names)
+    return {
+        f"{each.value}_catalog_{name}": pa.array(np.ascontiguousarray(fused[:, i, j]), from_pandas=True)
+        for i, each in enumerate(FEATURE_TIMEFRAMES)
+        for j, name in enumerate(names)
+    }
 
 
 def read_candles(file: Path) -> tuple[np.ndarray, FloatArray]:
@@ -106,6 +123,8 @@ def volatility(
     as_json: AsJson = False,
 ) -> None:
     """Forecast the volatility of the next day from a candle file."""
+    from helios.risk.volatility import VolatilityModel  # imports arch: a second and a half that other commands need not wait
+
     opens, bars = read_candles(file)
     chosen = _timeframe(timeframe)
     model = VolatilityModel(load_config().risk, 86_400 // chosen.seconds, file.stem)

@@ -18,6 +18,7 @@ import asyncpg
 import typer
 
 from helios.cli.control import AsJson, StateDir
+from helios.cli.history import data
 from helios.cli.queries import _answer
 from helios.config import HeliosConfig, load_config
 from helios.errors import ConfigError
@@ -27,19 +28,11 @@ from helios.venues.base import MarketVenue
 from helios.venues.factory import make_venue
 from helios.venues.recording import RecordingVenue, TapeDriver, open_recorder
 from helios.venues.replay.outages import survey
-from helios.venues.sandbox.options import SandboxConfig
-from helios.venues.sandbox.server import SandboxExchange
 
 PROGRESS_S = 1.0
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to `helios data`."""
-    app.command("record")(record)
-    app.command("show-recording")(show_recording)
-    app.command("retention")(retention)
-
-
+@data.command()
 def record(
     symbols: Annotated[str, typer.Option(help="Comma-separated, e.g. BTC/ZAR,ETH/ZAR.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Directory; files go to <venue>/<date>/<HH>-<NNN>.raw.zst below it.")],
@@ -90,6 +83,9 @@ async def _venue(config: HeliosConfig, symbols: tuple[str, ...]) -> AsyncIterato
     # The sandbox needs no address: without one an exchange of its own runs here for as long as the recording.
     async with contextlib.AsyncExitStack() as stack:
         if config.venue.name == "sandbox" and not config.venue.rest_url:
+            from helios.venues.sandbox.options import SandboxConfig
+            from helios.venues.sandbox.server import SandboxExchange  # a second to import, needed only here
+
             exchange = SandboxExchange(
                 SandboxConfig(
                     speed=config.venue.speed,
@@ -128,6 +124,7 @@ async def _tell_progress(recorder: RawRecorder, driver: TapeDriver, started_s: f
         print(f"\r{text:<78}" if is_terminal else text, end="" if is_terminal else "\n", file=sys.stderr, flush=True)
 
 
+@data.command("show-recording")
 def show_recording(
     directory: Annotated[Path, typer.Argument(help="What helios data record was given as --out.")], as_json: AsJson = False
 ) -> None:
@@ -153,6 +150,7 @@ def show_recording(
         print(f"{name:>16}  {value}")
 
 
+@data.command()
 def retention(state_dir: StateDir = None, as_json: AsJson = False) -> None:
     """Delete market data older than its time (candles two years), as the desk does daily; money and decisions stay."""
     deleted = _answer(state_dir, _retain)

@@ -33,31 +33,43 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Where a batch goes. `updated` are the columns a later row may fill in; a NULL never replaces a known number."""
+    """Where a batch goes.
+
+    `updated` are the columns a later row may fill in; a NULL never replaces a known number, unless the table `is_revising`: then
+    the later row stands as it is.
+    """
 
     name: str
     key: tuple[str, ...]
     columns: tuple[str, ...]
     updated: tuple[str, ...] = ()
+    is_revising: bool = False
+
+    @property
+    def stage_name(self) -> str:
+        """Name of the connection's staging table."""
+        return f"stage_{self.name}_revised" if self.is_revising else f"stage_{self.name}"
 
     @property
     def stage(self) -> str:
         """Statement that creates the connection's staging table, emptied by every commit."""
-        return f"CREATE TEMP TABLE IF NOT EXISTS stage_{self.name} (LIKE {self.name}) ON COMMIT DELETE ROWS"
+        return f"CREATE TEMP TABLE IF NOT EXISTS {self.stage_name} (LIKE {self.name}) ON COMMIT DELETE ROWS"
 
     @property
     def upsert(self) -> str:
         """Statement that moves the staged rows to their place."""
         names = ", ".join(f'"{column}"' for column in self.columns)
-        changes = ", ".join(f"{column} = coalesce(excluded.{column}, {self.name}.{column})" for column in self.updated)
+        new = "excluded.{0}" if self.is_revising else f"coalesce(excluded.{{0}}, {self.name}.{{0}})"
+        changes = ", ".join(f"{column} = {new.format(column)}" for column in self.updated)
         action = f"UPDATE SET {changes}" if changes else "NOTHING"
         return (
-            f"INSERT INTO {self.name} ({names}) SELECT {names} FROM stage_{self.name} ON CONFLICT ({', '.join(self.key)}) DO {action}"
+            f"INSERT INTO {self.name} ({names}) SELECT {names} FROM {self.stage_name} ON CONFLICT ({', '.join(self.key)}) DO {action}"
         )
 
 
 CANDLE_KEY = ("symbol", "timeframe", "open_time")
 CANDLES = Table("candles", CANDLE_KEY, CANDLE_KEY + BAR_VALUES, BAR_VALUES)
+REVISIONS = Table("candles", CANDLE_KEY, CANDLE_KEY + BAR_VALUES, BAR_VALUES, is_revising=True)
 TRADES = Table(
     "recent_trades", ("symbol", "trade_id"),
     ("symbol", "trade_id", "taker_side", "price", "quantity", "executed_at", "ts_ns", "ts_init_ns"),
@@ -152,6 +164,7 @@ class MarketRecorder:
         self.written = 0
         self.failures = 0
         self._bars: BoundedBuffer[Bar] = BoundedBuffer(candle_buffer)
+        self._revisions: BoundedBuffer[Bar] = BoundedBuffer(candle_buffer)
         self._trades: BoundedBuffer[tuple[Any, ...]] = BoundedBuffer(trade_buffer)
         self._books: BoundedBuffer[tuple[Any, ...]] = BoundedBuffer(candle_buffer)
         self._features: BoundedBuffer[tuple[Any, ...]] = BoundedBuffer(candle_buffer)
@@ -203,6 +216,11 @@ class MarketRecorder:
             key = (bar.symbol, bar.timeframe, bar.open_time)
             before = self._bars.get(key)
             self._bars.put(key, bar if before is None else merge_bars(before, bar))
+
+    def revise_bars(self, bars: Iterable[Bar]) -> None:
+        """Buffer corrected bars; each replaces what was stored of it, unknown numbers included."""
+        for bar in bars:
+            self._revisions.put((bar.symbol, bar.timeframe, bar.open_time), bar)
 
     def add_trades(self, trades: Iterable[Trade]) -> None:
         """Buffer public trades; (symbol, trade id) is stored once."""
@@ -305,19 +323,19 @@ class MarketRecorder:
         return {table: int(answer.removeprefix("DELETE ")) for table, answer in answers}
 
     def _buffers(self) -> tuple[BoundedBuffer[Any], ...]:
-        return self._bars, self._trades, self._books, self._features
+        return self._bars, self._revisions, self._trades, self._books, self._features
 
     async def _write(self, batches: list[dict[Any, Any]]) -> None:
-        bars = [_bar_row(bar) for bar in batches[0].values()]
-        rows = [bars, *(list(batch.values()) for batch in batches[1:])]
+        bars, revised = ([_bar_row(bar) for bar in batch.values()] for batch in batches[:2])
+        rows = [bars, revised, *(list(batch.values()) for batch in batches[2:])]
         if not any(rows):
             await self._probe()
             return
         async with transaction(self._pool) as connection:
-            for table, part in zip((CANDLES, TRADES, BOOKS, FEATURES), rows):
+            for table, part in zip((CANDLES, REVISIONS, TRADES, BOOKS, FEATURES), rows):
                 if part:
                     await connection.execute(table.stage)
-                    await connection.copy_records_to_table(f"stage_{table.name}", records=part, columns=table.columns)
+                    await connection.copy_records_to_table(table.stage_name, records=part, columns=table.columns)
                     await connection.execute(table.upsert)
 
     # With nothing to write the answer should still say whether the database is there.

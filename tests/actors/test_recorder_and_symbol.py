@@ -95,9 +95,13 @@ class Market:
 
     def __init__(self) -> None:
         self.bars: list[Bar] = []
+        self.revised: list[Bar] = []
         self.rows: list[tuple[str, int]] = []
         self.is_down = False
         self.retained: list[int] = []
+
+    def revise_bars(self, bars: list[Bar]) -> None:
+        self.revised += bars
 
     def add_bars(self, bars: Sequence[Bar]) -> None:
         self.bars += bars

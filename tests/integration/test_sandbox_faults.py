@@ -43,7 +43,7 @@ def counted(sandbox: SandboxExchange, kind: str) -> int:
 
 
 async def test_dropped_diffs_leave_gaps_in_the_sequence_that_goes_on() -> None:
-    async with running(speed=240.0, faults=FaultPlan(drop_diff=0.2)) as sandbox, connect(sandbox.ws_url) as socket:
+    async with running(speed=240.0, faults=FaultPlan(drop_diff=0.2)) as sandbox, connect(sandbox.ws_url, max_queue=None) as socket:
         snapshot, diffs = await book_frames(socket, 200)
     numbers = [snapshot["sq"], *(diff["sq"] for diff in diffs)]
     gaps = sum(b - a - 1 for a, b in pairwise(numbers))
@@ -53,14 +53,17 @@ async def test_dropped_diffs_leave_gaps_in_the_sequence_that_goes_on() -> None:
 
 
 async def test_double_diffs_come_twice_byte_for_byte() -> None:
-    async with running(speed=240.0, faults=FaultPlan(double_diff=1.0)) as sandbox, connect(sandbox.ws_url) as socket:
+    async with running(speed=240.0, faults=FaultPlan(double_diff=1.0)) as sandbox, connect(sandbox.ws_url, max_queue=None) as socket:
         snapshot, diffs = await book_frames(socket, 40)
     assert diffs[0::2] == diffs[1::2]
     assert [diff["sq"] for diff in diffs[0::2]] == list(range(snapshot["sq"] + 1, snapshot["sq"] + 21))
 
 
 async def test_wrong_checksums_are_off_on_a_right_book() -> None:
-    async with running(speed=240.0, faults=FaultPlan(wrong_checksum=0.5)) as sandbox, connect(sandbox.ws_url) as socket:
+    async with (
+        running(speed=240.0, faults=FaultPlan(wrong_checksum=0.5)) as sandbox,
+        connect(sandbox.ws_url, max_queue=None) as socket,
+    ):
         snapshot, diffs = await book_frames(socket, 100)
     mirror, wrong = LevelMirror(snapshot), 0
     for diff in diffs:
@@ -71,7 +74,7 @@ async def test_wrong_checksums_are_off_on_a_right_book() -> None:
 
 
 async def test_reordered_frames_come_after_their_successors_and_none_is_lost() -> None:
-    async with running(speed=240.0, faults=FaultPlan(reorder=0.3)) as sandbox, connect(sandbox.ws_url) as socket:
+    async with running(speed=240.0, faults=FaultPlan(reorder=0.3)) as sandbox, connect(sandbox.ws_url, max_queue=None) as socket:
         snapshot, diffs = await book_frames(socket, 100)
     numbers = [diff["sq"] for diff in diffs]
     assert numbers != sorted(numbers)
@@ -80,7 +83,7 @@ async def test_reordered_frames_come_after_their_successors_and_none_is_lost() -
 
 
 async def test_double_trades_have_the_same_id() -> None:
-    async with running(speed=240.0, faults=FaultPlan(double_trade=1.0)) as sandbox, connect(sandbox.ws_url) as socket:
+    async with running(speed=240.0, faults=FaultPlan(double_trade=1.0)) as sandbox, connect(sandbox.ws_url, max_queue=None) as socket:
         found = await trade_frames(socket, 20)
     assert found[0::2] == found[1::2]
     assert len(set(found)) == 10
@@ -88,7 +91,7 @@ async def test_double_trades_have_the_same_id() -> None:
 
 async def test_late_trades_come_after_younger_ones_and_some_in_the_next_minute() -> None:
     plan = FaultPlan(late_trade=0.3, late_trade_market_s=40.0)
-    async with running(speed=120.0, faults=plan) as sandbox, connect(sandbox.ws_url) as socket:
+    async with running(speed=120.0, faults=plan) as sandbox, connect(sandbox.ws_url, max_queue=None) as socket:
         found = [message["data"]["tradedAt"] for message in decoded(await trade_frames(socket, 120), "NEW_TRADE")]
     newest, late_minutes = found[0], 0
     delays = []
@@ -102,7 +105,7 @@ async def test_late_trades_come_after_younger_ones_and_some_in_the_next_minute()
 
 
 async def test_malformed_frames_are_extra_and_of_every_kind() -> None:
-    async with running(speed=240.0, faults=FaultPlan(malformed=0.5)) as sandbox, connect(sandbox.ws_url) as socket:
+    async with running(speed=240.0, faults=FaultPlan(malformed=0.5)) as sandbox, connect(sandbox.ws_url, max_queue=None) as socket:
         found = await trade_frames(socket, 60)
         counts = sandbox.switch.counts.as_dict()
     trades = [message for message in decoded(found, "NEW_TRADE") if not message["data"]["id"].startswith("bad0")]
@@ -117,7 +120,7 @@ async def test_malformed_frames_are_extra_and_of_every_kind() -> None:
 
 
 async def test_a_cut_socket_ends_without_a_close_frame() -> None:
-    async with running(faults=FaultPlan(cut_socket_every_s=0.3)) as sandbox, connect(sandbox.ws_url) as socket:
+    async with running(faults=FaultPlan(cut_socket_every_s=0.3)) as sandbox, connect(sandbox.ws_url, max_queue=None) as socket:
         await subscribe(socket, NEW_TRADE=["BTCZAR"])
         with pytest.raises(ConnectionClosed) as caught:
             await frames(socket, lambda _: False)
@@ -127,7 +130,7 @@ async def test_a_cut_socket_ends_without_a_close_frame() -> None:
 
 async def test_a_silent_socket_stays_open_without_data_or_pongs_and_goes_on_later() -> None:
     plan = FaultPlan(silence_every_s=0.15, silence_wall_s=0.8)
-    async with running(speed=240.0, faults=plan) as sandbox, connect(sandbox.ws_url) as socket:
+    async with running(speed=240.0, faults=plan) as sandbox, connect(sandbox.ws_url, max_queue=None) as socket:
         await subscribe(socket, OB_L1_DIFF=["BTCZAR"])
         gaps, before, pings = [], time.monotonic(), 0
         while time.monotonic() - before < 0.5:
@@ -160,7 +163,7 @@ async def test_refused_upgrades_are_429_or_503() -> None:
 
 async def test_slow_frames_hold_up_everything_behind_them() -> None:
     plan = FaultPlan(slow_frames=1.0, slow_frames_wall_s=0.1)
-    async with running(speed=600.0, faults=plan) as sandbox, connect(sandbox.ws_url) as socket:
+    async with running(speed=600.0, faults=plan) as sandbox, connect(sandbox.ws_url, max_queue=None) as socket:
         await subscribe(socket, OB_L1_DIFF=["BTCZAR"])
         await frames(socket, lambda texts: len(texts) >= 3)
         before = time.monotonic()
@@ -173,14 +176,15 @@ async def test_stale_books_and_trades_are_older_than_their_age_header_says_at_mo
         await asyncio.sleep(1.5)
         ages = []
         for _ in range(20):
-            now = (await client.get("/v1/public/time")).json()["time"]
+            before = sandbox.clock.now_ns()
             answer = await client.get("/v1/public/BTCZAR/trades?limit=1")
-            lag = (_at(now) - _at(answer.json()[0]["tradedAt"])).total_seconds()
-            assert lag >= int(answer.headers["age"]) - 1
-            ages.append(int(answer.headers["age"]))
             book = await client.get("/v1/public/BTCZAR/orderbook")
-            lag = (_at(now) - _at(book.json()["LastChange"])).total_seconds()
-            assert int(book.headers["age"]) - 8 <= lag < 45
+            after = sandbox.clock.now_ns()
+            for seen, when in ((answer, answer.json()[0]["tradedAt"]), (book, book.json()["LastChange"])):
+                # An event of the moment that the answer shows is at least as old as the header says, and not much older.
+                assert after / 1e9 - _at(when).timestamp() >= int(seen.headers["age"])
+                assert before / 1e9 - _at(when).timestamp() < 30.0 + 30.0
+            ages.append(int(answer.headers["age"]))
             assert book.headers["cache-control"] == "max-age=30,public"
     assert max(ages) > 10
     assert max(ages) <= 30
@@ -189,9 +193,8 @@ async def test_stale_books_and_trades_are_older_than_their_age_header_says_at_mo
 async def test_lagging_candles_lack_the_last_minute() -> None:
     async with running(speed=60.0, faults=FaultPlan(candle_lag=1.0)) as sandbox, client_of(sandbox) as client:
         await asyncio.sleep(1.2)
-        now = (await client.get("/v1/public/time")).json()["epochTime"]
         newest = (await client.get("/v1/public/BTCZAR/buckets")).json()[0]
-        assert _at(newest["startTime"]).timestamp() <= now - 120 + 3
+        assert _at(newest["startTime"]).timestamp() <= sandbox.clock.now_ns() / 1e9 - 120
         assert counted(sandbox, "candle_lag") == 1
 
 
@@ -216,7 +219,7 @@ async def test_slow_responses_are_slow_and_hold_up_nobody_else() -> None:
     async with running(faults=plan) as sandbox, client_of(sandbox) as client:
         before = time.monotonic()
         await asyncio.gather(*(client.get("/v1/public/status") for _ in range(4)))
-        assert 0.4 < time.monotonic() - before < 1.2
+        assert 0.4 < time.monotonic() - before < 1.6  # one after the other they would take longer
 
 
 @pytest.mark.parametrize(("page", "rows"), [("empty_page", []), ("short_page", [0, 1, 2]), ("missing_newest", [1, 2, 3, 4])])
@@ -230,19 +233,23 @@ async def test_pages_of_buckets_lack_rows(page: str, rows: list[int]) -> None:
 
 
 async def test_the_venues_clock_is_off_and_drifts() -> None:
-    plan = FaultPlan(clock_skew_ms=-90_000.0, clock_drift_ppm=500_000.0)
-    async with running(speed=60.0, faults=plan) as sandbox, client_of(sandbox) as client:
+    plan = FaultPlan(clock_skew_ms=-90_000.0, clock_drift_ppm=10_000_000.0)
+    async with running(speed=1.0, faults=plan) as sandbox, client_of(sandbox) as client:
         errors = []
         for _ in range(2):
             shown = _at((await client.get("/v1/public/time")).json()["time"]).timestamp()
             errors.append(shown - sandbox.clock.now_ns() / 1e9)
             await asyncio.sleep(0.5)
-    assert errors[0] == pytest.approx(-90.0, abs=8.0)
-    assert errors[1] - errors[0] == pytest.approx(15.0, abs=8.0)
+    assert errors[0] == pytest.approx(-90.0, abs=20.0)
+    assert errors[1] - errors[0] > 4.0  # ten seconds for each second of the market, of which there was half a one
 
 
 async def test_truth_equals_the_buckets_when_nothing_is_wrong() -> None:
-    async with running(speed=600.0, admin=True) as sandbox, client_of(sandbox) as client, connect(sandbox.ws_url) as socket:
+    async with (
+        running(speed=600.0, admin=True) as sandbox,
+        client_of(sandbox) as client,
+        connect(sandbox.ws_url, max_queue=None) as socket,
+    ):
         await subscribe(socket, NEW_TRADE_BUCKET=["BTCZAR"], NEW_TRADE=["BTCZAR"])
         found = await frames(socket, lambda texts: sum("NEW_TRADE_BUCKET" in text for text in texts) > 6)
         truth = (await client.get("/sandbox/truth/btczar/minutes?start=1750000020")).json()
@@ -264,14 +271,16 @@ async def test_truth_does_not_notice_faults() -> None:
     rows: list[Any] = []
     for faults in (FaultPlan(), FaultPlan(drop_diff=0.5, double_trade=0.5, malformed=0.5, late_trade=0.5, missing_newest=1.0)):
         async with running(speed=600.0, admin=True, faults=faults) as sandbox, client_of(sandbox) as client:
-            await asyncio.sleep(0.6)
-            rows.append((await client.get("/sandbox/truth/ETHZAR/minutes?start=1750000020&end=1750000260")).json())
+            minutes: list[Any] = []
+            while len(minutes) < 4:
+                await asyncio.sleep(0.1)
+                minutes = (await client.get("/sandbox/truth/ETHZAR/minutes?start=1750000020&end=1750000260")).json()
+            rows.append(minutes)
     assert rows[0] == rows[1]
-    assert len(rows[0]) == 4
 
 
 async def test_faults_are_switched_while_the_exchange_runs() -> None:
-    async with running(admin=True) as sandbox, client_of(sandbox) as client, connect(sandbox.ws_url) as socket:
+    async with running(admin=True) as sandbox, client_of(sandbox) as client, connect(sandbox.ws_url, max_queue=None) as socket:
         seen = (await client.get("/sandbox/faults")).json()
         assert (seen["plan"], seen["counters"]) == (FaultPlan().to_json(), {})
         changed = (await client.put("/sandbox/faults", json={"double_trade": 1.0})).json()
@@ -298,7 +307,7 @@ async def test_admin_routes_are_absent_unless_asked_for() -> None:
 
 async def test_everything_at_once_still_lets_a_patient_client_see_trades() -> None:
     plan = replace(ALL, refuse_connect=0.0)  # one socket is enough here
-    async with running(speed=120.0, admin=True, faults=plan) as sandbox, connect(sandbox.ws_url) as socket:
+    async with running(speed=120.0, admin=True, faults=plan) as sandbox, connect(sandbox.ws_url, max_queue=None) as socket:
         assert len(decoded(await trade_frames(socket, 80), "NEW_TRADE")) > 50
         async with client_of(sandbox) as client:
             assert json.dumps((await client.get("/sandbox/faults")).json()["counters"])

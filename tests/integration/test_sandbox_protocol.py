@@ -84,7 +84,7 @@ async def test_order_level_book_follows_by_the_venues_rules_and_agrees_with_the_
 
 
 async def test_truncated_snapshots_are_the_top_of_the_whole_book() -> None:
-    async with running(speed=240.0) as sandbox, connect(sandbox.ws_url) as socket:
+    async with running(speed=240.0) as sandbox, connect(sandbox.ws_url, max_queue=None) as socket:
         await subscribe(socket, OB_L1_D5_SNAPSHOT=["btczar"], OB_L1_D1_SNAPSHOT=["BTCZAR"])
         found = await frames(socket, lambda texts: len(decoded(texts, "OB_L1_D5_SNAPSHOT")) > 20)
     five, one = decoded(found, "OB_L1_D5_SNAPSHOT"), decoded(found, "OB_L1_D1_SNAPSHOT")
@@ -107,7 +107,7 @@ async def test_signed_upgrades_are_told_so_and_outlive_the_others() -> None:
     async with (
         running(lifetime_s=0.4, api_keys=((KEY, SECRET),)) as sandbox,
         connect(sandbox.ws_url, additional_headers=headers(SECRET)) as known,
-        connect(sandbox.ws_url) as other,
+        connect(sandbox.ws_url, max_queue=None) as other,
     ):
         assert json.loads(await known.recv()) == {"type": "AUTHENTICATED"}
         await subscribe(other, NEW_TRADE=["BTCZAR"])
@@ -128,7 +128,7 @@ async def test_wrong_signatures_close_with_1007(wrong: dict[str, str]) -> None:
 
 async def test_compression_is_agreed_to_where_it_is_on() -> None:
     for compress in (False, True):
-        async with running(compress=compress) as sandbox, connect(sandbox.ws_url) as socket:
+        async with running(compress=compress) as sandbox, connect(sandbox.ws_url, max_queue=None) as socket:
             assert [extension.name for extension in socket.protocol.extensions] == (["permessage-deflate"] if compress else [])
             await subscribe(socket, OB_L1_DIFF=["BTCZAR"])
             assert decoded(await frames(socket, lambda texts: len(texts) > 3), "OB_L1_SNAPSHOT")

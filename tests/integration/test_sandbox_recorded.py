@@ -133,7 +133,7 @@ async def test_rest_and_truth_give_the_recorded_candles(tmp_path: Path) -> None:
     async with (
         running(recorded=tmp_path, symbols=("BTC/USDT",), speed=600.0, start_ns=None, admin=True) as sandbox,
         client_of(sandbox) as client,
-        connect(sandbox.ws_url) as socket,
+        connect(sandbox.ws_url, max_queue=None) as socket,
     ):
         await subscribe(socket, NEW_TRADE_BUCKET=["BTCUSDT"])
         await frames(socket, lambda texts: len(decoded(texts, "NEW_TRADE_BUCKET")) >= 8)

@@ -78,6 +78,21 @@ async def test_writing_twice_keeps_one_row_and_unknown_never_erases_known(pg_poo
     assert math.isnan(found.depth_log)
 
 
+async def test_a_revised_candle_replaces_what_was_stored_unknown_numbers_included(pg_pool: asyncpg.Pool) -> None:
+    recorder = MarketRecorder(pg_pool)
+    recorder.add_bars([bar(1, "REV/ZAR", buy_volume=2.0, trade_count=4.0), bar(2, "REV/ZAR", buy_volume=1.0)])
+    assert await recorder.flush()
+    corrected = bar(1, "REV/ZAR", volume=9.0)
+    recorder.revise_bars([corrected])
+    recorder.add_bars([bar(3, "REV/ZAR")])
+    recorder.revise_bars([bar(3, "REV/ZAR", volume=7.0)])  # given out and corrected before the flush
+    assert await recorder.flush()
+    assert same(
+        await recorder.load_bars("REV/ZAR", Timeframe.M1, 9),
+        [corrected, bar(2, "REV/ZAR", buy_volume=1.0), bar(3, "REV/ZAR", volume=7.0)],
+    )
+
+
 async def test_trades_books_and_features_are_kept_once(pg_pool: asyncpg.Pool) -> None:
     recorder = MarketRecorder(pg_pool)
     book = MarketSnapshot("KEEP/ZAR", Decimal("10.05"), START + 1, ((Decimal("10.0"), Decimal(3)),), ((Decimal("10.1"), Decimal(1)),))

@@ -6,21 +6,21 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helios.domain.decisions import WINDOW_STEPS, FeatureWindow, FloatArray
 from helios.domain.enums import FEATURE_TIMEFRAMES, Timeframe
-from helios.domain.market import BAR_VALUES, Bar, Instrument, MarketSnapshot, Trade
+from helios.domain.market import BAR_VALUES, Instrument, MarketSnapshot, Trade
 from helios.features.batch import features_with_reference, resample
 from helios.features.definitions import CANDLE_COLUMNS, CORRELATION_COLUMN
 from helios.features.multi import features_90
 from helios.features.stream import FeatureState
 from helios.features.window import fill_reference_correlation
-from helios.market.book import OrderBook
 from helios.market.candles import CandleBuilder
 from helios.pipeline.symbol import SymbolState
-from tests.support.tapes import MINUTE, Disorder, Event, minutes_of, tape
+from tests.support.tapes import MINUTE, Disorder, Event, end_of, minutes_of, streamed, tape
 from tests.unit.features.bars import as_bars, assert_same_features, random_bars
 
 INSTRUMENT = Instrument("X", "X", "USDT", "test", "X")
@@ -46,34 +46,6 @@ def tapes(draw: st.DrawFn) -> list[Event]:
     return [*events, last]
 
 
-def end_of(events: Sequence[Event]) -> int:
-    newest = max(event.ts_event for event in events)
-    return newest - newest % MINUTE + MINUTE
-
-
-def streamed(events: Sequence[Event]) -> tuple[list[Bar], dict[int, FloatArray], FeatureState]:
-    """Return the minutes, the rows of the three timeframes after each of them by close time, and the state at the end."""
-    builder, book, state = CandleBuilder("X"), OrderBook("X"), FeatureState("X")
-    minutes: list[Bar] = []
-    rows: dict[int, FloatArray] = {}
-
-    def take(bars: list[Bar]) -> None:
-        for bar in bars:
-            state.on_bar(bar)
-            rows[bar.close_time] = state.latest()
-            if bar.timeframe is Timeframe.M1:
-                minutes.append(bar)
-
-    for event in events:
-        if isinstance(event, Trade):
-            take(builder.on_trade(event))
-        else:
-            book.apply(event)
-            take(builder.on_book(book, event.ts_event))
-    take(builder.advance(end_of(events)))
-    return minutes, rows, state
-
-
 def replayed(events: Sequence[Event], cuts: Sequence[int]) -> tuple[dict[int, FloatArray], list[FeatureWindow], FeatureState]:
     """Feed the owner of a symbol chunk by chunk; rows are those after each chunk, by the close of the newest minute."""
     state = SymbolState(INSTRUMENT)
@@ -92,7 +64,8 @@ def replayed(events: Sequence[Event], cuts: Sequence[int]) -> tuple[dict[int, Fl
     return rows, windows, state.features
 
 
-@settings(max_examples=25, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=20, deadline=None)
 @given(tapes(), st.integers(1, 400), st.integers(0, 10_000))
 def test_stream_batch_and_replay_give_the_same_ninety_features(events: list[Event], chunk: int, seed: int) -> None:
     minutes, rows, _ = streamed(events)

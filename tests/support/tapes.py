@@ -9,7 +9,10 @@ import numpy as np
 
 from helios.domain.decisions import FloatArray
 from helios.domain.enums import Side, Timeframe
-from helios.domain.market import BAR_VALUES, BookUpdate, Trade
+from helios.domain.market import BAR_VALUES, Bar, BookUpdate, Trade
+from helios.features.stream import FeatureState
+from helios.market.book import OrderBook
+from helios.market.candles import CandleBuilder
 from helios.market.minute import MOMENTUM_TRADES
 
 MINUTE = Timeframe.M1.ns
@@ -128,3 +131,33 @@ def _trade_columns(trades: Sequence[Trade], previous_close: float) -> list[float
     volume, quote = sum(t.quantity for t in trades), sum(t.quantity * t.price for t in trades)
     bought = sum(t.quantity for t in trades if t.taker_side is Side.BUY)
     return [by_time[0].price, max(prices), min(prices), by_time[-1].price, volume, quote, float(len(trades)), bought]
+
+
+def end_of(events: Sequence[Event]) -> int:
+    """Return the end of the newest event's minute, ns."""
+    newest = max(event.ts_event for event in events)
+    return newest - newest % MINUTE + MINUTE
+
+
+def streamed(events: Sequence[Event]) -> tuple[list[Bar], dict[int, FloatArray], FeatureState]:
+    """Return the minutes, the rows of the three timeframes after each of them by close time, and the state at the end."""
+    symbol = events[0].symbol
+    builder, book, state = CandleBuilder(symbol), OrderBook(symbol), FeatureState(symbol)
+    minutes: list[Bar] = []
+    rows: dict[int, FloatArray] = {}
+
+    def take(bars: list[Bar]) -> None:
+        for bar in bars:
+            state.on_bar(bar)
+            rows[bar.close_time] = state.latest()
+            if bar.timeframe is Timeframe.M1:
+                minutes.append(bar)
+
+    for event in events:
+        if isinstance(event, Trade):
+            take(builder.on_trade(event))
+        else:
+            book.apply(event)
+            take(builder.on_book(book, event.ts_event))
+    take(builder.advance(end_of(events)))
+    return minutes, rows, state

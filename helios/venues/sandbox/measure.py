@@ -141,7 +141,7 @@ def report(n_minutes: int, seed: int, live_minutes: int) -> str:
     for name, minutes in (("minute", 1), ("5 minutes", 5), ("hour", 60), ("day", MINUTES_PER_DAY)):
         lines.append(f"excess kurtosis, {name}: {kurtosis(aggregated(returns, minutes)):.1f}")
     lines += [f"autocorrelation of |minute return|, lag {lag}: {memory_of_size(returns, lag):.3f}" for lag in LAGS_MIN]
-    pairs = np.corrcoef(aggregated(returns, 60).T)[np.triu_indices(len(config.symbols), 1)]
+    pairs = np.asarray(np.corrcoef(aggregated(returns, 60).T))[np.triu_indices(len(config.symbols), 1)]
     lines.append(f"correlation of hourly returns: least {pairs.min():.2f}, mean {pairs.mean():.2f}, most {pairs.max():.2f}")
     close = np.stack([bars[:, BAR_VALUES.index("close")] for bars in history.bars.values()], axis=1)
     bounce = np.diff(np.log(close), axis=0)

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
 from helios.cli.app import app, main
-from helios.cli.bench import BENCHMARKS, Figure, measure, run_benchmarks
-from helios.cli.contests import Contest, Sizes, allocate, book_updates, features_stream, valr_frames
+from helios.cli.bench import Figure, measure, run_benchmarks
+from helios.cli.contest import BENCHMARKS, Contest, Sizes
+from helios.cli.contests import allocate, book_updates, features_stream, valr_frames
+from helios.cli.contests_history import history
 from helios.errors import ConfigError
 from helios.market.book import BookDesyncError, OrderBook
 from helios.venues.valr.codec import decode_frame
 from helios.venues.valr.events import Ignored
 
-TINY = Sizes(stream_candles=60, batch_candles=200, returns=600, filter_bars=50, assets=(3, 5), diffs=200, frames=50)
+TINY = Sizes(
+    stream_candles=60, batch_candles=200, returns=600, filter_bars=50, assets=(3, 5), diffs=200, frames=50,
+    history_symbols=2, history_days=2,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
@@ -29,6 +36,18 @@ def test_every_benchmark_gives_positive_finite_figures(name: str) -> None:
         values = [figure.helios, *(v for v in (figure.peer_value, figure.ratio) if v is not None)]
         assert all(math.isfinite(v) and v > 0 for v in values)
         assert (figure.peer_value is None) == (figure.ratio is None)
+
+
+def test_the_history_of_a_desk_goes_from_files_to_features_and_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (contest,) = history(TINY)
+    contest.ours()
+    assert list(tmp_path.iterdir())
+    del contest
+    gc.collect()
+    assert not list(tmp_path.iterdir())
 
 
 def test_sides_take_turns_and_the_first_run_of_each_does_not_count() -> None:

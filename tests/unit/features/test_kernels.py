@@ -170,6 +170,7 @@ def test_the_compiler_is_not_loaded_before_the_first_history(module: str) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_machine_code_is_kept_where_the_environment_says(tmp_path: Path) -> None:
     run("from helios.features.batch import warm_up; warm_up()", NUMBA_CACHE_DIR=str(tmp_path))
     kept = sorted(path.suffix for path in tmp_path.rglob("*features_kernel*"))
@@ -179,6 +180,7 @@ def test_machine_code_is_kept_where_the_environment_says(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_features_are_computed_where_no_directory_can_be_written(tmp_path: Path) -> None:
     # Every place that numba tries is taken by a file: not even root can make a directory of it.
     (tmp_path / "file").write_text("")
