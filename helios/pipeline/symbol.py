@@ -19,7 +19,7 @@ from helios.market.book import BookDesyncError, OrderBook
 from helios.market.candles import CandleBuilder
 from helios.market.settling import SETTLING_MINUTES
 from helios.pipeline.series import RevisableSeries, SymbolHistory, turnover_quote
-from helios.venues.base import FeedLost, FeedRestored, Held, MissedMinute, ReplayEvent, Warmup
+from helios.venues.base import FeedLost, FeedRestored, Held, MissedMinute, ReplayEvent, TimePassed, Warmup
 
 LATE_PRICE_NS = 1_000_000_000  # prints may overtake each other by so much and still say where the market is
 
@@ -195,7 +195,7 @@ class SymbolState:
                 self._on_recorded(event)
         self.on_time(until_ns)
 
-    def _on_recorded(self, event: Warmup | FeedLost | Held | MissedMinute | FeedRestored) -> None:
+    def _on_recorded(self, event: Warmup | FeedLost | Held | MissedMinute | FeedRestored | TimePassed) -> None:
         # What a recording says of its own making; live, the feed calls the same methods.
         match event:
             case Held(event=Trade() as trade):
@@ -204,6 +204,8 @@ class SymbolState:
                 self.on_book(update, feed_candles=False)
             case MissedMinute(bar=bar):
                 self.repair([bar])
+            case TimePassed(now_ns=now_ns):
+                self._close(self.builder.advance(now_ns))
             case FeedLost(start_ns=start_ns):
                 self._close(self.builder.advance(start_ns))
                 self.lose_feed()

@@ -92,7 +92,14 @@ class FeedRestored:
     """All missed minutes are there; from here on the feed is whole."""
 
 
-ReplayEvent = Bar | Trade | BookUpdate | Warmup | FeedLost | Held | MissedMinute | FeedRestored
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """The desk's clock had reached `now_ns`: minutes that ended by then were closed, whatever came later."""
+
+    now_ns: int
+
+
+ReplayEvent = Bar | Trade | BookUpdate | VenueCandle | Warmup | FeedLost | Held | MissedMinute | FeedRestored | TimePassed
 
 
 class ReplaySource(Protocol):

@@ -34,7 +34,7 @@ from helios.venues.tape import (
 log = logging.getLogger(__name__)
 
 MINUTE_NS = Timeframe.M1.ns
-HISTORY_BARS = {Timeframe.H1: 720, Timeframe.M15: 300, Timeframe.M5: 3_000, Timeframe.M1: 300}
+HISTORY_BARS = {Timeframe.H1: 720, Timeframe.M15: 500, Timeframe.M5: 3_000, Timeframe.M1: 500}
 """What a live desk fetches before it trades; with as much on tape a replay is warm from its first bar."""
 RETRY_S = 0.5
 
@@ -70,12 +70,20 @@ class RecordingVenue:
         return candles
 
     async def stream(self, symbols: Sequence[str]) -> AsyncGenerator[FeedEvent]:
+        """Yield the events of `stream_batches` one by one."""
+        async with aclosing(self.stream_batches(symbols)) as batches:
+            async for batch in batches:
+                for event in batch:
+                    yield event
+
+    async def stream_batches(self, symbols: Sequence[str]) -> AsyncGenerator[list[FeedEvent]]:
         """Yield the venue's events; its frames and outages are on tape before anybody acts on them."""
-        async with aclosing(self._venue.stream(symbols)) as events:  # type: ignore[type-var]
-            async for event in events:
-                if isinstance(event, FeedStatus):
-                    self._recorder.note(STATUS, {"status": event.status, "detail": event.detail})
-                yield event
+        async with aclosing(self._venue.stream_batches(symbols)) as batches:  # type: ignore[type-var]
+            async for batch in batches:
+                for event in batch:
+                    if isinstance(event, FeedStatus):
+                        self._recorder.note(STATUS, {"status": event.status, "detail": event.detail})
+                yield batch
 
     async def request_book(self, symbol: str) -> None:
         """Ask the venue for a fresh book; it comes on the stream."""

@@ -48,6 +48,13 @@ class CandleAnswer:
     end_ns: int
     bars: tuple[Bar, ...]
 
+    def candles(self) -> list[VenueCandle]:
+        """Return the answer as the venue's candles."""
+        return [
+            VenueCandle(b.symbol, b.timeframe, b.open_time, b.open, b.high, b.low, b.close, b.volume, b.quote_volume)
+            for b in self.bars
+        ]
+
 
 def instrument_json(instrument: Instrument) -> Json:
     """Return a contract as plain JSON."""

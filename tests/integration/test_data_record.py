@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -18,14 +19,16 @@ from helios.domain.enums import Timeframe
 from helios.errors import ConfigError
 from helios.pipeline.symbol import SymbolState
 from helios.store.raw_recording import RawRecording, find_recordings
+from helios.venues.local_budget import LocalBudget
 from helios.venues.recording import RecordingVenue, TapeDriver, open_recorder
 from helios.venues.replay.open import open_replay
 from helios.venues.sandbox.server import SandboxConfig, SandboxExchange
+from helios.venues.valr.limits import relaxed_rates
 from helios.venues.valr.transport import ValrVenue
 
 ROOT = Path(__file__).resolve().parents[2]
 SYMBOLS = ("BTC/ZAR", "ETH/ZAR")
-SPEED = 120.0
+SPEED = 60.0
 
 
 async def eventually(is_true: Callable[[], bool]) -> None:
@@ -36,24 +39,39 @@ async def eventually(is_true: Callable[[], bool]) -> None:
     raise AssertionError("it did not come true")
 
 
-async def test_what_was_missed_while_the_line_was_cut_is_on_the_tape(tmp_path: Path) -> None:
-    sandbox = SandboxExchange(SandboxConfig(speed=SPEED, symbols=SYMBOLS))
+@contextlib.asynccontextmanager
+async def exchange(symbols: tuple[str, ...] = SYMBOLS) -> AsyncIterator[tuple[SandboxExchange, ValrVenue]]:
+    sandbox = SandboxExchange(SandboxConfig(speed=SPEED, symbols=symbols))
     await sandbox.start()
-    venue = ValrVenue(sandbox.rest_url, sandbox.ws_url, SPEED, requests_per_s=200.0)
-    recorder = await open_recorder(venue, SYMBOLS, tmp_path, "sandbox")
-    with recorder:
-        driver = TapeDriver(RecordingVenue(venue, recorder), SYMBOLS)
-        task = asyncio.create_task(driver.run())
-        await eventually(lambda: driver.repairs == 2)
-        for client in list(sandbox._clients):
-            client.cut()
-        await eventually(lambda: driver.repairs == 4)
-        await asyncio.sleep(2 * 60 / SPEED)
+    venue = ValrVenue(sandbox.rest_url, sandbox.ws_url, SPEED, budget=LocalBudget(relaxed_rates(200.0)))
+    try:
+        yield sandbox, venue
+    finally:
+        await venue.aclose()
+        await sandbox.stop()
+
+
+@contextlib.asynccontextmanager
+async def driving(driver: TapeDriver) -> AsyncIterator[None]:
+    task = asyncio.create_task(driver.run())
+    try:
+        yield
+    finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    assert driver.outages == 1
-    await venue.aclose()
-    await sandbox.stop()
+
+
+async def test_what_was_missed_while_the_line_was_cut_is_on_the_tape(tmp_path: Path) -> None:
+    async with exchange() as (sandbox, venue):
+        with await open_recorder(venue, SYMBOLS, tmp_path, "sandbox") as recorder:
+            driver = TapeDriver(RecordingVenue(venue, recorder), SYMBOLS)
+            async with driving(driver):
+                await eventually(lambda: driver.repairs >= 2)
+                for line in list(sandbox._lines):
+                    line.client.cut()
+                await eventually(lambda: driver.repairs >= 4)
+                await asyncio.sleep(2 * 60 / SPEED)
+    assert driver.outages >= 1
     for symbol, source in open_replay(str(tmp_path)).items():
         state = SymbolState(source.instrument)
         state.on_events(source.read_until(source.end_ns), source.end_ns)
@@ -71,15 +89,11 @@ async def test_what_was_missed_while_the_line_was_cut_is_on_the_tape(tmp_path: P
 
 
 async def test_a_venue_that_hides_its_frames_or_lacks_the_symbol_is_refused(tmp_path: Path) -> None:
-    sandbox = SandboxExchange(SandboxConfig(symbols=("BTC/ZAR",)))
-    await sandbox.start()
-    venue = ValrVenue(sandbox.rest_url, sandbox.ws_url, 60.0)
-    with pytest.raises(ConfigError, match="DOGE/ZAR"):
-        await open_recorder(venue, ("BTC/ZAR", "DOGE/ZAR"), tmp_path, "sandbox")
+    async with exchange(("BTC/ZAR",)) as (_, venue):
+        with pytest.raises(ConfigError, match="NOPE/ZAR"):
+            await open_recorder(venue, ("BTC/ZAR", "NOPE/ZAR"), tmp_path, "sandbox")
     with pytest.raises(ConfigError, match="frames"):
         await open_recorder(object(), ("BTC/ZAR",), tmp_path, "other")  # type: ignore[arg-type]
-    await venue.aclose()
-    await sandbox.stop()
     assert find_recordings(tmp_path) == []
 
 
@@ -109,7 +123,7 @@ def test_ctrl_c_ends_a_recording_cleanly_and_it_replays(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("arguments", "words"), [
     (["record", "--symbols", ",", "--out", "x"], "--symbols"),
     (["record", "--symbols", "BTC/ZAR", "--out", "x", "--venue", "nowhere"], "nowhere"),
-    (["record", "--symbols", "DOGE/ZAR", "--out", "x", "--venue", "sandbox"], "DOGE/ZAR"),
+    (["record", "--symbols", "nope", "--out", "x", "--venue", "sandbox", "--duration", "5"], "nope"),
     (["show-recording", "x"], "no raw recording"),
     (["retention", "--state-dir", "x"], "no desk has run"),
 ])  # fmt: skip

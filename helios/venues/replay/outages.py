@@ -176,10 +176,11 @@ class _Tracker:
         self._start_ns: int | None = None
         self._boundary_ns: int | None = None
         self._is_cut = False
+        self._answer_index: int | None = None
 
     def lost(self, index: int, market_ns: int) -> None:
         if self._boundary_ns is not None and market_ns >= self._boundary_ns:
-            self._end(None)  # nothing was fetched, but its boundary had passed: whole minutes have come since
+            self._end(self._answer_index)  # not all was fetched, but the boundary had passed: whole minutes have come since
         self._boundary_ns = None
         if self._lost_index is None:
             self._lost_index, self._start_ns = index, market_ns // MINUTE_NS * MINUTE_NS
@@ -192,7 +193,7 @@ class _Tracker:
     def connected(self, index: int, market_ns: int) -> None:
         if self._lost_index is None:
             self.lost(index, market_ns)
-        self.has_connected = True
+        self.has_connected, self._answer_index = True, None
         self._boundary_ns = (market_ns // MINUTE_NS + 1) * MINUTE_NS
 
     def answered(self, index: int, answer: CandleAnswer) -> None:
@@ -201,19 +202,20 @@ class _Tracker:
         elif self._boundary_ns is not None and answer.end_ns >= self._boundary_ns:
             # The question tells exactly which minutes the desk that asked had not closed.
             missed = answer.start_ns if self._start_ns is None or not self._is_cut else min(answer.start_ns, self._start_ns)
-            self._start_ns, self._boundary_ns = missed, answer.end_ns
-            self._end(index)
+            self._start_ns, self._boundary_ns, self._answer_index = missed, answer.end_ns, index
+            if len(answer.bars) * MINUTE_NS >= answer.end_ns - answer.start_ns:
+                self._end(index)  # else the venue had not closed its last minute yet, and the desk asked again
 
     def finish(self) -> list[Outage]:
         if self._boundary_ns is not None:
-            self._end(None)
+            self._end(self._answer_index)
         return self._outages
 
     def _end(self, restored_index: int | None) -> None:
         assert self._lost_index is not None and self._boundary_ns is not None
-        start = self._boundary_ns if self._start_ns is None else min(self._start_ns, self._boundary_ns)
+        start = min(self._boundary_ns - MINUTE_NS if self._start_ns is None else self._start_ns, self._boundary_ns)
         if self._boundary_ns - start > MAX_OUTAGE_NS:
             raise DataError(f"the recording misses {(self._boundary_ns - start) / Timeframe.D1.ns:.0f} days; replay its parts")
         self._outages.append(Outage(self._lost_index, restored_index, start, self._boundary_ns))
-        self._lost_index = self._start_ns = self._boundary_ns = None
+        self._lost_index = self._start_ns = self._boundary_ns = self._answer_index = None
         self._is_cut = False

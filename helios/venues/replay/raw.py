@@ -12,15 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from helios.domain.enums import Timeframe
-from helios.domain.market import NAN, Bar, BookUpdate, Instrument, Trade
+from helios.domain.market import NAN, Bar, BookUpdate, Instrument, Trade, VenueCandle
 from helios.errors import DataError, ProtocolError
 from helios.market.minute import MinuteTrades, flat_minute, traded_minute
 from helios.store.raw_format import FRAME, HEADER, Damage, Record
 from helios.store.raw_recording import RawRecording
-from helios.venues.base import FeedLost, FeedRestored, Held, MissedMinute, ReplayEvent, Warmup
+from helios.venues.base import FeedLost, FeedRestored, Held, MissedMinute, ReplayEvent, TimePassed, Warmup
 from helios.venues.replay.candles import choose
 from helios.venues.replay.outages import MINUTE_NS, Outage, Survey, survey
-from helios.venues.tape import CLOCK, VALR_PROTOCOL, MarketClock, read_clock
+from helios.venues.tape import CANDLES, CLOCK, VALR_PROTOCOL, MarketClock, read_candles, read_clock
 from helios.venues.valr.codec import decode_frame
 
 GRACE_MS = 150.0
@@ -42,7 +42,7 @@ class RawReplay:
     found : Survey
         Of the same recording.
     grace_ms : float
-        How long the recording desk kept a minute open for late trades (wall time); a trade later than that joins no candle.
+        How long the recording desk kept a minute open for late trades (wall time); a later one corrects a minute given out.
 
     Notes
     -----
@@ -106,6 +106,7 @@ class _Player:
         self._outages = deque(found.outages[symbol])
         self._outage: Outage | None = None
         self._next_missed = 0
+        self._boundary_ns = 0  # of the newest outage: minutes before it are not ours to build
         self._known_ns = 0
         self._clock: MarketClock | None = None
         self._recording: int | None = None
@@ -117,12 +118,31 @@ class _Player:
         self._price: float | None = minutes[-1].close if minutes else None
 
     def take(self, index: int, record: Record) -> Iterator[Known]:
-        if record.kind != FRAME:
+        if record.kind == CANDLES:
+            yield from self._enter_outage(index)
+            yield from self._check(record)
+        elif record.kind != FRAME:
             self._follow_clock(record)
-            return
-        yield from self._enter_outage(index)
-        for event in self._decode(record):
-            yield from self._place(index, event, record.local_ns)
+        else:
+            yield from self._enter_outage(index)
+            for event in self._decode(record):
+                if isinstance(event, VenueCandle):
+                    yield from self._pass_time(event.open_time, record.local_ns)
+                    yield self._told(event)
+                else:
+                    yield from self._place(index, event, record.local_ns)
+
+    def _check(self, record: Record) -> Iterator[Known]:
+        # Asked for while the feed was whole: the desk compared its own minutes with the venue's.
+        answer = read_candles(record.json())
+        if self._outage is None and self._boundary_ns and (answer.symbol, answer.timeframe) == (self._symbol, Timeframe.M1):
+            yield from self._pass_time(answer.start_ns, record.local_ns)
+            for candle in answer.candles():
+                yield self._told(candle)
+
+    def _told(self, candle: VenueCandle) -> Known:
+        self._known_ns = max(self._known_ns, candle.open_time + candle.timeframe.ns)
+        return self._known_ns, candle
 
     def _follow_clock(self, record: Record) -> None:
         if record.kind == CLOCK:
@@ -130,7 +150,7 @@ class _Player:
         elif record.kind == HEADER and record.json()["recording"] != self._recording:
             self._recording, self._clock = record.json()["recording"], read_clock(record.json()["clock"])
 
-    def _decode(self, record: Record) -> list[Trade | BookUpdate]:
+    def _decode(self, record: Record) -> list[Trade | BookUpdate | VenueCandle]:
         # Most frames are of other symbols: a look for the name is a tenth of decoding them.
         if self._clock is None or not any(mark in record.payload for mark in self._marks):
             return []
@@ -139,9 +159,9 @@ class _Player:
         except ProtocolError:
             self.protocol_errors += 1
             return []
-        return [event for event in events if isinstance(event, Trade | BookUpdate) and not self._is_repeated(event)]
+        return [event for event in events if isinstance(event, Trade | BookUpdate | VenueCandle) and not self._is_repeated(event)]
 
-    def _is_repeated(self, event: Trade | BookUpdate) -> bool:
+    def _is_repeated(self, event: Trade | BookUpdate | VenueCandle) -> bool:
         # Two sockets overlap when one relieves the other, and both are on tape. Books repeat harmlessly.
         if not isinstance(event, Trade):
             return False
@@ -158,7 +178,7 @@ class _Player:
             if self._outage is not None:
                 yield from self._miss(self._outage, self._outage.boundary_ns)
             self._outage = outage = self._outages.popleft()
-            self._next_missed = outage.start_ns
+            self._next_missed, self._boundary_ns = outage.start_ns, outage.boundary_ns
             self._known_ns = max(self._known_ns, outage.start_ns)
             yield self._known_ns, FeedLost(outage.start_ns)
 
@@ -172,23 +192,33 @@ class _Player:
             yield from self._miss(outage, self._known_ns)
             if self._next_missed > outage.boundary_ns and (restored is None or index > restored):
                 self._outage = None
-        is_held = self._is_late(event, local_ns) if self._outage is None else self._is_held(event, self._outage)
-        if isinstance(event, Trade) and not is_held:
+        if self._is_held(event):
+            yield self._known_ns, Held(event)
+            return
+        if isinstance(event, Trade):
+            self.late_trades += self._outage is None and event.ts_event < self._closed_ns(local_ns)
+            yield from self._pass_time(event.ts_event, local_ns)
             self._note(event)
-        yield self._known_ns, Held(event) if is_held else event
+        yield self._known_ns, event
 
-    def _is_held(self, event: Trade | BookUpdate, outage: Outage) -> bool:
+    def _is_held(self, event: Trade | BookUpdate) -> bool:
         # A trade of after the boundary counts as soon as the minutes before it are there; the book once the desk was done.
-        return not isinstance(event, Trade) or event.ts_event < outage.boundary_ns or self._next_missed <= outage.boundary_ns
+        if isinstance(event, Trade) and event.ts_event < self._boundary_ns:
+            return True
+        outage = self._outage
+        return outage is not None and (not isinstance(event, Trade) or self._next_missed <= outage.boundary_ns)
 
-    def _is_late(self, event: Trade | BookUpdate, local_ns: int) -> bool:
-        if not isinstance(event, Trade):
-            return False
+    def _pass_time(self, ts_ns: int, local_ns: int) -> Iterator[Known]:
+        # Where the clock had closed the minute of `ts_ns` before this came, it corrects a minute that was given out.
+        closed_ns = self._closed_ns(local_ns)
+        if ts_ns < closed_ns and self._outage is None:
+            self._known_ns = max(self._known_ns, closed_ns)
+            yield self._known_ns, TimePassed(closed_ns)
+
+    def _closed_ns(self, local_ns: int) -> int:
         assert self._clock is not None
-        closed_ns = self._clock.market(local_ns) - int(self._grace_ms * 1e6 * self._clock.speed)
-        is_late = event.ts_event < closed_ns // MINUTE_NS * MINUTE_NS
-        self.late_trades += is_late
-        return is_late
+        now_ns = self._clock.market(local_ns) - int(self._grace_ms * 1e6 * self._clock.speed)
+        return now_ns - now_ns % MINUTE_NS
 
     def _miss(self, outage: Outage, until_ns: int) -> Iterator[Known]:
         while self._next_missed < outage.boundary_ns and self._next_missed + MINUTE_NS <= until_ns:

@@ -17,6 +17,7 @@ from helios.store.raw_recording import RawRecorder, find_recordings
 from helios.venues.base import FeedLost, FeedRestored, Held, MissedMinute, ReplayEvent, Warmup
 from helios.venues.replay.open import open_replay
 from helios.venues.replay.raw import RawReplay, open_raw_replay
+from helios.venues.tape import CANDLES, candles_json
 from tests.support.tape import BTC, ETH, MINUTE_NS, VENUE_VOLUME, Tape, at
 
 
@@ -74,8 +75,8 @@ def test_a_recording_is_found_by_its_files_and_offers_its_symbols(tmp_path: Path
     assert {s: source.instrument for s, source in sources.items()} == {BTC.symbol: BTC, ETH.symbol: ETH}
     assert at(0.2) <= sources[BTC.symbol].start_ns < at(0.2) + 10
     assert at(9.5) < sources[BTC.symbol].end_ns < at(10)
-    with pytest.raises(ConfigError, match="DOGE/ZAR"):
-        open_raw_replay(tmp_path, ["DOGE/ZAR"])
+    with pytest.raises(ConfigError, match="NOPE/ZAR"):
+        open_raw_replay(tmp_path, ["NOPE/ZAR"])
 
 
 def test_the_minute_of_the_connection_is_the_venues_and_the_next_is_ours(tmp_path: Path) -> None:
@@ -126,6 +127,36 @@ def test_minutes_of_an_outage_have_unknown_flow_and_the_book_is_empty(tmp_path: 
     assert math.isnan(minutes[5].spread_bps)
     assert minutes[8].trade_count == 2.0
     assert not state.is_stale
+
+
+def test_an_answer_that_lacks_the_last_minute_is_followed_by_the_whole_one(tmp_path: Path) -> None:
+    tape = whole(tmp_path, 3.0)
+    tape.status("DISCONNECTED", 3.4)
+    connect(tape, 4.3)
+    short = candles_json(BTC.symbol, Timeframe.M1, at(3), at(5), [])
+    tape.trade(5.0 + 0.1 / 60)
+    tape.recorder.note(CANDLES, short)
+    tape.book(5.1)
+    tape.candles(3, 5, arrives=5.2)
+    follow(tape, 5.5, 8.0)
+    tape.close()
+    minutes, state = run(tmp_path)
+    assert [minutes[m].volume for m in (3, 4)] == [VENUE_VOLUME] * 2
+    assert [e for e in opened(tmp_path).read_until(at(5.15)) if isinstance(e, Held)][-1].event.ts_event == at(5.1)
+    assert minutes[5].trade_count == 2.0
+    assert not state.is_stale
+
+
+def test_candles_that_the_desk_asked_for_while_it_was_whole_correct_its_minutes(tmp_path: Path) -> None:
+    tape = whole(tmp_path, 4.0)
+    tape.candles(2, 4, arrives=6.5)
+    follow(tape, 6.6, 8.0)
+    tape.close()
+    source, state = opened(tmp_path), SymbolState(BTC)
+    state.on_events(source.read_until(source.end_ns), source.end_ns)
+    revised = [b for b in state.drain().revised if b.timeframe is Timeframe.M1]
+    told = {b.open_time: b.volume for b in revised}  # the flat minutes that follow take the corrected close
+    assert told == {at(2): VENUE_VOLUME, at(3): VENUE_VOLUME, at(4): 0.0, at(5): 0.0}
 
 
 def test_a_second_loss_before_the_repair_is_one_longer_outage(tmp_path: Path) -> None:
@@ -222,7 +253,7 @@ def test_a_torn_recording_gives_the_same_bars_as_far_as_it_goes(tmp_path: Path) 
     assert same(torn, {m: complete[m] for m in torn})
 
 
-def test_a_trade_that_came_after_the_clock_had_closed_its_minute_joins_no_candle(tmp_path: Path) -> None:
+def test_a_trade_that_came_after_the_clock_had_closed_its_minute_corrects_what_was_given_out(tmp_path: Path) -> None:
     tape = whole(tmp_path, 2.0)
     tape.trade(2.2)
     tape.trade(2.9, 555.0, arrives=3.0 + 0.1 / 60)  # within the grace
@@ -231,6 +262,11 @@ def test_a_trade_that_came_after_the_clock_had_closed_its_minute_joins_no_candle
     tape.close()
     minutes, _ = run(tmp_path)
     assert (minutes[2].high, minutes[2].trade_count) == (555.0, 2.0)
+    source, state = opened(tmp_path), SymbolState(BTC)
+    state.on_events(source.read_until(source.end_ns), source.end_ns)
+    [revised] = [b for b in state.drain().revised if b.timeframe is Timeframe.M1]
+    assert (revised.open_time, revised.high, revised.trade_count) == (at(2), 777.0, 3.0)
+    assert source.player.late_trades == 1
 
 
 def test_frames_that_are_no_frames_are_counted_and_left_out(tmp_path: Path) -> None:
