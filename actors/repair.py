@@ -21,13 +21,10 @@ from helios.logs import get_logger
 from helios.pipeline.symbol import SymbolState
 from helios.store.pool import connect
 from helios.store.recorder import MarketRecorder
-from helios.venues.base import MarketVenue
+from helios.venues.base import HISTORY_BARS, MarketVenue
 
 MINUTE_NS = Timeframe.M1.ns
 _NEVER_NS = 2**63 - 1
-HISTORY_BARS = {Timeframe.H1: 720, Timeframe.M15: 500, Timeframe.M5: 3_000, Timeframe.M1: 500}
-"""How far back each timeframe is fetched: features need 121 bars and forget their start to 1e-12 after 400, volatility ten days of
-5m, covariance thirty days of 1h."""
 MAX_ATTEMPTS = 20
 MAX_PAUSE_S = 5.0
 LOOK_INTERVAL_S = 0.05

@@ -115,6 +115,10 @@ class CandleBuilder:
         self._book.observe(book, ts)
         return bars
 
+    def lose_book(self, book: OrderBook, ts: int) -> None:
+        """Let an emptied book count for nothing from `ts` (ns), the last moment it was good, on."""
+        self._book.observe(book, ts)
+
     def on_candle(self, candle: VenueCandle) -> None:
         """Compare a closed minute with the venue's own candle for it; see `take_revised` for what that changes."""
         if candle.timeframe is not Timeframe.M1 or self._open_time is None:

@@ -158,6 +158,7 @@ class SymbolState:
         self.is_stale = True
         self.needs_book = True
         self.book.clear()
+        self.builder.lose_book(self.book, self.last_event_ns)
 
     def on_minute(self, bar: Bar) -> None:
         """Take a closed one-minute bar (replay of candles, gap repair): exits on its range, then its close."""

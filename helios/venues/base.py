@@ -10,6 +10,10 @@ from helios.clock import VenueClock
 from helios.domain.enums import Timeframe
 from helios.domain.market import Bar, BookUpdate, Instrument, Trade, VenueCandle
 
+HISTORY_BARS = {Timeframe.H1: 720, Timeframe.M15: 500, Timeframe.M5: 3_000, Timeframe.M1: 500}
+"""How far back a desk looks at its start: features need 121 bars and forget their beginning to 1e-12 after 400, volatility ten days
+of 5m, covariance thirty days of 1h."""
+
 
 @dataclass(frozen=True, slots=True)
 class FeedStatus:

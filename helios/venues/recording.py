@@ -19,7 +19,7 @@ from helios.domain.enums import Timeframe
 from helios.domain.market import Instrument, VenueCandle
 from helios.errors import ConfigError, HeliosError, RetryableError
 from helios.store.raw_recording import RawRecorder
-from helios.venues.base import FeedEvent, FeedStatus, MarketVenue
+from helios.venues.base import HISTORY_BARS, FeedEvent, FeedStatus, MarketVenue
 from helios.venues.tape import (
     CANDLES,
     CLOCK,
@@ -34,8 +34,6 @@ from helios.venues.tape import (
 log = logging.getLogger(__name__)
 
 MINUTE_NS = Timeframe.M1.ns
-HISTORY_BARS = {Timeframe.H1: 720, Timeframe.M15: 500, Timeframe.M5: 3_000, Timeframe.M1: 500}
-"""What a live desk fetches before it trades; with as much on tape a replay is warm from its first bar."""
 RETRY_S = 0.5
 
 

@@ -162,23 +162,29 @@ class CcxtVenue:
         ConfigError
             If the venue does not list a symbol.
         """
+        async with aclosing(self.stream_batches(symbols)) as batches:
+            async for batch in batches:
+                for event in batch:
+                    yield event
+
+    async def stream_batches(self, symbols: Sequence[str]) -> AsyncGenerator[list[FeedEvent]]:
+        """Yield the events of `stream` as they came together; no list is empty."""
         delays = backoff_delays(self._rng)
         sizes = {symbol: await self._size(symbol) for symbol in symbols}
         while not self._closed.is_set():
             started_s = time.monotonic()
             link = self._link(sizes)
             try:
-                async with aclosing(self._connection(link)) as events:
-                    async for event in events:
-                        yield event
+                async with aclosing(self._connection(link)) as batches:
+                    async for batch in batches:
+                        yield batch
             except RetryableError as error:
                 reason = str(error)
             if self._closed.is_set():
                 return
-            if link.refusal:
-                yield FeedStatus("ERROR", link.refusal, time.time_ns())
             log.warning("%s stream lost: %s", self._support.name, reason)
-            yield FeedStatus("DISCONNECTED", reason, time.time_ns())
+            statuses: list[FeedEvent] = [FeedStatus("DISCONNECTED", reason, time.time_ns())]
+            yield [FeedStatus("ERROR", link.refusal, time.time_ns()), *statuses] if link.refusal else statuses
             if time.monotonic() - started_s >= STABLE_S:
                 delays = backoff_delays(self._rng)
             await asyncio.sleep(next(delays))
@@ -197,7 +203,7 @@ class CcxtVenue:
             await link.close()
         await self._exchange.close()
 
-    async def _connection(self, link: Link) -> AsyncGenerator[FeedEvent]:
+    async def _connection(self, link: Link) -> AsyncGenerator[list[FeedEvent]]:
         # From opening a connection to its loss; ends only by an exception or by being closed.
         self._links.add(link)
         try:
@@ -206,11 +212,14 @@ class CcxtVenue:
             await link.open()
             announced = False
             while True:
-                for event in link.take():
-                    if not announced:
-                        announced = True
-                        yield FeedStatus("CONNECTED", f"{len(link.symbols)} symbols", time.time_ns())
-                    yield event
+                batch, failure = _drained(link)
+                if batch and not announced:
+                    announced = True
+                    batch.insert(0, FeedStatus("CONNECTED", f"{len(link.symbols)} symbols", time.time_ns()))
+                if batch:
+                    yield batch
+                if failure is not None:
+                    raise failure
                 await link.wait()
         finally:
             self._links.discard(link)
@@ -247,3 +256,13 @@ class CcxtVenue:
         if not isinstance(market_ms, int) or market_ms <= 0:
             raise ProtocolError(f"{self._support.name} says it is {market_ms!r}")
         return after_s - before_s, (before_s + after_s) / 2, market_ms * MS_NS
+
+
+def _drained(link: Link) -> tuple[list[FeedEvent], TransportError | None]:
+    # What came in before a connection turned out to be of no use is still good.
+    batch: list[FeedEvent] = []
+    try:
+        batch.extend(link.take())
+    except TransportError as error:
+        return batch, error
+    return batch, None

@@ -234,3 +234,15 @@ def test_a_late_trade_is_in_its_candle_but_is_no_price_and_triggers_nothing() ->
     assert step.exits == ()
     assert symbol.last_price == 101.0
     assert [(b.low, b.volume) for b in step.revised] == [(90.0, 2.0)]
+
+
+def test_the_spread_of_before_an_outage_does_not_count_after_it() -> None:
+    symbol = state()
+    symbol.on_book(book(1, 0.1, is_snapshot=True, bid="99", ask="101"))
+    symbol.on_trade(trade(0.5, 100.0))
+    symbol.lose_feed()
+    symbol.repair([bar(0), bar(1)], at(2))
+    symbol.on_book(book(9, 2.5, is_snapshot=True, bid="99.9", ask="100.1"))
+    symbol.on_time(at(3))
+    minutes = [b for b in symbol.drain().bars if b.timeframe is Timeframe.M1]
+    assert minutes[2].spread_bps == pytest.approx(20.0)
