@@ -79,8 +79,7 @@ class BookAverages:
         if not book.take_top_change():
             return
         self._hold_until(ts)
-        self._spread, self._imbalance, self._depth = book.spread_bps(), book.imbalance(), book.depth_log()
-        self.microprice_bps = book.microprice_bps()
+        self._spread, self._imbalance, self._depth, self.microprice_bps = book.top()
 
     def close(self, end: int) -> tuple[float, float, float]:
         """Return (spread, imbalance, depth) of the minute that ends at `end` and begin the next one."""

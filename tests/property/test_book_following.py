@@ -83,3 +83,13 @@ def test_lost_level_change_is_noticed_at_once(diffs: list[tuple[list[Change], li
         book.apply(stripped)
     assert caught.value.reason == "checksum_mismatch"
     assert not book.is_synced
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps)
+def test_what_candles_read_of_the_best_levels_is_what_the_methods_say(given_steps: list[tuple[list[Change], list[Change]]]) -> None:
+    venue, book = Venue(), OrderBook("X")
+    for i, (bids, asks) in enumerate(given_steps):
+        book.apply(venue.change(bids, asks, is_snapshot=i == 0))
+        separate = (book.spread_bps(), book.imbalance(), book.depth_log(), book.microprice_bps())
+        assert book.top() == pytest.approx(separate, rel=1e-15, nan_ok=True)

@@ -55,6 +55,7 @@ from helios.venues.valr.fields import (
 )
 
 MAX_CRC = 2**32 - 1
+GOOD_PRICES_KEPT = 50_000
 _DEPTH_SNAPSHOT = re.compile(r"OB_L1_D[0-9]{1,4}_SNAPSHOT")
 _Decode = Callable[[Json, str, int], ValrEvent]
 
@@ -184,11 +185,25 @@ def decode_trade(data: Json, symbol: str, now_ns: int) -> Trade:
 def _levels(rows: list[Any]) -> tuple[Level, ...]:
     levels: list[Level] = []
     for row in rows:
-        if type(row) is list and len(row) == 2 and is_plain(row[0]) and is_plain(row[1]) and float(row[0]) > 0.0:
-            levels.append((row[0], row[1]))
-        else:
-            levels.append(_level(row))
+        if type(row) is list and len(row) == 2:
+            price, quantity = row
+            if type(price) is str and (price in _good_prices or _is_good_price(price)) and is_plain(quantity):
+                levels.append((price, quantity))
+                continue
+        levels.append(_level(row))
     return tuple(levels)
+
+
+_good_prices: set[str] = set()  # prices come again and again; looking one up costs a tenth of checking it
+
+
+def _is_good_price(price: str) -> bool:
+    if not is_plain(price) or not float(price) > 0.0:
+        return False
+    if len(_good_prices) >= GOOD_PRICES_KEPT:
+        _good_prices.clear()
+    _good_prices.add(price)
+    return True
 
 
 def _level(row: Any) -> Level:
