@@ -132,7 +132,7 @@ def _about(
         "version": __version__,
         "venue": "replay" if plan is not None else config.venue.name,
         "is_synthetic": plan is None and config.venue.name == "sandbox",
-        "speed": options.speed if plan is not None else config.venue.speed,
+        "speed": options.speed if plan is not None else config.venue.speed if config.venue.name == "sandbox" else 1.0,
         "currency": next(iter(instruments.values())).quote,
         "decision_timeframe": config.desk.decision_timeframe,
         "config_digest": config.digest(),

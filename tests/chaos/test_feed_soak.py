@@ -1,0 +1,34 @@
+"""Every fault at once, shorter than by hand (`python -m tests.chaos.feed_soak`) and denser, and nothing that was built is wrong."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.chaos.feed_soak import run
+
+DENSE = json.dumps({
+    "drop_diff": 0.01, "double_diff": 0.01, "wrong_checksum": 0.005, "double_trade": 0.05, "late_trade": 0.05,
+    "late_trade_market_s": 40.0, "reorder": 0.02, "malformed": 0.02, "cut_socket_every_s": 12.0, "silence_every_s": 30.0,
+    "silence_wall_s": 7.0, "slow_response": 0.1, "empty_page": 0.1, "short_page": 0.1, "missing_newest": 0.1, "html_errors": 0.05,
+    "candle_lag": 0.1, "clock_skew_ms": 250.0,
+})  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_every_candle_is_true_in_the_end_and_everything_is_counted() -> None:
+    report = await run(30.0, DENSE)
+    assert report["failures"] == []
+    assert report["wrong"] == []
+    assert (report["n_wrong"], report["crossed_books"], report["open_gaps"], report["bars_given_out_twice"]) == (0, 0, [], 0)
+    assert report["minutes"] >= 20
+    assert report["largest_feature_error"] < 1e-9
+    counters, injected = report["counters"], report["injected"]
+    assert counters["reconnects"] >= 1
+    assert counters["duplicate_trades"] > 0
+    assert counters["late_trades_joined"] + counters["minutes_corrected"] > 0
+    assert counters["book_sequence_gap"] > 0
+    assert counters["malformed"] > 0
+    assert injected["late_trade"] > 0
