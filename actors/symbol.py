@@ -225,6 +225,8 @@ class SymbolActor(HeliosActor):
                     "symbol": symbol,
                     "last_price": state.last_price if state.last_price == state.last_price else None,
                     "spread_bps": state.book.spread_bps() if state.book.is_synced else None,
+                    "best_bid": state.book.best_bid,
+                    "best_ask": state.book.best_ask,
                     "is_warm": state.features.is_warm,
                     "is_stale": state.is_stale,
                     "book_desyncs": state.book_desyncs,

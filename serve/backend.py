@@ -14,9 +14,12 @@ from ray import serve
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 
+from helios.domain.enums import Timeframe
+from helios.domain.market import BAR_VALUES
 from helios.errors import HeliosError, ModelUnavailableError, TransportError
 from helios.store.engine_store import EngineStore
 from helios.store.pool import connect, session
+from helios.store.recorder import MarketRecorder
 from helios.store.traces import SUMMARY, PostgresTraces
 
 T = TypeVar("T")
@@ -55,6 +58,9 @@ class Backend(Protocol):
 
     async def decisions(self, limit: int, symbol: str | None, after: tuple[int, str] | None) -> Rows:
         """Return decisions, newest first, after the one with this bar time (ns) and symbol."""
+
+    async def candles(self, symbol: str, timeframe: Timeframe, limit: int) -> Rows:
+        """Return the newest candles of a symbol, oldest first; none of a symbol that the desk does not know."""
 
     async def explain(self, decision_id: str) -> dict[str, Any]:
         """Return one decision with all its steps; RejectedError if there is none."""
@@ -116,6 +122,10 @@ class RayBackend:
         bar_time, last_symbol = after or (None, None)
         async with session(await self._database()) as connection:
             return [dict(row) for row in await connection.fetch(DECISIONS_PAGE, limit, symbol, bar_time, last_symbol)]
+
+    async def candles(self, symbol: str, timeframe: Timeframe, limit: int) -> Rows:
+        bars = await MarketRecorder(await self._database()).load_bars(symbol, timeframe, limit)
+        return [{"open_time": bar.open_time} | {name: getattr(bar, name) for name in BAR_VALUES} for bar in bars]
 
     async def explain(self, decision_id: str) -> dict[str, Any]:
         return await PostgresTraces(await self._database()).explain(decision_id)

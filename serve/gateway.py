@@ -23,7 +23,7 @@ from fastapi.security import HTTPBearer
 from ray import serve
 
 from helios import __version__
-from helios.domain.enums import Action
+from helios.domain.enums import Action, Timeframe
 from helios.errors import DataError, HeliosError, RejectedError, RetryableError, SkipError
 from helios.store.pool import dump_json
 from serve.backend import Backend, RayBackend
@@ -85,6 +85,7 @@ def build_api(
     # The middleware checks the token before anything else; this only states it in the OpenAPI document.
     protected = APIRouter(prefix="/api/v1", dependencies=[Depends(HTTPBearer(auto_error=False))], default_response_class=Json)
     _add_questions(protected, backend)
+    _add_market(protected, backend)
     _add_history(protected, backend)
     _add_predict(protected, backend)
     _add_commands(protected, backend)
@@ -158,6 +159,24 @@ def _add_questions(router: APIRouter, backend: Backend) -> None:
         """Equity, cash, profit, drawdown (a positive fraction) and the equity curve; null where not yet known."""
         snapshot = await backend.snapshot()
         return _json({k: snapshot.get(k) for k in PORTFOLIO} | {"equity_history": snapshot.get("equity_history", [])})
+
+
+def _add_market(router: APIRouter, backend: Backend) -> None:
+    @router.get("/market/tickers")
+    async def tickers() -> Any:
+        """Each symbol's last price, best bid and ask, freshness, and how its data come in; null where unknown."""
+        snapshot = await backend.snapshot()
+        return _json({name: snapshot.get(name, []) for name in ("market_time_ns", "symbols", "feeds")})
+
+    @router.get("/market/candles")
+    async def candles(
+        symbol: Annotated[str, Query(min_length=1, max_length=40)],
+        timeframe: Annotated[Timeframe, Query()] = Timeframe.M1,
+        limit: Limit = 50,
+    ) -> Any:
+        """The newest closed candles of a symbol, oldest first; `open_time` in ns UTC, null where unknown."""
+        rows = await backend.candles(symbol, timeframe, limit)
+        return _json({"symbol": symbol, "timeframe": timeframe.value, "candles": rows})
 
 
 def _add_history(router: APIRouter, backend: Backend) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from helios.domain.enums import Timeframe
 from helios.domain.events import EngineEvent
 from helios.errors import HeliosError, RejectedError
 
@@ -86,6 +87,11 @@ class FakeDesk:
         if after is not None:
             rows = [d for d in rows if (-d["bar_time_ns"], d["symbol"]) > (-after[0], after[1])]
         return rows[:limit]
+
+    async def candles(self, symbol: str, timeframe: Timeframe, limit: int) -> list[dict[str, Any]]:
+        self._check()
+        bars = [{"open_time": START_NS + i * timeframe.ns, "close": 100.0 + i, "buy_volume": float("nan")} for i in range(600)]
+        return bars[-limit:] if symbol in SYMBOLS else []
 
     async def explain(self, decision_id: str) -> dict[str, Any]:
         self._check()

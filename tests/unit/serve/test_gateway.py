@@ -17,7 +17,7 @@ from tests.support.desk_fake import FakeDesk
 
 TOKEN = "secret-token"
 AUTH = {"Authorization": f"Bearer {TOKEN}"}
-QUESTIONS = ("status", "positions", "orders", "fills", "decisions", "predictions", "portfolio", "events")
+QUESTIONS = ("status", "positions", "orders", "fills", "decisions", "predictions", "portfolio", "events", "market/tickers")
 
 
 @pytest.fixture
@@ -219,3 +219,17 @@ def test_the_spec_never_shows_its_secrets() -> None:
     spec = GatewaySpec(token="t0ps3cret", dsn="postgresql://u:pw@h/d", push_interval_ms=500, namespace="helios")
     assert "t0ps3cret" not in repr(spec)
     assert "pw" not in repr(spec)
+
+
+def test_candles_are_the_newest_oldest_first_with_null_for_unknown(client: TestClient) -> None:
+    answer = client.get("/api/v1/market/candles", params={"symbol": "BTC/ZAR", "timeframe": "5m", "limit": 2}, headers=AUTH).json()
+    assert (answer["symbol"], answer["timeframe"]) == ("BTC/ZAR", "5m")
+    assert [c["close"] for c in answer["candles"]] == [698.0, 699.0]
+    assert answer["candles"][0]["buy_volume"] is None
+    assert client.get("/api/v1/market/candles", params={"symbol": "NO/PE"}, headers=AUTH).json()["candles"] == []
+
+
+@pytest.mark.parametrize("query", [{}, {"symbol": "BTC/ZAR", "timeframe": "7m"}, {"symbol": "BTC/ZAR", "limit": 0}, {"symbol": ""}])
+def test_bad_questions_for_candles_are_refused(client: TestClient, query: dict[str, Any]) -> None:
+    assert client.get("/api/v1/market/candles", params=query, headers=AUTH).status_code == 422
+    assert client.get("/api/v1/market/candles", params={"symbol": "BTC/ZAR"}).status_code == 401
