@@ -19,8 +19,14 @@ $(VENV)/.test-ready: $(VENV)/.run-ready requirements-test.lock
 run: $(VENV)/.run-ready
 	@exec $(BIN)/helios up $(ARGS)
 
+# What needs no cluster runs two at a time; desks, servers and browsers one after the other, for they share the machine.
 test: $(VENV)/.test-ready
+ifeq ($(strip $(ARGS)),)
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/property tests/parity tests/actors tests/architecture
+	$(BIN)/python -m pytest tests/browser tests/chaos tests/integration
+else
 	$(BIN)/python -m pytest $(ARGS)
+endif
 
 lint: $(VENV)/.test-ready
 	$(BIN)/ruff check .
