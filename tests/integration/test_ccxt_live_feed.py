@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from actors import feed as module
+from actors import repair as module
 from actors.feed import LiveFeed
 from helios.domain.enums import MarketKind, Timeframe
 from helios.domain.market import Bar
@@ -40,9 +40,9 @@ async def test_a_live_feed_learns_connects_and_builds_candles(tmp_path: Path, mo
     async with CcxtServer(market.ask, market.speak) as server:
         venue = CcxtVenue(VENUES["binance"], MarketKind.SPOT, Endpoint(server.rest_url, server.ws_url), rng=random.Random(1))
         state = SymbolState((await venue.instruments())[0], Timeframe.M5)
-        feed = LiveFeed(spec(tmp_path, (BTC,)), {BTC: state}, venue, publish)
-        monkeypatch.setattr(feed, "_stored", nothing_stored)
-        tasks = [asyncio.create_task(feed.run()), asyncio.create_task(feed.tick())]
+        feed = LiveFeed(spec(tmp_path, (BTC,)), {BTC: state}, venue, publish, lambda kind, message: None)
+        monkeypatch.setattr(feed.repairs, "_stored", nothing_stored)
+        tasks = [asyncio.create_task(loop) for loop in (feed.run(), feed.tick(), feed.repair())]
         try:
             async with asyncio.timeout(20.0):
                 while not (venue.is_connected and not state.needs_book):  # noqa: ASYNC110 (what the feed has is what is asked)
