@@ -7,9 +7,11 @@ fetched as the venue's own candles: the minute in which we connected is never bu
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,7 @@ LAGS_KEPT = 20_000
 BOOK_RETRY_S = 6.0  # a snapshot asked for that has not come by then is asked for again
 DOWN_ALERT_S = 300.0
 CLOCK_INTERVAL_S = 300.0
+FIRST_CLOCK_INTERVALS_S = (10.0, 30.0)
 CLOCK_NOTE_S = 0.5
 MINUTE_NS = Timeframe.M1.ns
 
@@ -77,6 +80,9 @@ class LiveFeed:
         self._clock_known.set()
         for state in self._states.values():
             await self.repairs.warm(state)
+        # Libraries and history stay for good: walking them in every full collection would stop the feed for a tenth of a second.
+        gc.collect()
+        gc.freeze()
         async for batch in self._venue.stream_batches(list(self._states)):
             await self._take(batch)
 
@@ -99,10 +105,11 @@ class LiveFeed:
             self._watch_outage()
 
     async def keep_time(self) -> None:
-        """Ask the venue for its time now and then: clocks drift, and a machine that slept has lost hours."""
+        """Ask the venue for its time now and then: the first answer came while everything was starting, clocks drift, and a
+        machine that slept has lost hours."""
         await self._clock_known.wait()
-        while True:
-            await asyncio.sleep(CLOCK_INTERVAL_S)
+        for interval_s in chain(FIRST_CLOCK_INTERVALS_S, repeat(CLOCK_INTERVAL_S)):
+            await asyncio.sleep(interval_s)
             try:
                 fresh = await self._venue.clock()
             except HeliosError as error:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import psutil
 import ray
@@ -23,10 +24,12 @@ from cluster.sink import Sink
 from helios.cli.bench import Figure
 from helios.config import load_config
 from helios.domain.market import Instrument
+from helios.errors import RetryableError
 
 N_SYMBOLS = 10
 MESSAGES_PER_S = 1_000
-WARM_UP_S = 8.0
+WARM_UP_S = 5.0
+START_LIMIT_S = 240.0
 MEASURED_S = 20.0
 MB = 1e6
 
@@ -47,7 +50,7 @@ def _measured(spec: DeskSpec, pairs: list[str]) -> list[Figure]:
     sinks = [as_actor(Sink, name, 1).remote() for name in ("recorder", "execution", "signal")]
     peers = Peers()
     actors = [as_actor(SymbolActor, f"symbol:{pair}", 16).remote(spec, [_instrument(pair)], peers) for pair in pairs]
-    ray.get([actor.status.remote() for actor in actors], timeout=120)
+    _wait_until_live(actors)
     time.sleep(WARM_UP_S)
     before = ray.get([actor.status.remote() for actor in actors])
     time.sleep(MEASURED_S)
@@ -65,6 +68,17 @@ def _measured(spec: DeskSpec, pairs: list[str]) -> list[Figure]:
         _figure("resident memory of an actor", "MB", sum(p.memory_info().rss for p in processes) / len(processes) / MB),
         _figure("memory of its own of an actor", "MB", sum(p.memory_full_info().uss for p in processes) / len(processes) / MB),
     ]
+
+
+def _wait_until_live(actors: list[Any]) -> None:
+    """Wait until every owner knows its past and builds candles: after the first whole minute."""
+    deadline_s = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < deadline_s:
+        feeds = [status["feed"] for status in ray.get([actor.status.remote() for actor in actors], timeout=START_LIMIT_S)]
+        if all(feed["messages"] and not feed["syncing"] for feed in feeds):
+            return
+        time.sleep(1.0)
+    raise RetryableError(f"the owners were not ready after {START_LIMIT_S:.0f} s: is the machine busy?")
 
 
 def _figure(work: str, unit: str, value: float, note: str = "") -> Figure:

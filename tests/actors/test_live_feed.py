@@ -242,6 +242,7 @@ async def test_an_outage_of_five_minutes_is_reported(bench: Bench, monkeypatch: 
 
 async def test_the_clock_is_set_again_and_an_unreachable_venue_leaves_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed_module, "CLOCK_INTERVAL_S", 0.02)
+    monkeypatch.setattr(feed_module, "FIRST_CLOCK_INTERVALS_S", ())
     task = asyncio.create_task(bench.feed.keep_time())
     other = ManualClock(at(500), speed=1_000.0)
     answers = [other, TransportError("away")]

@@ -166,7 +166,7 @@ def test_explosive_variance_falls_back() -> None:
     for i, draw in enumerate(draws):
         draws[i] = math.sqrt(variance) * draw
         variance = 0.01 + 0.4 * draws[i] ** 2 + 0.7 * variance
-    with pytest.raises(SolverError, match="not stationary|did not converge"):
+    with pytest.raises(SolverError, match=r"not stationary|did not converge"):
         fit_garch(draws)
 
 
