@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -27,7 +28,7 @@ POLLED_TRADES = 100
 BOOK_PATIENCE_S = 5.0
 
 
-class Link:
+class Link(ABC):
     """What both kinds of connection have in common.
 
     Parameters
@@ -67,9 +68,9 @@ class Link:
         """What the venue said no to, where that ended the connection."""
         return self._tap.refusal
 
+    @abstractmethod
     async def open(self) -> None:
         """Start; data come through `take` after `wait`."""
-        raise NotImplementedError
 
     def take(self) -> Iterator[Trade | BookUpdate]:
         """Yield what has come in; raises TransportError once that is read and the connection is lost, and our own bugs."""
