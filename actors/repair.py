@@ -1,8 +1,8 @@
 """Repairs: what a symbol misses is fetched from the venue before the symbol may trade again, and what it built is checked.
 
 Venue unreachable, slow or lagging behind: asked again with growing pauses; the symbol stays out of trading meanwhile. A venue that
-keeps saying it has nothing for some minutes is believed after `MAX_ATTEMPTS`: the minutes are filled flat with unknown flow, counted
-and reported. A connection lost during a repair: the next one starts over and covers the same minutes.
+keeps answering without some minutes is believed after `MAX_SHORT_ANSWERS`: they are filled flat with unknown flow, counted and
+reported. A connection lost during a repair: the next one starts over and covers the same minutes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from helios.venues.base import HISTORY_BARS, MarketVenue
 
 MINUTE_NS = Timeframe.M1.ns
 _NEVER_NS = 2**63 - 1
-MAX_ATTEMPTS = 20
+MAX_SHORT_ANSWERS = 20
+MAX_HELD_BACK = 20_000  # trades kept during one repair
 MAX_PAUSE_S = 5.0
 LOOK_INTERVAL_S = 0.05
 CHECK_EVERY_MINUTES = 5  # market minutes between two looks at minutes without the venue's word
@@ -39,7 +40,8 @@ class _Sync:
 
     boundary_ns: int
     pending: list[Trade] = field(default_factory=list)
-    attempts: int = 0
+    short_answers: int = 0
+    pause_s: float = 0.1
     next_try_s: float = 0.0
     is_fetching: bool = False
 
@@ -152,18 +154,28 @@ class Repairs:
         try:
             candles = await self._venue.candles(state.symbol, Timeframe.M1, start_ns, sync.boundary_ns)
         except HeliosError as error:
+            # Not reached: nothing is known, so nothing is given up, however long it takes.
             self.failed_fetches += 1
             self._log.warning("gap not fetched yet: %s", error, extra={"symbol": state.symbol})
-            candles = []
+            self._again(sync)
+            return
         if self._open.get(state.symbol) is not sync:
             return  # the connection was lost again meanwhile; the newer sync takes over
         missing = (sync.boundary_ns - start_ns) // MINUTE_NS - len(candles)
-        if missing > 0 and sync.attempts < MAX_ATTEMPTS:
-            sync.attempts += 1
-            sync.next_try_s = time.monotonic() + min(MAX_PAUSE_S, 0.1 * 2**sync.attempts)
-            sync.is_fetching = False
+        if missing > 0 and sync.short_answers < MAX_SHORT_ANSWERS:
+            sync.short_answers += 1
+            self._again(sync)
             return
         await self._resume(state, sync, candles, missing)
+
+    def _again(self, sync: _Sync) -> None:
+        sync.pause_s = min(MAX_PAUSE_S, 2.0 * sync.pause_s)
+        sync.next_try_s = time.monotonic() + sync.pause_s
+        sync.is_fetching = False
+        if len(sync.pending) > MAX_HELD_BACK:
+            # What was held back will be among the venue's candles: begin at a later minute.
+            sync.boundary_ns = self._now_ns() // MINUTE_NS * MINUTE_NS + MINUTE_NS
+            sync.pending.clear()
 
     async def _resume(self, state: SymbolState, sync: _Sync, candles: Sequence[VenueCandle], missing: int) -> None:
         state.repair([bar_of(candle) for candle in candles], sync.boundary_ns)

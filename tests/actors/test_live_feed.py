@@ -258,3 +258,27 @@ async def test_the_clock_is_set_again_and_an_unreachable_venue_leaves_it(bench: 
     assert bench.feed.now_ns == at(500)
     assert not task.done()
     task.cancel()
+
+
+async def test_a_venue_that_cannot_be_reached_is_asked_for_as_long_as_it_takes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_SHORT_ANSWERS", 2)
+    bench.venue.is_down = True
+    await bench.say(CONNECTED)
+    await bench.reach(11.5)
+    await asyncio.sleep(0.5)
+    assert bench.minutes == {}
+    assert bench.feed.repairs.failed_fetches > 4
+    assert bench.feed.repairs.open_symbols == [BTC.symbol]
+
+
+async def test_a_long_repair_keeps_a_bounded_number_of_trades_and_loses_none(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_HELD_BACK", 3)
+    bench.venue.is_down = True
+    await bench.say(CONNECTED)
+    await bench.reach(11.5)
+    await bench.say(*(trade(11.5 + i / 100, 500.0) for i in range(10)))
+    await asyncio.sleep(0.3)
+    bench.venue.is_down = False
+    await bench.reach(12.5)
+    assert bench.volumes() == {10: VENUE_VOLUME, 11: VENUE_VOLUME}
+    assert bench.feed.repairs.open_symbols == []
