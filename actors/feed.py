@@ -159,11 +159,12 @@ class LiveFeed:
 
     def details(self, now_s: float) -> dict[str, Any]:
         """Return counters and delays as plain JSON."""
-        p50, p99 = np.percentile(self._lags_s, (50, 99)) if self._lags_s else (0.0, 0.0)
+        known = np.percentile(self._lags_s, (50, 99)) if self._lags_s else ()
+        p50, p99 = (round(float(value), 4) for value in known) if self._lags_s else (None, None)
         return self.counters() | {
-            "lag_s": round(float(self._lags_s[-1]), 4) if self._lags_s else 0.0,
-            "lag_p50_s": round(float(p50), 4),
-            "lag_p99_s": round(float(p99), 4),
+            "lag_s": round(float(self._lags_s[-1]), 4) if self._lags_s else None,
+            "lag_p50_s": p50,
+            "lag_p99_s": p99,
             "syncing": self.repairs.open_symbols,
             "market_time_ns": self.now_ns,
             "as_of": now_s,

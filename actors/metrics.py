@@ -104,6 +104,7 @@ class FeedMetrics:
             if grown > 0:
                 self._events.inc(grown, tags={"kind": kind, "owner": self._owner})
         self._known = dict(totals)
-        self._lag.set(details["lag_p50_s"], tags={"quantile": "0.5", "owner": self._owner})
-        self._lag.set(details["lag_p99_s"], tags={"quantile": "0.99", "owner": self._owner})
+        for name, quantile in (("lag_p50_s", "0.5"), ("lag_p99_s", "0.99")):
+            if details[name] is not None:
+                self._lag.set(details[name], tags={"quantile": quantile, "owner": self._owner})
         self._syncing.set(len(details["syncing"]), tags={"owner": self._owner})

@@ -104,8 +104,8 @@ def feed_views(status: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
                 {
                     "symbols": name.removeprefix("symbol:"),
                     "status": _feed_status(owner, feed),
-                    "lag_p50_ms": 1e3 * feed["lag_p50_s"],
-                    "lag_p99_ms": 1e3 * feed["lag_p99_s"],
+                    "lag_p50_ms": None if feed["lag_p50_s"] is None else 1e3 * feed["lag_p50_s"],
+                    "lag_p99_ms": None if feed["lag_p99_s"] is None else 1e3 * feed["lag_p99_s"],
                     "messages": feed["messages"],
                     "reconnects": feed["reconnects"],
                     "books_lost": books_lost,

@@ -31,3 +31,7 @@ def test_status_says_repairing_and_offline() -> None:
 
 def test_a_replay_has_no_feed() -> None:
     assert feed_views({"symbol:BTC/ZAR": {"healthy": True, "feed": {"replay": True}}}) == []
+
+
+def test_a_delay_that_is_not_known_is_not_zero() -> None:
+    assert view(lag_p50_s=None, lag_p99_s=None)["lag_p99_ms"] is None
