@@ -103,14 +103,18 @@ def test_gap_between_snapshot_and_updates_is_an_error(tmp_path: Path) -> None:
         SessionReplay([path])
 
 
-@pytest.mark.parametrize(("content", "reason"), [
-    (b"not gzip", "gzip"),
-    (gzip.compress(b"12 {nonsense"), "line 1 is malformed"),
-    (gzip.compress(b'12 {"data":{"e":"trade"}}\n'), "line 1 is malformed"),
-    (gzip.compress(b"12 7\n"), "line 1 is malformed"),
-    (gzip.compress(json.dumps(SNAPSHOT).encode())[:-20], "gzip"),
-    (gzip.compress(b""), "without events"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"not gzip", "gzip"),
+        (gzip.compress(b"12 {nonsense"), "line 1 is malformed"),
+        (gzip.compress(b'12 {"data":{"e":"trade"}}\n'), "line 1 is malformed"),
+        (gzip.compress(b"12 7\n"), "line 1 is malformed"),
+        (gzip.compress(json.dumps(SNAPSHOT).encode())[:-20], "gzip"),
+        (gzip.compress(b""), "without events"),
+    ],
+    ids=["no gzip", "no json", "no fields", "no object", "cut", "empty"],
+)  # fmt: skip  (gzip holds the time: no name for a test)
 def test_corrupt_file_is_named_in_one_line(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "BTCUSDT_20240718.raw.gz"
     path.write_bytes(content)
