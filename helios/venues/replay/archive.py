@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from helios.domain.enums import MarketKind, Timeframe
-from helios.domain.market import Bar, Instrument
+from helios.domain.market import Instrument
 from helios.errors import DataError
 from helios.market.quality import Flag, check_candles
 from helios.store.archive import CandleArchive, CandleSeries
+from helios.venues.replay.candles import choose
 from helios.venues.replay.contracts import infer_tick, recorded_instrument
+from helios.venues.replay.minutes import MinuteReplay
 
-MINUTE_NS = Timeframe.M1.ns
 UNUSABLE = Flag.NOT_FINITE | Flag.BAD_BAR | Flag.MISALIGNED
 
 
-class ArchiveReplay:
+class ArchiveReplay(MinuteReplay):
     """One symbol's minutes from the archive, a ReplaySource. Minutes that the archive lacks are left out.
 
     Parameters
@@ -38,37 +40,39 @@ class ArchiveReplay:
     def __init__(self, archive: CandleArchive, series: CandleSeries, start_ns: int | None = None, end_ns: int | None = None) -> None:
         if series.timeframe is not Timeframe.M1:
             raise DataError(f"{series}: a replay needs minutes")
-        self._open_times, self._values = archive.bars(series, start_ns, end_ns)
-        if len(self._open_times) == 0:
+        open_times, values = archive.bars(series, start_ns, end_ns)
+        if len(open_times) == 0:
             raise DataError(f"the archive {archive.root} has no {series} in that range")
-        unusable = check_candles(self._open_times, self._values, series.timeframe).rows_with(UNUSABLE)
+        unusable = check_candles(open_times, values, series.timeframe).rows_with(UNUSABLE)
         if len(unusable):
-            first = self._open_times[unusable[0]].astype("datetime64[ns]").astype("datetime64[s]")
+            first = open_times[unusable[0]].astype("datetime64[ns]").astype("datetime64[s]")
             raise DataError(f"{series}: {len(unusable)} impossible bars, the first at {first}; see: helios data check --repair")
-        self._instrument = _instrument(series.symbol, self._values)
-        self._cursor = 0
+        super().__init__(_instrument(series.symbol, values), open_times, values)
 
-    @property
-    def instrument(self) -> Instrument:
-        return self._instrument
 
-    @property
-    def start_ns(self) -> int:
-        """Open time of the first minute."""
-        return int(self._open_times[0])
+def open_archive_replay(directory: Path, symbols: Sequence[str] | None = None) -> dict[str, ArchiveReplay]:
+    """Open the minutes of an archive, all symbols where none are asked for.
 
-    @property
-    def end_ns(self) -> int:
-        """Close time of the last minute."""
-        return int(self._open_times[-1]) + MINUTE_NS
-
-    def read_until(self, until_ns: int) -> Sequence[Bar]:
-        """Return the bars that have closed by `until_ns` and were not returned before."""
-        first = self._cursor
-        last = max(first, int(np.searchsorted(self._open_times, until_ns - MINUTE_NS, side="right")))
-        self._cursor = last
-        rows = zip(self._open_times[first:last].tolist(), self._values[first:last].tolist())
-        return [Bar(self._instrument.symbol, Timeframe.M1, open_time, *row) for open_time, row in rows]
+    Raises
+    ------
+    ConfigError
+        If a symbol is asked for that is not there.
+    DataError
+        If it holds no minutes, or those of one symbol from two venues: which were meant?
+    """
+    archive = CandleArchive(directory)
+    known: dict[str, CandleSeries] = {}
+    for series in archive.series():
+        if series.timeframe is not Timeframe.M1:
+            continue
+        other = known.setdefault(series.symbol, series)
+        if other.venue != series.venue:
+            raise DataError(
+                f"{directory} has minutes of {series.symbol} from {other.venue} and from {series.venue}; replay needs one"
+            )
+    if not known:
+        raise DataError(f"the archive {directory} has no minutes to replay")
+    return {symbol: ArchiveReplay(archive, known[symbol]) for symbol in choose(known, symbols)}
 
 
 def _instrument(symbol: str, values: np.ndarray) -> Instrument:

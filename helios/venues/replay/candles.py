@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +10,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from helios.domain.enums import MarketKind, Timeframe
-from helios.domain.market import Bar, Instrument
+from helios.domain.enums import MarketKind
 from helios.errors import ConfigError, DataError
 from helios.venues.replay.contracts import infer_tick, recorded_instrument, symbol_of
+from helios.venues.replay.minutes import MINUTE_NS, MinuteReplay
 
 SUFFIX = "_1m.parquet"
 COLUMNS = ("ts", "open", "high", "low", "close", "volume")
 MS_NS = 1_000_000
-MINUTE_NS = Timeframe.M1.ns
 
 
-class CandleReplay:
+class CandleReplay(MinuteReplay):
     """One symbol's recorded minutes, a ReplaySource. Minutes that the file lacks are left out.
 
     Parameters
@@ -38,33 +37,9 @@ class CandleReplay:
     """
 
     def __init__(self, path: Path, kind: MarketKind) -> None:
-        self._open_times, self._values = _load(path)
-        tick = infer_tick(self._values[:, :4])
-        self._instrument = recorded_instrument(path.name.removesuffix(SUFFIX), kind, tick)
-        self._cursor = 0
-
-    @property
-    def instrument(self) -> Instrument:
-        return self._instrument
-
-    @property
-    def start_ns(self) -> int:
-        """Open time of the first minute."""
-        return int(self._open_times[0])
-
-    @property
-    def end_ns(self) -> int:
-        """Close time of the last minute."""
-        return int(self._open_times[-1]) + MINUTE_NS
-
-    def read_until(self, until_ns: int) -> Sequence[Bar]:
-        """Return the bars that have closed by `until_ns` and were not returned before."""
-        first = self._cursor
-        last = max(first, int(np.searchsorted(self._open_times, until_ns - MINUTE_NS, side="right")))
-        self._cursor = last
-        symbol = self._instrument.symbol
-        rows = zip(self._open_times[first:last].tolist(), self._values[first:last].tolist())
-        return [Bar(symbol, Timeframe.M1, open_time, *row) for open_time, row in rows]
+        open_times, values = _load(path)
+        instrument = recorded_instrument(path.name.removesuffix(SUFFIX), kind, infer_tick(values[:, :4]))
+        super().__init__(instrument, open_times, values)
 
 
 def open_candle_replay(directory: Path, symbols: Sequence[str] | None = None) -> dict[str, CandleReplay]:
@@ -84,7 +59,7 @@ def open_candle_replay(directory: Path, symbols: Sequence[str] | None = None) ->
     return {symbol: CandleReplay(known[symbol], kind) for symbol in choose(known, symbols)}
 
 
-def choose(known: dict[str, Path] | dict[str, list[Path]], wanted: Sequence[str] | None) -> list[str]:
+def choose(known: Mapping[str, object], wanted: Sequence[str] | None) -> list[str]:
     """Return the wanted symbols, or all; raises ConfigError that names the known ones."""
     missing = sorted(set(wanted or ()) - set(known))
     if missing:

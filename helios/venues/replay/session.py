@@ -18,6 +18,7 @@ from helios.errors import ConfigError, DataError
 from helios.store.raw_recording import SUFFIX as RAW_SUFFIX
 from helios.store.raw_recording import find_recordings
 from helios.venues.base import ReplaySource
+from helios.venues.replay.archive import open_archive_replay
 from helios.venues.replay.candles import choose, open_candle_replay
 from helios.venues.replay.contracts import infer_tick, recorded_instrument, symbol_of
 from helios.venues.replay.raw import open_raw_replay
@@ -175,7 +176,7 @@ def open_session_replay(directory: Path, symbols: Sequence[str] | None = None) -
 
 
 def detect_replay(path: Path, symbols: Sequence[str] | None = None) -> dict[str, ReplaySource]:
-    """Open what `path` holds: a raw recording of ours, minute candles, or raw captures of Binance.
+    """Open what `path` holds: a raw recording of ours, minute candles, our archive, or raw captures of Binance.
 
     Raises
     ------
@@ -192,6 +193,8 @@ def detect_replay(path: Path, symbols: Sequence[str] | None = None) -> dict[str,
         return dict(open_session_replay(path, symbols))
     if any(path.glob("*_1m.parquet")):
         return dict(open_candle_replay(path, symbols))
+    if (path / "candles").is_dir():
+        return dict(open_archive_replay(path, symbols))
     kinds = f"minute candles (<PAIR>_1m.parquet), raw captures (<PAIR>_<date>{SUFFIX}) or a recording (*{RAW_SUFFIX})"
     raise DataError(f"{path}: neither {kinds.replace(' or ', ' nor ')}")
 

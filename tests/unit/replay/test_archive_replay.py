@@ -9,11 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from helios.domain.enums import MarketKind, Timeframe
-from helios.errors import DataError
+from helios.errors import ConfigError, DataError
 from helios.store.archive import CandleArchive, CandleSeries, Source
 from helios.store.imports import import_file
 from helios.venues.replay.archive import ArchiveReplay
 from helios.venues.replay.candles import CandleReplay
+from helios.venues.replay.open import open_replay
 from tests.support.candles import MINUTE_NS, START_NS, clean_candles
 
 PERP = CandleSeries("binance", "BTC/USDT:USDT", Timeframe.M1)
@@ -66,3 +67,17 @@ def test_what_cannot_be_replayed_is_one_clear_error(tmp_path: Path) -> None:
     ):
         with pytest.raises(DataError, match=words):
             ArchiveReplay(archive, series, *bounds)
+
+
+def test_an_archive_directory_is_opened_by_what_lies_in_it(tmp_path: Path) -> None:
+    archive = CandleArchive(tmp_path)
+    times, bars = clean_candles(30)
+    archive.write(PERP, times, bars, Source("a", "1"))
+    sources = open_replay(str(tmp_path))
+    assert list(sources) == ["BTC/USDT:USDT"]
+    assert len(sources["BTC/USDT:USDT"].read_until(START_NS + 10 * MINUTE_NS)) == 10
+    with pytest.raises(ConfigError):
+        open_replay(str(tmp_path), ["ETH/USDT"])
+    archive.write(CandleSeries("bybit", PERP.symbol, Timeframe.M1), times, bars, Source("b", "2"))
+    with pytest.raises(DataError, match="from binance and from bybit"):
+        open_replay(str(tmp_path))
