@@ -89,10 +89,10 @@ def test_the_dashboard_of_the_real_desk_moves(desk: RunningDesk) -> None:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_ARGUMENTS)
         page = browser.new_page()
         page.goto(f"{desk.client.base_url}/#token={token}")
-        page.wait_for_function("document.querySelector('#state').textContent.includes('RUNNING')", timeout=20_000)
+        eventually(lambda: "RUNNING" in (page.text_content("#state") or ""), 20, "the dashboard shows RUNNING")
         shown = page.text_content("#market-time")
-        page.wait_for_function("t => document.querySelector('#market-time').textContent !== t", arg=shown, timeout=20_000)
-        page.wait_for_function("document.querySelectorAll('#predictions tr').length >= 3", timeout=20_000)
+        eventually(lambda: page.text_content("#market-time") != shown, 20, "market time moves")
+        eventually(lambda: page.locator("#predictions tr").count() >= 3, 20, "predictions are shown")
         assert page.text_content("#equity") not in (None, "", "–")
         browser.close()
 
