@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -100,7 +101,8 @@ class NoTrade:
 class TradePlan:
     """Tier 3: what may be risked. Fractions are of equity or price; money is in quote currency.
 
-    A `reduce_only` plan closes (part of) what is held and has no exits of its own.
+    A `reduce_only` plan closes (part of) what is held and has no exits of its own. `volatility_ratio` is the forecast over its
+    30-day mean, for the breaker; NaN where unknown.
     """
 
     decision_id: str
@@ -122,6 +124,7 @@ class TradePlan:
     regime: VolatilityRegime
     reduce_only: bool = False
     notes: tuple[str, ...] = ()
+    volatility_ratio: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -31,7 +32,11 @@ class ExitRule:
 
 @dataclass(frozen=True, slots=True)
 class OrderIntent:
-    """An order that the portfolio tier wants; `quantity_base` is positive and on the lot grid."""
+    """An order that the portfolio tier wants; `quantity_base` is positive and on the lot grid.
+
+    `volatility_ratio` (forecast over its mean) and `correlations` (with every other holding, by symbol) are what the limits before
+    the order need to know and the account cannot say; NaN and missing ones are unknown.
+    """
 
     client_order_id: str
     decision_id: str
@@ -45,6 +50,8 @@ class OrderIntent:
     ts_event: int
     exit_rule: ExitRule | None = None
     reason: str = ""
+    volatility_ratio: float = math.nan
+    correlations: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

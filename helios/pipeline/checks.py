@@ -32,6 +32,8 @@ def make_check(limits: LimitConfig, instruments: Mapping[str, Instrument]) -> Pr
             market=market,
             data_age_s=max(0, now_ns - market.ts_event) / 1e9,
             now_ns=now_ns,
+            correlations=dict(intent.correlations),
+            volatility_ratio=intent.volatility_ratio,
         )
         return tuple(v.code for v in check_limits(request, limits, sectors))
 
