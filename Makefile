@@ -19,11 +19,12 @@ $(VENV)/.test-ready: $(VENV)/.run-ready requirements-test.lock
 run: $(VENV)/.run-ready
 	@exec $(BIN)/helios up $(ARGS)
 
-# What needs no cluster runs two at a time; desks, servers and browsers one after the other, for they share the machine.
+# What needs no cluster runs two at a time; desks, browsers and soaks one after the other, for each wants the machine for itself.
+ALONE := ray or browser or alone
 test: $(VENV)/.test-ready
 ifeq ($(strip $(ARGS)),)
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/property tests/parity tests/actors tests/architecture
-	$(BIN)/python -m pytest tests/browser tests/chaos tests/integration
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not ($(ALONE))"
+	$(BIN)/python -m pytest -m "$(ALONE)"
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif

@@ -16,6 +16,7 @@ DENSE = json.dumps({
 })  # fmt: skip
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_every_candle_is_true_in_the_end_and_everything_is_counted() -> None:
