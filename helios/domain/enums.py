@@ -116,3 +116,11 @@ class TradingMode(StrEnum):
 
     PAPER = "PAPER"
     LIVE = "LIVE"
+
+
+class TradingState(StrEnum):
+    """What the account's losses still permit: anything, exits only, or nothing but the closing of everything."""
+
+    ACTIVE = "ACTIVE"
+    REDUCING = "REDUCING"
+    HALTED = "HALTED"

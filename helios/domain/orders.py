@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from decimal import Decimal
 
-from helios.domain.enums import ExitReason, OrderStatus, Side
+from helios.domain.enums import ExitReason, OrderStatus, Side, TradingState
 from helios.domain.market import MarketSnapshot
 
 
@@ -120,7 +120,10 @@ class PositionView:
 
 @dataclass(frozen=True, slots=True)
 class AccountSnapshot:
-    """The account marked to market at `ts_event`. Drawdown and daily loss are positive fractions."""
+    """The account marked to market at `ts_event`. Drawdown and daily loss are positive fractions.
+
+    `trading_state` is what the circuit breakers of the execution engine permit, `trips` the codes of those that are open.
+    """
 
     ts_event: int
     equity_quote: Decimal
@@ -138,6 +141,8 @@ class AccountSnapshot:
     last_entry_at: tuple[tuple[str, int], ...]
     closed_trades: int
     winning_trades: int
+    trading_state: TradingState = TradingState.ACTIVE
+    trips: tuple[str, ...] = ()
 
     def position(self, symbol: str) -> PositionView | None:
         """The open position in `symbol`, if any."""

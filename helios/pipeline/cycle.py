@@ -30,6 +30,7 @@ from helios.pipeline.ports import (
     ExecutionTier,
     PortfolioTier,
     PredictionTier,
+    RebalanceRequest,
     ReviewRequest,
     ReviewTier,
     RiskRequest,
@@ -80,12 +81,21 @@ class DecisionCycle:
         The venue's BTC pair, for btc_correlation_60.
     timer : callable
         Monotonic seconds, for the latency figures alone.
+    is_risk_event : callable or None
+        Says of an account whether what is held must be cut at once; None waits for the full hour always.
     """
 
-    def __init__(self, tiers: Tiers, reference_symbol: str | None, timer: Timer) -> None:
+    def __init__(
+        self,
+        tiers: Tiers,
+        reference_symbol: str | None,
+        timer: Timer,
+        is_risk_event: Callable[[AccountSnapshot], bool] | None = None,
+    ) -> None:
         self._tiers = tiers
         self._reference = reference_symbol
         self._timer = timer
+        self._is_risk_event = is_risk_event or (lambda _account: False)
 
     async def run(
         self, bar_time: int, windows: Sequence[FeatureWindow], missing: Sequence[str], account: AccountSnapshot
@@ -102,6 +112,7 @@ class DecisionCycle:
         if bar_time % HOUR_NS == 0:
             await self._timed(result, "observe", self._tiers.portfolio.observe(contexts))
         forecasts = await self._decide(result, traces, usable, contexts, account)
+        await self._keep_up(result, traces, {w.symbol: contexts[w.symbol] for w in usable}, account)
         result.traces = list(traces.values())
         await self._timed(result, "record", self._tiers.traces.record(result.traces, forecasts))
         return result
@@ -206,6 +217,33 @@ class DecisionCycle:
         result.outcomes = outcomes
         for outcome in outcomes:
             _end_executed(traces[outcome.record.symbol], outcome)
+
+    async def _keep_up(
+        self,
+        result: CycleResult,
+        traces: dict[str, DecisionTrace],
+        contexts: Mapping[str, SymbolContext],
+        account: AccountSnapshot,
+    ) -> None:
+        """Bring what is held back to its targets. Whatever fails here, the decisions of the bar stand."""
+        is_event = self._is_risk_event(account)
+        if not account.positions or not (is_event or result.bar_time % HOUR_NS == 0):
+            return
+        # the orders of this bar may have changed the account: trims must not rest on what was held before them
+        if result.outcomes:
+            now = await self._timed(result, "account", self._tiers.execution.account([]))
+            if now is None:
+                return
+            account = now
+        request = RebalanceRequest(result.bar_time, contexts, account, is_event)
+        response = await self._timed(result, "rebalance", self._tiers.portfolio.rebalance(request))
+        if response is None or not response.intents:
+            return
+        markets = {i.symbol: contexts[i.symbol].market for i in response.intents}
+        outcomes = await self._timed(result, "rebalancing", self._tiers.execution.submit(response.intents, markets)) or []
+        result.outcomes = [*result.outcomes, *outcomes]
+        for outcome in outcomes:
+            traces[outcome.record.symbol].steps["rebalance"] = view.rebalance_step(outcome, response)
 
     async def _timed(self, result: CycleResult, tier: str, awaitable: Awaitable[T]) -> T | None:
         """Await one tier; None when it cannot answer, with the error kept: every symbol of the bar still gets its trace."""

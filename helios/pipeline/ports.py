@@ -7,7 +7,7 @@ and return the frozen values of helios.domain, one batch of symbols at a time.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from helios.domain.decisions import (
@@ -83,6 +83,27 @@ class AllocationResponse:
     solver_status: str
 
 
+@dataclass(frozen=True, slots=True)
+class RebalanceRequest:
+    """One bar for tier 5's upkeep of what is held; `contexts` are the symbols whose data came, `account` as it is after the orders
+    of the bar. `is_risk_event`: what is held breaks a limit now, so that no calendar is waited for.
+    """
+
+    bar_time: int
+    contexts: Mapping[str, SymbolContext]
+    account: AccountSnapshot
+    is_risk_event: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RebalanceResponse:
+    """Orders that bring weights back, why (empty: nothing is due), and the targets they come from."""
+
+    intents: tuple[OrderIntent, ...] = ()
+    reason: str = ""
+    targets: Mapping[str, float] = field(default_factory=dict)
+
+
 class PredictionTier(Protocol):
     async def predict(self, windows: Sequence[FeatureWindow]) -> list[Prediction]: ...
 
@@ -102,6 +123,10 @@ class PortfolioTier(Protocol):
 
     async def allocate(self, request: AllocationRequest) -> AllocationResponse: ...
 
+    async def rebalance(self, request: RebalanceRequest) -> RebalanceResponse:
+        """Bring what is held back to its targets; asked at each full hour and at risk events while anything is held."""
+        ...
+
 
 class ExecutionTier(Protocol):
     async def account(self, marks: Sequence[Mark]) -> AccountSnapshot:
@@ -118,6 +143,10 @@ class ExecutionTier(Protocol):
 
     async def exit_plans(self) -> list[ExitPlan]:
         """What the symbols must watch now."""
+        ...
+
+    async def flatten(self, markets: Mapping[str, MarketSnapshot]) -> list[str]:
+        """Refuse entries and close what has a market; return the symbols still open. To be repeated until there are none."""
         ...
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from helios.domain.decisions import NoTrade, Prediction, TradePlan, Verdict, VolatilityForecast
 from helios.domain.orders import OrderIntent, OrderOutcome
-from helios.pipeline.ports import SymbolContext
+from helios.pipeline.ports import RebalanceResponse, SymbolContext
 
 Step = dict[str, Any]
 
@@ -107,3 +107,9 @@ def execution_step(outcome: OrderOutcome) -> Step:
         "deny_codes": list(record.deny_codes),
         "reason": record.reason,
     }
+
+
+def rebalance_step(outcome: OrderOutcome, response: RebalanceResponse) -> Step:
+    target = response.targets.get(outcome.record.symbol)
+    step = {"why": response.reason, "side": outcome.record.side.name, "target_weight": None if target is None else number(target)}
+    return step | execution_step(outcome)

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from enum import StrEnum
 
 from helios.config import LimitConfig
 from helios.domain.enums import MarketKind, Side, TradingMode
+from helios.domain.enums import TradingState as TradingState
 from helios.domain.market import Instrument, MarketSnapshot
 from helios.domain.orders import AccountSnapshot, PositionView
 from helios.errors import RejectedError
@@ -22,14 +22,6 @@ from helios.risk.sectors import DEFAULT_SECTORS, sector_of
 LIVE_CONSECUTIVE_LOSSES = 3
 _INFINITY = Decimal("Infinity")
 _ZERO = Decimal(0)
-
-
-class TradingState(StrEnum):
-    """What the account's losses still permit."""
-
-    ACTIVE = "ACTIVE"
-    REDUCING = "REDUCING"
-    HALTED = "HALTED"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -32,12 +32,15 @@ from helios.domain.orders import (
     OrderIntent,
     OrderOutcome,
     OrderRecord,
+    PositionView,
     client_order_id,
 )
 from helios.pipeline.cycle import Tiers
 from helios.pipeline.ports import (
     AllocationRequest,
     AllocationResponse,
+    RebalanceRequest,
+    RebalanceResponse,
     ReviewRequest,
     RiskRequest,
     RiskResponse,
@@ -71,6 +74,10 @@ def window(
 def account(ts: int = T0) -> AccountSnapshot:
     cash = D(100_000)
     return AccountSnapshot(ts, cash, cash, cash, cash, D(0), D(0), D(0), 0.0, 0.0, (), 0, 0, (), 0, 0)
+
+
+def position(symbol: str, quantity: str = "100", price: str = "100") -> PositionView:
+    return PositionView(symbol, D(quantity), D(price), D(price), D(0), D(0), T0, 1.0, "d", math.nan, math.nan, 0)
 
 
 def prediction(symbol: str, bar_time: int) -> Prediction:
@@ -131,6 +138,10 @@ class ScriptedTiers:
     forecasts: list[VolatilityForecast] = field(default_factory=list)
     plans_to_watch: list[ExitPlan] = field(default_factory=list)
     log: list[tuple[str, Any]] = field(default_factory=list)
+    held: tuple[PositionView, ...] = ()
+    trims: RebalanceResponse = field(default_factory=RebalanceResponse)
+    rebalances: list[RebalanceRequest] = field(default_factory=list)
+    flattened: list[list[str]] = field(default_factory=list)
 
     def tiers(self) -> Tiers:
         return Tiers(
@@ -183,10 +194,16 @@ class _Portfolio(_Part):
         return AllocationResponse(tuple(intent(p) for p in request.plans), {p.symbol: 0.05 for p in request.plans}, "optimal")
 
 
+    async def rebalance(self, request: RebalanceRequest) -> RebalanceResponse:
+        self.script.enter("rebalance")
+        self.script.rebalances.append(request)
+        return self.script.trims
+
+
 class _Execution(_Part):
     async def account(self, marks: Sequence[Mark]) -> AccountSnapshot:
         self.script.log += [("mark", m) for m in marks]
-        return account()
+        return replace(account(), positions=self.script.held)
 
     async def submit(self, intents: Sequence[OrderIntent], markets: Mapping[str, MarketSnapshot]) -> list[OrderOutcome]:
         self.script.enter("execution")
@@ -205,6 +222,10 @@ class _Execution(_Part):
 
     async def exit_plans(self) -> list[ExitPlan]:
         return list(self.script.plans_to_watch)
+
+    async def flatten(self, markets: Mapping[str, MarketSnapshot]) -> list[str]:
+        self.script.flattened.append(sorted(markets))
+        return []
 
 
 class _Traces(_Part):

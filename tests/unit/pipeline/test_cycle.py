@@ -1,18 +1,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import orjson
 import pytest
 
 from helios.domain.decisions import DecisionTrace, FeatureWindow, decision_id
-from helios.domain.enums import VerdictKind
-from helios.domain.orders import client_order_id
+from helios.domain.enums import Side, VerdictKind
+from helios.domain.orders import AccountSnapshot, client_order_id
 from helios.errors import ModelUnavailableError, SkipError, StoreUnavailableError, TransportError
 from helios.features.definitions import CORRELATION_COLUMN
 from helios.pipeline.cycle import CycleResult, DecisionCycle
-from tests.support.pipeline_values import T0, ScriptedTiers, account, ticking, window
+from helios.pipeline.ports import RebalanceResponse
+from tests.support.pipeline_values import T0, ScriptedTiers, account, intent, plan, position, ticking, window
 
 BTC, ETH, SOL, XRP = "BTC/USDT", "ETH/USDT", "SOL/USDT", "XRP/USDT"
 HALF_PAST = T0 + 1_800_000_000_000
@@ -141,3 +143,53 @@ async def test_traces_are_equal_for_equal_input_and_plain_json_without_nan() -> 
     assert (volatility["omega"], volatility["nu"], volatility["daily_volatility"]) == (None, None, 0.03)
     assert first.traces[0].steps["data"]["volume_quote"] is None
     assert [t.decision_id for t in first.traces] == [decision_id(BTC, T0), decision_id(ETH, T0)]
+
+
+HOLDING = replace(account(), positions=(position(BTC),))
+
+
+def trim(bar_time: int) -> RebalanceResponse:
+    of = intent(plan(BTC, bar_time))
+    sale = replace(of, client_order_id=client_order_id(of.decision_id, "rebalance"), side=Side.SELL, reduce_only=True, leg="rebalance")
+    return RebalanceResponse((sale,), "DRIFT", {BTC: 0.05})
+
+
+async def keep_up(script: ScriptedTiers, bar_time: int, held: AccountSnapshot = HOLDING, is_event: bool = False) -> CycleResult:
+    windows = [window(BTC, bar_time), window(ETH, bar_time, is_stale=True)]
+    return await DecisionCycle(script.tiers(), BTC, ticking(), lambda _: is_event).run(bar_time, windows, [], held)
+
+
+@pytest.mark.parametrize(("bar_time", "is_event", "asked"), [(T0, False, 1), (HALF_PAST, False, 0), (HALF_PAST, True, 1)])
+async def test_what_is_held_is_looked_at_each_hour_and_at_risk_events(bar_time: int, is_event: bool, asked: int) -> None:
+    script = ScriptedTiers(refusals={BTC: "HOLD"})
+    await keep_up(script, bar_time, is_event=is_event)
+    assert [(r.is_risk_event, list(r.contexts)) for r in script.rebalances] == [(is_event, [BTC])] * asked
+
+
+async def test_nothing_held_needs_no_rebalancing() -> None:
+    script = ScriptedTiers()
+    await keep_up(script, T0, held=account())
+    assert script.rebalances == []
+
+
+async def test_a_trim_is_sent_and_told_in_the_trace_beside_the_decision() -> None:
+    script = ScriptedTiers(trims=trim(T0))
+    result = await keep_up(script, T0)
+    assert script.submitted == [BTC, BTC]
+    told = next(t for t in result.traces if t.symbol == BTC)
+    assert (told.outcome, told.client_order_id) == ("ORDERED", client_order_id(told.decision_id, "entry"))
+    assert told.steps["rebalance"]["why"] == "DRIFT"
+    assert told.steps["rebalance"]["client_order_id"] == client_order_id(told.decision_id, "rebalance")
+
+
+async def test_trims_rest_on_the_account_after_the_orders_of_the_bar() -> None:
+    script = ScriptedTiers(held=(position(BTC, "150"),))
+    await keep_up(script, T0)
+    assert script.rebalances[0].account.positions[0].quantity_base == 150
+
+
+async def test_a_failing_rebalance_leaves_the_decision_as_it_was() -> None:
+    script = ScriptedTiers(failing={"rebalance": SkipError("no")})
+    result = await keep_up(script, T0)
+    assert outcomes(result)[BTC] == ("execution", "ORDERED")
+    assert result.errors == ["rebalance: no"]
