@@ -95,8 +95,8 @@ class ExecutionActor(HeliosActor):
     async def flatten(self, markets: Mapping[str, MarketSnapshot]) -> list[str]:
         """Refuse entries, close everything; return the symbols that are still open. Repeat it until there are none."""
         await self.ready()
-        left = await self._guarded(self._core.flatten(markets, ExitReason.EMERGENCY))
-        return [position.symbol for position in left]
+        left: list[str] = await self._guarded(self._core.flatten(markets, ExitReason.EMERGENCY))
+        return left
 
     @property
     def _core(self) -> ExecutionEngine:

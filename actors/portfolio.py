@@ -11,7 +11,7 @@ from actors.base import DeskSpec, HeliosActor
 from actors.stored import closes_until
 from helios.domain.enums import Timeframe
 from helios.domain.market import Instrument
-from helios.pipeline.ports import AllocationRequest, AllocationResponse, SymbolContext
+from helios.pipeline.ports import AllocationRequest, AllocationResponse, RebalanceRequest, RebalanceResponse, SymbolContext
 from helios.pipeline.series import HOURS_KEPT, SymbolHistory
 from helios.portfolio.build import make_portfolio_desk
 from helios.store.pool import connect
@@ -50,6 +50,12 @@ class PortfolioActor(HeliosActor):
         await self._reseed([s for s in sorted(request.contexts) if s not in self._seeded], request.bar_time)
         self.allocations += 1
         return self.desk.allocate(request)
+
+    async def rebalance(self, request: RebalanceRequest) -> RebalanceResponse:
+        """Bring what is held back to its targets, where that is due."""
+        await self.ready()
+        await self._reseed([s for s in sorted(request.contexts) if s not in self._seeded], request.bar_time)
+        return self.desk.rebalance(request)
 
     async def _reseed(self, symbols: Sequence[str], bar_time: int) -> None:
         for symbol in symbols:

@@ -13,7 +13,16 @@ from helios.domain.events import Mark
 from helios.domain.market import MarketSnapshot
 from helios.domain.orders import AccountSnapshot, ExitPlan, ExitTriggered, OrderIntent, OrderOutcome
 from helios.errors import HeliosError, TransportError
-from helios.pipeline.ports import AllocationRequest, AllocationResponse, ReviewRequest, RiskRequest, RiskResponse, SymbolContext
+from helios.pipeline.ports import (
+    AllocationRequest,
+    AllocationResponse,
+    RebalanceRequest,
+    RebalanceResponse,
+    ReviewRequest,
+    RiskRequest,
+    RiskResponse,
+    SymbolContext,
+)
 from helios.pipeline.series import SymbolHistory
 from helios.pipeline.symbol import SymbolStep
 
@@ -88,6 +97,9 @@ class RemotePortfolio(RemoteTier):
     async def allocate(self, request: AllocationRequest) -> AllocationResponse:
         return await self._call("allocate", request)  # type: ignore[no-any-return]
 
+    async def rebalance(self, request: RebalanceRequest) -> RebalanceResponse:
+        return await self._call("rebalance", request)  # type: ignore[no-any-return]
+
 
 class RemoteExecution(RemoteTier):
     async def account(self, marks: Sequence[Mark]) -> AccountSnapshot:
@@ -101,6 +113,10 @@ class RemoteExecution(RemoteTier):
 
     async def exit_plans(self) -> list[ExitPlan]:
         return await again(lambda: self._call("exit_plans"))  # type: ignore[no-any-return]
+
+    async def flatten(self, markets: Mapping[str, MarketSnapshot]) -> list[str]:
+        # repeating it is safe: an exit has one id per position and attempt, and nothing is sent while one is on its way
+        return await again(lambda: self._call("flatten", dict(markets)))  # type: ignore[no-any-return]
 
 
 class RemoteTraces(RemoteTier):

@@ -136,10 +136,8 @@ class ExecutionEngine:
         await self._save(max((trigger.ts_event for trigger in triggers), default=0))
         return outcomes
 
-    async def flatten(
-        self, markets: Mapping[str, MarketSnapshot], reason: ExitReason = ExitReason.EMERGENCY
-    ) -> tuple[PositionView, ...]:
-        """Stop entries, cancel open orders, close every position that has a market; return what is left open.
+    async def flatten(self, markets: Mapping[str, MarketSnapshot], reason: ExitReason = ExitReason.EMERGENCY) -> list[str]:
+        """Stop entries, cancel open orders, close every position that has a market; return the symbols left open.
 
         One attempt per position and call: repeat it with fresh markets until nothing is left.
         """
@@ -152,7 +150,8 @@ class ExecutionEngine:
             position_id, market = self._account.position_id(view.symbol), markets.get(view.symbol)
             if position_id is not None and market is not None:
                 await self._exit(position_id, reason, market.last, market.ts_event, market)
-        return (await self._save(max((market.ts_event for market in markets.values()), default=0))).positions
+        after = await self._save(max((market.ts_event for market in markets.values()), default=0))
+        return [position.symbol for position in after.positions]
 
     async def reconcile(self, markets: Mapping[str, MarketSnapshot]) -> list[OrderOutcome]:
         """Ask the broker about every open order, send pending exits that have a market, bring the journal into the ledger.

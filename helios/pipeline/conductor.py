@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from helios.domain.decisions import FeatureWindow
+from helios.domain.enums import TradingState
 from helios.domain.orders import AccountSnapshot, ExitPlan
 from helios.pipeline.cycle import CycleResult, DecisionCycle
 from helios.pipeline.ports import ExecutionTier
@@ -46,6 +47,8 @@ class StepReport:
 class Conductor:
     """Advance all symbols bar by bar.
 
+    An account that its breakers have HALTED is flattened at the bar that found it so, and at later ones until nothing is open.
+
     Parameters
     ----------
     symbols : SymbolsPort
@@ -69,6 +72,8 @@ class Conductor:
             self._plans = await self._execution.exit_plans()
         steps = await self._symbols.advance(bar_time, self._plans)
         account = await self._settle(steps)
+        if account.trading_state is TradingState.HALTED and account.positions:
+            account = await self._flatten(steps)
         windows = [w for s in steps for w in s.windows if w.bar_time == bar_time and w.is_warm]
         await self._seed(windows)
         missing = sorted(self._warm - {w.symbol for w in windows})
@@ -85,6 +90,13 @@ class Conductor:
             await self._execution.account(earlier)
             self.exits += len(await self._execution.exits([trigger]))
         return await self._execution.account(marks)
+
+    async def _flatten(self, steps: Sequence[SymbolStep]) -> AccountSnapshot:
+        markets = {w.symbol: w.market for s in steps for w in s.windows if w.market.last > 0}
+        before = {p.position_id for p in await self._execution.exit_plans()}
+        await self._execution.flatten(markets)
+        self.exits += len(before - {p.position_id for p in await self._execution.exit_plans()})
+        return await self._execution.account([])
 
     async def _seed(self, windows: Sequence[FeatureWindow]) -> None:
         new = sorted({w.symbol for w in windows} - self._warm)

@@ -20,6 +20,8 @@ from helios.pipeline.cycle import DecisionCycle, Tiers, Timer
 from helios.pipeline.ports import (
     AllocationRequest,
     AllocationResponse,
+    RebalanceRequest,
+    RebalanceResponse,
     ReviewRequest,
     RiskRequest,
     RiskResponse,
@@ -75,6 +77,9 @@ class LocalPortfolio:
 
     async def allocate(self, request: AllocationRequest) -> AllocationResponse:
         return self._desk.allocate(request)
+
+    async def rebalance(self, request: RebalanceRequest) -> RebalanceResponse:
+        return self._desk.rebalance(request)
 
 
 class LocalTraces:

@@ -193,7 +193,6 @@ class _Portfolio(_Part):
         self.script.allocated += [p.symbol for p in request.plans]
         return AllocationResponse(tuple(intent(p) for p in request.plans), {p.symbol: 0.05 for p in request.plans}, "optimal")
 
-
     async def rebalance(self, request: RebalanceRequest) -> RebalanceResponse:
         self.script.enter("rebalance")
         self.script.rebalances.append(request)

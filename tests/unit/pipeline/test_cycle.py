@@ -150,7 +150,8 @@ HOLDING = replace(account(), positions=(position(BTC),))
 
 def trim(bar_time: int) -> RebalanceResponse:
     of = intent(plan(BTC, bar_time))
-    sale = replace(of, client_order_id=client_order_id(of.decision_id, "rebalance"), side=Side.SELL, reduce_only=True, leg="rebalance")
+    name = client_order_id(of.decision_id, "rebalance")
+    sale = replace(of, client_order_id=name, side=Side.SELL, reduce_only=True, leg="rebalance")
     return RebalanceResponse((sale,), "DRIFT", {BTC: 0.05})
 
 
