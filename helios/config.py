@@ -133,7 +133,7 @@ class ReviewConfig(_Section):
 
 
 class PortfolioConfig(_Section):
-    """Tier 5."""
+    """Tier 5. `rebalance_calendar` adds fixed times (Monday, the first of the month) to the drift rule, docs/portfolio.md."""
 
     risk_aversion: float = Field(2.5, gt=0)
     tau: float = Field(0.025, gt=0)
@@ -143,6 +143,10 @@ class PortfolioConfig(_Section):
     min_trade_quote: Decimal = Decimal(50)
     covariance_days: int = Field(90, ge=10)
     rebalance_drift: float = Field(0.05, gt=0)
+    covariance: Literal["sample", "ledoit_wolf", "oas", "constant_correlation", "ewma", "denoised"] = "ledoit_wolf"
+    covariance_half_life_days: float = Field(30.0, gt=0)
+    rebalance_calendar: Literal["none", "daily", "weekly", "monthly"] = "none"
+    rebalance_hour_utc: int = Field(0, ge=0, le=23)
 
 
 class ExecutionConfig(_Section):

@@ -61,7 +61,12 @@ def posterior(
     Raises
     ------
     SolverError
-        If an input is not finite or a confidence lies outside [0, 1].
+        If an input is not finite, a confidence lies outside [0, 1], or `delta` or `tau` is not above 0.
+
+    Notes
+    -----
+    A view on what has no variance moves nothing: its equilibrium is certain. Of certain views that contradict each other
+    the least-squares compromise results; `views.view_matrix` refuses them before.
 
     References
     ----------
@@ -71,6 +76,8 @@ def posterior(
         raise SolverError("an input of the posterior is not finite")
     if ((confidences < 0) | (confidences > 1)).any():
         raise SolverError("a view confidence lies outside 0..1")
+    if not (0 < delta < np.inf and 0 < tau < np.inf):
+        raise SolverError("risk aversion and tau must be above 0")
     pi: FloatArray = delta * sigma @ w_prior
     used = confidences > 0
     gain, P_used = _gain(tau * sigma, P[used], confidences[used]), P[used]
@@ -80,8 +87,13 @@ def posterior(
 
 
 def _gain(prior_covariance: FloatArray, P: FloatArray, confidences: FloatArray) -> FloatArray:
-    spread = P @ prior_covariance @ P.T
-    omega = np.diag(np.diag(spread) * (1 - confidences) / confidences)
-    # The pseudo-inverse: repeated certain views make the matrix singular without making the answer ambiguous.
-    gain: FloatArray = prior_covariance @ P.T @ np.linalg.pinv(spread + omega, rcond=1e-12, hermitian=True)
+    variance = np.maximum(np.einsum("kn,nm,km->k", P, prior_covariance, P), 0.0)
+    omega = np.diag(variance * (1 - confidences) / confidences)
+    # Scaled to a unit diagonal, so that what counts as singular does not depend on how much each view portfolio moves. The
+    # pseudo-inverse: repeated certain views make the matrix singular without making the answer ambiguous.
+    scale = np.zeros_like(variance)
+    np.divide(1.0, np.sqrt(variance / confidences), out=scale, where=variance > 0)
+    scaled = scale[:, None] * P
+    inner = scaled @ prior_covariance @ scaled.T + omega * np.outer(scale, scale)
+    gain: FloatArray = prior_covariance @ scaled.T @ np.linalg.pinv(inner, rcond=1e-12, hermitian=True) * scale
     return gain
