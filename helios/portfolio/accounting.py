@@ -98,9 +98,11 @@ class Account:
         ns UTC; its UTC day is the first day of the daily loss.
     history_limit : int
         How many closed trades are kept in `closed`; the oldest go first.
+    quote : str
+        The account's currency; empty takes that of the first fill.
     """
 
-    def __init__(self, initial_cash: Decimal, started_at: int, history_limit: int = 1_000) -> None:
+    def __init__(self, initial_cash: Decimal, started_at: int, history_limit: int = 1_000, quote: str = "") -> None:
         self.initial_cash = initial_cash
         self.closed: deque[ClosedTrade] = deque(maxlen=history_limit)
         self.bad_marks = 0
@@ -113,7 +115,7 @@ class Account:
         self._peak_rebased_at = 0
         self._fill_ids: set[str] = set()
         self._movement_ids: set[str] = set()
-        self._quote = ""
+        self._quote = quote
         self._others = CurrencyBalances()
         self._realised = ZERO
         self._fees = ZERO
@@ -220,9 +222,7 @@ class Account:
                 position.funding += amount_quote
             self._peak = max(self._peak, self._equity())
 
-    def transfer(
-        self, amount: Decimal, ts: int, movement_id: str, currency: str = "", value_quote: Decimal | None = None
-    ) -> None:
+    def transfer(self, amount: Decimal, ts: int, movement_id: str, currency: str = "", value_quote: Decimal | None = None) -> None:
         """Book a deposit, or below zero a withdrawal: cash, peak and day start move together, for it is no profit and no loss.
 
         A known id changes nothing. Another currency than the quote (`currency`) becomes a balance, at `value_quote` or, without
