@@ -99,6 +99,13 @@ class ExitReason(StrEnum):
     EMERGENCY = "EMERGENCY"
 
 
+class MovementKind(StrEnum):
+    """Why money moved without a trade."""
+
+    TRANSFER = "TRANSFER"  # deposit or withdrawal: no profit, no loss
+    FUNDING = "FUNDING"  # of a perpetual; positive where it was received
+
+
 class EngineState(StrEnum):
     """States of the engine; see helios.pipeline.engine_state for the transitions."""
 

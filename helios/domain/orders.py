@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from decimal import Decimal
 
-from helios.domain.enums import ExitReason, OrderStatus, Side, TradingState
+from helios.domain.enums import ExitReason, MovementKind, OrderStatus, Side, TradingState
 from helios.domain.market import MarketSnapshot
 
 
@@ -81,7 +81,10 @@ class OrderRecord:
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """Our execution. `fee` is in `fee_currency` as the broker reports it; `fee_quote` is its value in quote currency."""
+    """Our execution. `fee` is in `fee_currency` as the broker reports it; `fee_quote` is its value in quote currency.
+
+    `quantity_base` is what was traded, before any fee that the venue keeps back in the base asset.
+    """
 
     fill_id: str
     client_order_id: str
@@ -93,6 +96,29 @@ class Fill:
     fee_currency: str
     fee_quote: Decimal
     ts_event: int
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """Money that came or went without a trade. `amount` is signed: what the account gained.
+
+    Attributes
+    ----------
+    symbol : str
+        Of the perpetual, for FUNDING; empty otherwise.
+    currency : str
+        Empty: the account's own; otherwise the currency that was transferred.
+    value_quote : Decimal or None
+        What a transfer of another currency was worth then; None where nobody said.
+    """
+
+    movement_id: str
+    kind: MovementKind
+    amount: Decimal
+    ts_event: int
+    symbol: str = ""
+    currency: str = ""
+    value_quote: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +148,30 @@ class PositionView:
 class AccountSnapshot:
     """The account marked to market at `ts_event`. Drawdown and daily loss are positive fractions.
 
-    `trading_state` is what the circuit breakers of the execution engine permit, `trips` the codes of those that are open.
+    `equity == initial cash + transfers + realised + unrealised`, to the last digit.
+
+    Attributes
+    ----------
+    realised_pnl_quote : Decimal
+        After all fees paid, funding included.
+    unrealised_pnl_quote : Decimal
+        Of the open positions and of the balances in other currencies, whose part is `currency_pnl_quote`.
+    funding_quote, transfers_quote : Decimal
+        Sums of all funding received less paid, and of all deposits less withdrawals.
+    closed_pnl_quote : Decimal
+        What the `closed_trades` brought in all.
+    balances : tuple of (currency, amount)
+        Other currencies held, or owed where negative; fees were paid in them.
+    unvalued : tuple of str
+        Those of them whose value in quote currency nobody has said yet: they count as nothing.
+    oldest_mark_ns : int
+        When the price came that is the oldest among those of the open positions; 0 where nothing is open.
+    peak_rebased_at : int
+        When a person last reset the peak; 0 for never.
+    trading_state : TradingState
+        What the circuit breakers of the execution engine permit.
+    trips : tuple of str
+        Codes of those that are open.
     """
 
     ts_event: int
@@ -143,6 +192,19 @@ class AccountSnapshot:
     winning_trades: int
     trading_state: TradingState = TradingState.ACTIVE
     trips: tuple[str, ...] = ()
+    funding_quote: Decimal = Decimal(0)
+    transfers_quote: Decimal = Decimal(0)
+    currency_pnl_quote: Decimal = Decimal(0)
+    closed_pnl_quote: Decimal = Decimal(0)
+    balances: tuple[tuple[str, Decimal], ...] = ()
+    unvalued: tuple[str, ...] = ()
+    oldest_mark_ns: int = 0
+    peak_rebased_at: int = 0
+
+    @property
+    def mark_age_ns(self) -> int:
+        """Age of the oldest price that the equity rests on; 0 where nothing is open."""
+        return max(0, self.ts_event - self.oldest_mark_ns) if self.oldest_mark_ns else 0
 
     def position(self, symbol: str) -> PositionView | None:
         """The open position in `symbol`, if any."""

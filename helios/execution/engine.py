@@ -12,13 +12,14 @@ from dataclasses import replace
 from decimal import Decimal
 from itertools import count
 
-from helios.domain.enums import ExitReason, OrderStatus, Side
+from helios.domain.enums import ExitReason, MovementKind, OrderStatus, Side
 from helios.domain.events import Mark
 from helios.domain.market import Instrument, MarketSnapshot
 from helios.domain.orders import (
     AccountSnapshot,
     ExitPlan,
     ExitTriggered,
+    Movement,
     OrderIntent,
     OrderOutcome,
     OrderRecord,
@@ -75,7 +76,7 @@ class ExecutionEngine:
         self._owner = owner
         self._sender = OrderSender(store, broker, account, MemoryJournal() if journal is None else journal)
         self._entries_allowed = True
-        self._saved = ("", Decimal(0))
+        self._saved = ("", Decimal(0), 0)
         self._now = 0
         self._entry_lock = asyncio.Lock()
         self._symbol_locks: dict[str, asyncio.Lock] = {}
@@ -105,6 +106,8 @@ class ExecutionEngine:
         """
         self._sender.epoch = await self._store.acquire_epoch(self._owner)
         await self._sender.load()
+        for movement in await self._store.movements():
+            self._account.book(movement)
         state = await self._store.load_account()
         if state is not None:
             self._account.restore(state)
@@ -179,6 +182,28 @@ class ExecutionEngine:
         """`account_snapshot` under the name that the decision cycle's port has."""
         return await self.account_snapshot(marks)
 
+    async def move(self, movements: Sequence[Movement]) -> AccountSnapshot:
+        """Write funding and transfers to the ledger, then into the account; a known id changes nothing.
+
+        Raises
+        ------
+        RejectedError
+            If nobody says what a transfer in another currency is worth; nothing happened.
+        StoreUnavailableError
+            If the ledger is away; nothing is booked, call it again with the same ids.
+        """
+        valued = [self._valued(movement) for movement in movements]
+        await self._store.record_movements(valued, self.epoch)
+        for movement in valued:
+            self._account.book(movement)
+        self._sender.has_unsaved_fills = True  # peak and day start have moved
+        return await self._save(max((movement.ts_event for movement in movements), default=0))
+
+    async def rebase_peak(self, ts: int) -> AccountSnapshot:
+        """Let drawdown start anew at the equity of now (ns `ts`): a person's decision, and it survives a restart."""
+        self._account.rebase_peak(max(ts, self._now))
+        return await self._save(ts)
+
     async def exit_plans(self) -> list[ExitPlan]:
         """Return what the symbols must watch now."""
         return self._account.exit_plans()
@@ -204,6 +229,12 @@ class ExecutionEngine:
             if not inserted:
                 return sender.outcome(await sender.recorded(intent.client_order_id))
             return sender.outcome(record) if codes or market is None else await sender.send(record, market)
+
+    def _valued(self, movement: Movement) -> Movement:
+        # What a deposit was worth is settled when it is written: no later rate may change it in a replay.
+        if movement.kind is MovementKind.FUNDING:
+            return movement
+        return replace(movement, value_quote=self._account.value_of(movement.amount, movement.currency, movement.value_quote))
 
     def _clipped(self, intent: OrderIntent) -> OrderIntent:
         # Reduce-only ends at zero, as at an exchange: the position may have shrunk since the intent was made.
@@ -301,7 +332,7 @@ class ExecutionEngine:
         # Fills, a new day or a new peak: what a restart could not find out again.
         self._now = max(self._now, ts)
         snapshot = self._account.snapshot(self._now)
-        state = (self._account.day, snapshot.peak_equity_quote)
+        state = (self._account.day, snapshot.peak_equity_quote, snapshot.peak_rebased_at)
         if self._sender.has_unsaved_fills or state != self._saved:
             try:
                 await self._store.save_account(snapshot, self.epoch)

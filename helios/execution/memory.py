@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from helios.domain.orders import AccountSnapshot, Fill, OrderRecord
+from helios.domain.orders import AccountSnapshot, Fill, Movement, OrderRecord
 from helios.errors import FencedError, InvariantError
 from helios.execution.lifecycle import is_open
 from helios.execution.ports import AccountState
@@ -23,6 +23,7 @@ class MemoryLedger:
         self._open: dict[str, None] = {}
         self._fills: dict[str, Fill] = {}
         self._fills_of: dict[str, list[Fill]] = {}
+        self._movements: dict[str, Movement] = {}
         self._account: AccountState | None = None
 
     async def acquire_epoch(self, owner: str) -> int:
@@ -77,11 +78,24 @@ class MemoryLedger:
         """Return the fills of one order in commit order."""
         return list(self._fills_of.get(client_order_id, ()))
 
+    async def record_movements(self, movements: Sequence[Movement], epoch: int) -> None:
+        """Insert funding and transfers; a known movement id is ignored."""
+        self._check(epoch)
+        for movement in movements:
+            self._movements.setdefault(movement.movement_id, movement)
+
+    async def movements(self) -> list[Movement]:
+        """Return all funding and transfers in commit order."""
+        return list(self._movements.values())
+
     async def save_account(self, snapshot: AccountSnapshot, epoch: int) -> None:
         """Keep the peak and the start of the day."""
         self._check(epoch)
         self._account = AccountState(
-            str(snapshot.peak_equity_quote), utc_day(snapshot.ts_event), str(snapshot.day_start_equity_quote)
+            str(snapshot.peak_equity_quote),
+            utc_day(snapshot.ts_event),
+            str(snapshot.day_start_equity_quote),
+            snapshot.peak_rebased_at,
         )
 
     async def load_account(self) -> AccountState | None:

@@ -7,16 +7,20 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from helios.domain.market import MarketSnapshot
-from helios.domain.orders import AccountSnapshot, Fill, OrderRecord
+from helios.domain.orders import AccountSnapshot, Fill, Movement, OrderRecord
 
 
 @dataclass(frozen=True, slots=True)
 class AccountState:
-    """The part of the account that fills alone cannot rebuild."""
+    """The part of the account that fills and movements alone cannot rebuild.
+
+    With `peak_rebased_at` (ns, 0: never) the peak is a person's decision, and nothing replayed may raise it again.
+    """
 
     peak_equity_quote: str
     day: str
     day_start_equity_quote: str
+    peak_rebased_at: int = 0
 
 
 class LedgerStore(Protocol):
@@ -43,6 +47,14 @@ class LedgerStore(Protocol):
         ...
 
     async def fills_of(self, client_order_id: str) -> list[Fill]: ...
+
+    async def record_movements(self, movements: Sequence[Movement], epoch: int) -> None:
+        """Insert funding and transfers in one transaction; a known movement id is ignored."""
+        ...
+
+    async def movements(self) -> list[Movement]:
+        """All funding and transfers in the order in which they were committed."""
+        ...
 
     async def save_account(self, snapshot: AccountSnapshot, epoch: int) -> None: ...
 

@@ -1,7 +1,8 @@
-"""The account: a fold of our fills, marked to market on every price.
+"""The account: a fold of our fills, of funding and of transfers, marked to market on every price.
 
-Exactness: sums and products run with 60 digits and the only division (the share of cost or fee that a partial close takes out)
-is cut at 1e-12 and the rest stays in the position, so `equity == initial + realised + unrealised` holds to the last digit.
+Exactness: sums and products run with 60 digits and the only division (the share of cost, fee or funding that a partial close takes
+out) is cut at 1e-12 and the rest stays in the position, so `equity == initial + transfers + realised + unrealised` holds to the
+last digit. docs/accounting.md has the definitions and worked figures.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from decimal import Context, Decimal, localcontext
 
-from helios.domain.enums import Side
+from helios.domain.enums import MovementKind, Side
 from helios.domain.events import Mark
-from helios.domain.orders import AccountSnapshot, ExitPlan, ExitRule, Fill, OrderRecord, PositionView
-from helios.errors import InvariantError
+from helios.domain.orders import AccountSnapshot, ExitPlan, ExitRule, Fill, Movement, OrderRecord, PositionView
+from helios.errors import InvariantError, RejectedError
 from helios.execution.ports import AccountState
+from helios.portfolio.currency import BookedFill, CurrencyBalances, base_of, book_fill, is_spot, quote_of
 
 NS_PER_DAY = 86_400 * 1_000_000_000
 ZERO = Decimal(0)
@@ -34,7 +36,8 @@ def utc_day(ts: int) -> str:
 class ClosedTrade:
     """What one closing order took out of a position; `is_final` where it left nothing.
 
-    `pnl_quote` is after the fees of the exit and the closed part's share of the entry fees, which `fees_quote` sums.
+    `pnl_quote` is after the fees of the exit and the closed part's share of the entry fees, which `fees_quote` sums, and contains
+    the closed part's share of the funding received (or, below zero, paid) while it was open.
     """
 
     position_id: str
@@ -50,11 +53,12 @@ class ClosedTrade:
     opened_at: int
     closed_at: int
     is_final: bool
+    funding_quote: Decimal = ZERO
 
 
 @dataclass(slots=True)
 class _Position:
-    """`quantity` and `cost` carry the sign of the side; `entry_fees` are those of the part still open."""
+    """`quantity` and `cost` carry the sign of the side; `entry_fees` and `funding` are those of the part still open."""
 
     position_id: str
     decision_id: str
@@ -66,6 +70,7 @@ class _Position:
     leverage: float
     exit_rule: ExitRule | None
     realised: Decimal = ZERO
+    funding: Decimal = ZERO
 
     @property
     def side(self) -> Side:
@@ -82,7 +87,8 @@ class Account:
     """Cash, positions and their history in one quote currency.
 
     Buying takes the cost out of cash and selling short adds the proceeds, so equity is cash + sum(quantity x mark).
-    Leverage is kept for display; it is in the quantity already and never multiplies P&L.
+    Leverage is kept for display; it is in the quantity already and never multiplies P&L. All symbols are quoted in one currency;
+    fees taken in another are balances of it (see `helios.portfolio.currency`).
 
     Parameters
     ----------
@@ -92,9 +98,11 @@ class Account:
         ns UTC; its UTC day is the first day of the daily loss.
     history_limit : int
         How many closed trades are kept in `closed`; the oldest go first.
+    quote : str
+        The account's currency; empty takes that of the first fill.
     """
 
-    def __init__(self, initial_cash: Decimal, started_at: int, history_limit: int = 1_000) -> None:
+    def __init__(self, initial_cash: Decimal, started_at: int, history_limit: int = 1_000, quote: str = "") -> None:
         self.initial_cash = initial_cash
         self.closed: deque[ClosedTrade] = deque(maxlen=history_limit)
         self.bad_marks = 0
@@ -104,9 +112,16 @@ class Account:
         self._day_start = initial_cash
         self._positions: dict[str, _Position] = {}
         self._marks: dict[str, tuple[Decimal, int]] = {}
+        self._peak_rebased_at = 0
         self._fill_ids: set[str] = set()
+        self._movement_ids: set[str] = set()
+        self._quote = quote
+        self._others = CurrencyBalances()
         self._realised = ZERO
         self._fees = ZERO
+        self._funding = ZERO
+        self._transfers = ZERO
+        self._closed_pnl = ZERO
         self._entries_today: set[str] = set()
         self._last_entry_at: dict[str, int] = {}
         self._consecutive_losses = 0
@@ -122,27 +137,36 @@ class Account:
         """Whether a fill is booked already."""
         return fill_id in self._fill_ids
 
+    def has_movement(self, movement_id: str) -> bool:
+        """Whether a transfer or a funding payment is booked already."""
+        return movement_id in self._movement_ids
+
     def apply(self, record: OrderRecord, fill: Fill) -> None:
         """Book one fill of `record`; a known fill id changes nothing.
 
         Raises
         ------
         InvariantError
-            If the fill is of another order or its price or quantity is not positive.
+            If the fill is of another order, its price or quantity is not positive, or its fee is not a number or eats the
+            quantity.
         """
         if fill.fill_id in self._fill_ids:
             return
         if fill.client_order_id != record.client_order_id or fill.symbol != record.symbol or fill.side is not record.side:
             raise InvariantError(f"fill {fill.fill_id} is not of order {record.client_order_id}")
-        if not (_is_positive(fill.price) and _is_positive(fill.quantity_base) and fill.fee_quote.is_finite()):
-            raise InvariantError(f"fill {fill.fill_id} has no positive price and quantity")
-        self._fill_ids.add(fill.fill_id)
         with localcontext(_EXACT):
+            booked = book_fill(fill, self._others.rates)
+            self._fill_ids.add(fill.fill_id)
+            self._quote = self._quote or quote_of(fill.symbol)
             self._roll(fill.ts_event)
-            self._cash -= fill.side * fill.quantity_base * fill.price + fill.fee_quote
-            self._fees += fill.fee_quote
-            self._realised -= fill.fee_quote
-            self._trade(record, fill)
+            self._cash -= fill.side * booked.quantity_base * fill.price
+            if booked.foreign is None:
+                self._cash -= booked.fee_quote
+            else:
+                self._others.add(*booked.foreign)
+            self._fees += booked.fee_quote
+            self._realised -= booked.fee_quote
+            self._trade(record, fill, booked)
             if fill.ts_event > self._marks.get(fill.symbol, (ZERO, -1))[1]:
                 self._marks[fill.symbol] = (fill.price, fill.ts_event)
             self._peak = max(self._peak, self._equity())
@@ -156,14 +180,114 @@ class Account:
             return
         with localcontext(_EXACT):
             self._roll(mark.ts_event)
-            self._marks[mark.symbol] = (Decimal(str(mark.price)), mark.ts_event)
+            price = Decimal(str(mark.price))
+            self._marks[mark.symbol] = (price, mark.ts_event)
+            if is_spot(mark.symbol) and quote_of(mark.symbol) == self._quote and base_of(mark.symbol) in self._others:
+                self._others.rate(base_of(mark.symbol), price, mark.ts_event)
             self._peak = max(self._peak, self._equity())
 
+    def rate(self, currency: str, rate: Decimal, ts: int) -> None:
+        """Value the balance of another currency at `rate` quote currency per unit; a mark of its spot pair does the same.
+
+        Rates that are not positive numbers are counted in `bad_marks`, older ones ignored.
+        """
+        if not (rate.is_finite() and rate > 0):
+            self.bad_marks += 1
+            return
+        with localcontext(_EXACT):
+            self._roll(ts)
+            self._others.rate(currency, rate, ts)
+            self._peak = max(self._peak, self._equity())
+
+    def fund(self, symbol: str, amount_quote: Decimal, ts: int, movement_id: str) -> None:
+        """Book funding of a perpetual, positive where it was received; a known id changes nothing.
+
+        It is realised profit, and that of the position open in `symbol`. Where none is open any more (a late payment) it belongs to
+        the account alone.
+
+        Raises
+        ------
+        InvariantError
+            If the amount is not a number.
+        """
+        if not self._is_news(movement_id, amount_quote):
+            return
+        with localcontext(_EXACT):
+            self._roll(ts)
+            self._cash += amount_quote
+            self._realised += amount_quote
+            self._funding += amount_quote
+            position = self._positions.get(symbol)
+            if position is not None:
+                position.funding += amount_quote
+            self._peak = max(self._peak, self._equity())
+
+    def transfer(self, amount: Decimal, ts: int, movement_id: str, currency: str = "", value_quote: Decimal | None = None) -> None:
+        """Book a deposit, or below zero a withdrawal: cash, peak and day start move together, for it is no profit and no loss.
+
+        A known id changes nothing. Another currency than the quote (`currency`) becomes a balance, at `value_quote` or, without
+        it, at the last known rate.
+
+        Raises
+        ------
+        InvariantError
+            If the amount is not a number.
+        RejectedError
+            If nobody says what another currency is worth: counted as nothing it would later look like profit.
+        """
+        value = self.value_of(amount, currency, value_quote)
+        if not self._is_news(movement_id, amount):
+            return
+        with localcontext(_EXACT):
+            self._roll(ts)
+            if currency in ("", self._quote):
+                self._cash += amount
+            else:
+                self._others.add(currency, amount, value)
+            self._transfers += value
+            self._peak += value
+            self._day_start += value
+            self._peak = max(self._peak, self._equity())
+
+    def value_of(self, amount: Decimal, currency: str = "", value_quote: Decimal | None = None) -> Decimal:
+        """Return what an amount is worth in quote currency: the value given, or the last rate.
+
+        Raises
+        ------
+        RejectedError
+            If neither is known.
+        """
+        if currency in ("", self._quote):
+            return amount
+        if value_quote is not None and value_quote.is_finite():
+            return value_quote
+        rate = self._others.rates.get(currency)
+        if rate is None:
+            raise RejectedError(f"nobody says what {amount} {currency} are worth in quote currency")
+        with localcontext(_EXACT):
+            return amount * rate
+
+    def book(self, movement: Movement) -> None:
+        """Book one transfer or funding payment as the ledger keeps it; a known id changes nothing."""
+        m = movement
+        if m.kind is MovementKind.FUNDING:
+            self.fund(m.symbol, m.amount, m.ts_event, m.movement_id)
+        else:
+            self.transfer(m.amount, m.ts_event, m.movement_id, m.currency, m.value_quote)
+
+    def rebase_peak(self, ts: int) -> None:
+        """Let drawdown start anew: the peak becomes the equity of now. A person's decision; it survives a restart."""
+        with localcontext(_EXACT):
+            self._roll(ts)
+            self._peak = self._equity()
+        self._peak_rebased_at = ts
+
     def snapshot(self, ts: int) -> AccountSnapshot:
-        """Return the account as of `ts`; `realised_pnl_quote` is after all fees paid."""
+        """Return the account as of `ts`; `mark_age_ns` of the answer says how old the prices are on which it rests."""
         with localcontext(_EXACT):
             self._roll(ts)
             equity = self._equity()
+            currency_pnl = self._others.gain()
             views = tuple(self._view(self._positions[symbol]) for symbol in sorted(self._positions))
             return AccountSnapshot(
                 ts_event=ts,
@@ -172,7 +296,7 @@ class Account:
                 peak_equity_quote=self._peak,
                 day_start_equity_quote=self._day_start,
                 realised_pnl_quote=self._realised,
-                unrealised_pnl_quote=sum((view.unrealised_pnl_quote for view in views), ZERO),
+                unrealised_pnl_quote=sum((view.unrealised_pnl_quote for view in views), currency_pnl),
                 fees_quote=self._fees,
                 drawdown=_loss(self._peak, equity),
                 daily_loss=_loss(self._day_start, equity),
@@ -182,6 +306,14 @@ class Account:
                 last_entry_at=tuple(sorted(self._last_entry_at.items())),
                 closed_trades=self._closed_positions,
                 winning_trades=self._winning_positions,
+                funding_quote=self._funding,
+                transfers_quote=self._transfers,
+                currency_pnl_quote=currency_pnl,
+                closed_pnl_quote=self._closed_pnl,
+                balances=self._others.amounts,
+                unvalued=self._others.unvalued,
+                oldest_mark_ns=min((self._marks[symbol][1] for symbol in self._positions), default=0),
+                peak_rebased_at=self._peak_rebased_at,
             )
 
     def exit_plans(self) -> list[ExitPlan]:
@@ -201,8 +333,14 @@ class Account:
             return next((self._view(p) for p in self._positions.values() if p.position_id == position_id), None)
 
     def restore(self, state: AccountState) -> None:
-        """Take over the peak and the start of the day, which fills alone cannot rebuild. Call it after the fills."""
-        self._peak = max(self._peak, Decimal(state.peak_equity_quote))
+        """Take over the peak and the start of the day, which fills alone cannot rebuild. Call it after fills and movements.
+
+        Fills are replayed without the prices between them and may show a peak that never was or that a person took back: after a
+        reset the saved peak holds, otherwise the higher of the two.
+        """
+        saved = Decimal(state.peak_equity_quote)
+        self._peak = saved if state.peak_rebased_at else max(self._peak, saved)
+        self._peak_rebased_at = state.peak_rebased_at
         day = (date.fromisoformat(state.day) - _EPOCH_DAY).days
         if day > self._day:
             self._entries_today.clear()
@@ -219,11 +357,20 @@ class Account:
             self._consecutive_losses = 0  # a losing streak stops the day, not the desk for ever
 
     def _equity(self) -> Decimal:
-        return self._cash + sum((p.quantity * self._marks[p.symbol][0] for p in self._positions.values()), ZERO)
+        held = sum((p.quantity * self._marks[p.symbol][0] for p in self._positions.values()), ZERO)
+        return self._cash + held + self._others.worth()
 
-    def _trade(self, record: OrderRecord, fill: Fill) -> None:
+    def _is_news(self, movement_id: str, amount: Decimal) -> bool:
+        if movement_id in self._movement_ids:
+            return False
+        if not amount.is_finite():
+            raise InvariantError(f"movement {movement_id} has no amount")
+        self._movement_ids.add(movement_id)
+        return True
+
+    def _trade(self, record: OrderRecord, fill: Fill, booked: BookedFill) -> None:
         position = self._positions.get(fill.symbol)
-        quantity, fee = fill.quantity_base, fill.fee_quote
+        quantity, fee = booked.quantity_base, booked.fee_quote
         if position is not None and position.side is not fill.side:
             closing = min(quantity, abs(position.quantity))
             closing_fee = fee if closing == quantity else _share(fee, closing, quantity)
@@ -251,19 +398,21 @@ class Account:
         is_final = quantity == held
         cost = position.cost if is_final else _share(position.cost, quantity, held)
         entry_fee = position.entry_fees if is_final else _share(position.entry_fees, quantity, held)
+        funding = position.funding if is_final else _share(position.funding, quantity, held)
         gross = position.side * quantity * fill.price - cost
-        pnl = gross - entry_fee - exit_fee
+        pnl = gross - entry_fee - exit_fee + funding
         self._realised += gross
         position.realised += pnl
         self._note(
             ClosedTrade(
                 position.position_id, record.client_order_id, fill.symbol, position.side, entry_price, fill.price, quantity,
-                pnl, entry_fee + exit_fee, record.reason, position.opened_at, fill.ts_event, is_final,
+                pnl, entry_fee + exit_fee, record.reason, position.opened_at, fill.ts_event, is_final, funding,
             )
         )  # fmt: skip
         position.quantity += fill.side * quantity
         position.cost -= cost
         position.entry_fees -= entry_fee
+        position.funding -= funding
         if is_final:
             self._count(position)
             del self._positions[fill.symbol]
@@ -284,11 +433,13 @@ class Account:
             quantity_base=quantity,
             pnl_quote=last.pnl_quote + trade.pnl_quote,
             fees_quote=last.fees_quote + trade.fees_quote,
+            funding_quote=last.funding_quote + trade.funding_quote,
         )
 
     def _count(self, position: _Position) -> None:
         # A position counts once, with everything its partial closes brought; break-even neither ends nor lengthens a streak.
         self._closed_positions += 1
+        self._closed_pnl += position.realised
         if position.realised > 0:
             self._winning_positions += 1
             self._consecutive_losses = 0
@@ -334,10 +485,6 @@ class Account:
 
 def _away(entry: float, direction: int, fraction: float) -> float:
     return entry * (1.0 + direction * fraction) if fraction > 0 else math.nan  # NaN and 0: switched off
-
-
-def _is_positive(value: Decimal) -> bool:
-    return value.is_finite() and value > 0
 
 
 def _share(total: Decimal, part: Decimal, whole: Decimal) -> Decimal:

@@ -14,8 +14,18 @@ from helios.store.pool import session, utc
 
 INSERT_EQUITY = """
     INSERT INTO equity_snapshots (ts_ns, taken_at, equity_quote, cash_quote, realised_pnl_quote, unrealised_pnl_quote,
-        fees_quote, drawdown, daily_loss, open_positions)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (ts_ns) DO NOTHING"""
+        fees_quote, drawdown, daily_loss, open_positions, funding_quote, transfers_quote)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (ts_ns) DO NOTHING"""
+# One look into the primary key per day, however many points a day has. Days are counted in ns, so no time zone has a say.
+DAILY_EQUITY = """
+    WITH days AS (
+        SELECT generate_series(newest - $1 + 1, newest) * 86400000000000 AS start_ns
+        FROM (SELECT max(ts_ns) / 86400000000000 AS newest FROM equity_snapshots) AS found
+    )
+    SELECT p.* FROM days CROSS JOIN LATERAL (
+        SELECT * FROM equity_snapshots e WHERE e.ts_ns >= days.start_ns AND e.ts_ns < days.start_ns + 86400000000000
+        ORDER BY e.ts_ns DESC LIMIT 1
+    ) AS p ORDER BY p.ts_ns"""
 
 
 class EngineStore:
@@ -64,7 +74,7 @@ class EngineStore:
         s = snapshot
         values = (
             s.ts_event, utc(s.ts_event), s.equity_quote, s.cash_quote, s.realised_pnl_quote, s.unrealised_pnl_quote,
-            s.fees_quote, s.drawdown, s.daily_loss, len(s.positions),
+            s.fees_quote, s.drawdown, s.daily_loss, len(s.positions), s.funding_quote, s.transfers_quote,
         )  # fmt: skip
         async with session(self._pool) as connection:
             await connection.execute(INSERT_EQUITY, *values)
@@ -73,6 +83,13 @@ class EngineStore:
         """Return the newest points of the equity curve, oldest first; money is Decimal."""
         rows = await self._rows("SELECT * FROM equity_snapshots ORDER BY ts_ns DESC LIMIT $1", limit)
         return rows[::-1]
+
+    async def daily_equity(self, days: int) -> list[dict[str, Any]]:
+        """Return the last point of each of the last `days` UTC days, the day of the newest point included, oldest first.
+
+        Days without a point are missing, never made up. `helios.portfolio.daily.daily_figures` turns them into returns.
+        """
+        return await self._rows(DAILY_EQUITY, days)
 
     async def orders(self, limit: int) -> list[dict[str, Any]]:
         """Return the newest orders, newest first."""

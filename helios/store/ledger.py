@@ -16,8 +16,8 @@ from typing import Any
 
 import asyncpg
 
-from helios.domain.enums import OrderStatus, Side
-from helios.domain.orders import AccountSnapshot, ExitRule, Fill, OrderRecord
+from helios.domain.enums import MovementKind, OrderStatus, Side
+from helios.domain.orders import AccountSnapshot, ExitRule, Fill, Movement, OrderRecord
 from helios.errors import FencedError, InvariantError
 from helios.execution.ports import AccountState
 from helios.store.pool import session, transaction, utc
@@ -41,12 +41,16 @@ INSERT_FILL = """
     INSERT INTO fills (fill_id, client_order_id, symbol, side, quantity_base, price, fee, fee_currency, fee_quote,
         executed_at, ts_ns, epoch)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (fill_id) DO NOTHING"""
+INSERT_MOVEMENT = """
+    INSERT INTO account_movements (movement_id, kind, symbol, currency, amount, value_quote, moved_at, ts_ns, epoch)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (movement_id) DO NOTHING"""
 SAVE_ACCOUNT = """
     INSERT INTO account_state (id, ts_ns, equity_quote, peak_equity_quote, day, day_start_equity_quote, drawdown, snapshot,
-        epoch)
-    VALUES (1, $1, $2, $3, $4, $5, $6, $7, $8)
+        epoch, peak_rebased_ns)
+    VALUES (1, $1, $2, $3, $4, $5, $6, $7, $8, $9)
     ON CONFLICT (id) DO UPDATE SET ts_ns = $1, equity_quote = $2, peak_equity_quote = $3, day = $4,
-        day_start_equity_quote = $5, drawdown = $6, snapshot = $7, epoch = $8, updated = now()"""
+        day_start_equity_quote = $5, drawdown = $6, snapshot = $7, epoch = $8, peak_rebased_ns = $9, updated = now()"""
+LOAD_ACCOUNT = "SELECT peak_equity_quote, day, day_start_equity_quote, peak_rebased_ns FROM account_state"
 
 
 class PostgresLedger:
@@ -122,22 +126,41 @@ class PostgresLedger:
             rows = await connection.fetch("SELECT * FROM fills WHERE client_order_id = $1 ORDER BY seq", client_order_id)
         return [to_fill(row) for row in rows]
 
+    async def record_movements(self, movements: Sequence[Movement], epoch: int) -> None:
+        """Insert funding and transfers in one transaction; a known movement id is ignored.
+
+        Raises
+        ------
+        FencedError
+            If a newer epoch exists; nothing is written.
+        """
+        async with self._fenced(epoch, "NO KEY UPDATE") as connection:
+            await connection.executemany(INSERT_MOVEMENT, [_movement_values(m, epoch) for m in movements])
+
+    async def movements(self) -> list[Movement]:
+        """Return all funding and transfers in the order in which they were committed."""
+        async with session(self._pool) as connection:
+            rows = await connection.fetch("SELECT * FROM account_movements ORDER BY seq")
+        return [to_movement(row) for row in rows]
+
     async def save_account(self, snapshot: AccountSnapshot, epoch: int) -> None:
         """Replace the account's state; the day is the UTC date of the snapshot."""
         values = (
             snapshot.ts_event, snapshot.equity_quote, snapshot.peak_equity_quote, utc(snapshot.ts_event).date(),
             snapshot.day_start_equity_quote, snapshot.drawdown, asdict(snapshot), epoch,
+            snapshot.peak_rebased_at,
         )  # fmt: skip
         async with self._fenced(epoch, "SHARE") as connection:
             await connection.execute(SAVE_ACCOUNT, *values)
 
     async def load_account(self) -> AccountState | None:
-        """Return peak, day (ISO date, UTC) and the day's first equity, or None before the first save."""
+        """Return peak, day (ISO date, UTC), the day's first equity and the last reset, or None before the first save."""
         async with session(self._pool) as connection:
-            row = await connection.fetchrow("SELECT peak_equity_quote, day, day_start_equity_quote FROM account_state")
+            row = await connection.fetchrow(LOAD_ACCOUNT)
         if row is None:
             return None
-        return AccountState(str(row["peak_equity_quote"]), row["day"].isoformat(), str(row["day_start_equity_quote"]))
+        peak, start = str(row["peak_equity_quote"]), str(row["day_start_equity_quote"])
+        return AccountState(peak, row["day"].isoformat(), start, row["peak_rebased_ns"])
 
     async def history(self, client_order_id: str) -> list[dict[str, Any]]:
         """Return every status an order went through, oldest first."""
@@ -201,6 +224,19 @@ def _fill_values(f: Fill, epoch: int) -> tuple[Any, ...]:
     return (
         f.fill_id, f.client_order_id, f.symbol, int(f.side), f.quantity_base, f.price, f.fee, f.fee_currency, f.fee_quote,
         utc(f.ts_event), f.ts_event, epoch,
+    )  # fmt: skip
+
+
+def _movement_values(m: Movement, epoch: int) -> tuple[Any, ...]:
+    moved_at = utc(m.ts_event)
+    return (m.movement_id, str(m.kind), m.symbol, m.currency, m.amount, m.value_quote, moved_at, m.ts_event, epoch)
+
+
+def to_movement(row: asyncpg.Record) -> Movement:
+    """Return a row of `account_movements` as the domain's value."""
+    kind = MovementKind(row["kind"])
+    return Movement(
+        row["movement_id"], kind, row["amount"], row["ts_ns"], row["symbol"], row["currency"], row["value_quote"]
     )  # fmt: skip
 
 
