@@ -159,9 +159,7 @@ def advise(
     return RebalanceAdvice(reason, trades) if trades else RebalanceAdvice("", {})
 
 
-def _reason(
-    off: Mapping[str, float], bands: Mapping[str, float], now_ns: int, rule: RebalanceRule, times: RebalanceTimes
-) -> str:
+def _reason(off: Mapping[str, float], bands: Mapping[str, float], now_ns: int, rule: RebalanceRule, times: RebalanceTimes) -> str:
     if _is_due(now_ns, times.last_check_ns, CHECK_NS):
         if any(abs(d) > max(2 * rule.drift, bands[s]) for s, d in off.items()):
             return "LARGE_DRIFT"

@@ -57,7 +57,7 @@ class PortfolioDesk:
         self._config = config
         self._risk = risk
         self._instruments = instruments
-        self._history = PriceHistory(config.covariance_days)
+        self._history = PriceHistory(config.covariance_days, config.covariance, config.covariance_half_life_days)
         self._planner = TargetPlanner(config, risk, instruments, sectors or self._base)
 
     def seed(self, symbol: str, close_times: Sequence[int], closes: FloatArray, turnover_30d: float) -> None:
