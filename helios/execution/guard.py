@@ -1,4 +1,4 @@
-"""The circuit breakers as the execution engine keeps them: fed with every account, asked before every entry, saved with the account."""
+"""The circuit breakers as the execution engine keeps them: fed with every account, asked before every entry, saved with it."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_FLOOR, Decimal
 
 from helios.config import PortfolioConfig, RiskConfig
@@ -13,9 +13,10 @@ from helios.domain.market import Instrument
 from helios.domain.orders import AccountSnapshot, ExitRule, OrderIntent, client_order_id
 from helios.errors import InvariantError, SolverError
 from helios.numerics import one_thread
-from helios.pipeline.ports import AllocationRequest, AllocationResponse, SymbolContext
+from helios.pipeline.ports import AllocationRequest, AllocationResponse, RebalanceRequest, RebalanceResponse, SymbolContext
 from helios.portfolio.history import HOUR_NS, PriceHistory
 from helios.portfolio.targets import TargetPlanner
+from helios.portfolio.upkeep import Upkeep
 
 TIER = "portfolio"
 CASH_CUSHION = Decimal("0.05")
@@ -59,6 +60,7 @@ class PortfolioDesk:
         self._instruments = instruments
         self._history = PriceHistory(config.covariance_days, config.covariance, config.covariance_half_life_days)
         self._planner = TargetPlanner(config, risk, instruments, sectors or self._base)
+        self.upkeep = Upkeep(config, risk.max_leverage, instruments, sectors or self._base, self._history, self._planner.view)
 
     def seed(self, symbol: str, close_times: Sequence[int], closes: FloatArray, turnover_30d: float) -> None:
         """Take over past hourly or daily closes (close times in ns UTC) and the 30-day turnover in quote currency."""
@@ -89,8 +91,13 @@ class PortfolioDesk:
         if entries:
             with one_thread():
                 weights, status = self._enter(entries, multiplier, request, results)
+        self.upkeep.remember(request.plans)
         rounded = {s: round(w, 10) for s, w in sorted(weights.items())}
         return AllocationResponse(tuple(results[p.decision_id] for p in request.plans), rounded, status)
+
+    def rebalance(self, request: RebalanceRequest) -> RebalanceResponse:
+        """Return the trims of holdings that are due; see `Upkeep.rebalance`."""
+        return self.upkeep.rebalance(request)
 
     def _check(self, request: AllocationRequest) -> None:
         pairs = list(zip(request.plans, request.verdicts, strict=False))
@@ -159,7 +166,11 @@ class PortfolioDesk:
         if quantity * plan.reference_price < smallest or quantity < instrument.min_quantity_base or quantity <= 0:
             code = "INSUFFICIENT_CASH" if notional < wish.notional else "BELOW_MINIMUM"
             return _refuse(plan, code, f"{notional:.2f} {instrument.quote} left for {plan.symbol}, the minimum is {smallest}")
-        return _intent(plan, quantity, "entry", request.bar_time, self._exit_rule(plan))
+        intent = _intent(plan, quantity, "entry", request.bar_time, self._exit_rule(plan))
+        # those planned beside it too: by the time this order is checked they may be held
+        others = {p.symbol for p in request.account.positions} | {p.symbol for p in request.plans}
+        known = self._history.correlations(plan.symbol, others - {plan.symbol}, request.bar_time)
+        return replace(intent, correlations=tuple(sorted(known.items())), volatility_ratio=plan.volatility_ratio)
 
     def _exit(self, plan: TradePlan, request: AllocationRequest) -> OrderIntent | NoTrade:
         position = request.account.position(plan.symbol)

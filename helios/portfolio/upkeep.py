@@ -1,0 +1,185 @@
+"""What tier 5 does with holdings between signals: trims that bring them back to their targets.
+
+The desk only trims here. A target above the holding is left to the next signal, which brings its own stop: an order that enlarges
+a position which has just been stopped out would open one without protection.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from decimal import ROUND_FLOOR, Decimal
+
+import numpy as np
+
+from helios.config import HeliosConfig, PortfolioConfig
+from helios.domain.decisions import TradePlan, decision_id
+from helios.domain.enums import Side
+from helios.domain.market import Instrument
+from helios.domain.orders import AccountSnapshot, OrderIntent, PositionView, client_order_id
+from helios.errors import InsufficientHistoryError, SolverError
+from helios.numerics import one_thread
+from helios.pipeline.ports import RebalanceRequest, RebalanceResponse
+from helios.portfolio.history import PriceHistory
+from helios.portfolio.rebalance import RebalanceAdvice, RebalancePlanner, RebalanceRule, RebalanceTimes
+from helios.portfolio.strategic import Market, StandingView, strategic_targets
+from helios.risk.sectors import sector_of
+
+LEG = "rebalance"
+EVENT_TOLERANCE = 0.01
+"""How far above a cap, as a share of equity, a holding may drift before it is an event: a cap touched is not a cap broken."""
+_NO_MARKET = Market((), np.empty((0, 0)), np.empty(0))
+
+
+def risk_event_of(config: HeliosConfig, instruments: Mapping[str, Instrument]) -> Callable[[AccountSnapshot], bool]:
+    """Return the test whether holdings have outgrown the position, sector or leverage limit."""
+    limits = config.limits
+    sectors = {symbol: sector_of(i.base) for symbol, i in instruments.items()}
+
+    def is_event(account: AccountSnapshot) -> bool:
+        if not account.positions or account.equity_quote <= 0:
+            return False
+        shares = {p.symbol: float(p.notional_quote / account.equity_quote) for p in account.positions}
+        by_sector: dict[str, float] = {}
+        for symbol, share in shares.items():
+            name = sectors.get(symbol, symbol)
+            by_sector[name] = by_sector.get(name, 0.0) + share
+        return (
+            max(shares.values()) > limits.max_position + EVENT_TOLERANCE
+            or max(by_sector.values()) > limits.max_sector + EVENT_TOLERANCE
+            or sum(shares.values()) > limits.max_portfolio_leverage + EVENT_TOLERANCE
+        )
+
+    return is_event
+
+
+class Upkeep:
+    """Trims of what is held.
+
+    Parameters
+    ----------
+    config : PortfolioConfig
+    max_gross : float
+        Largest sum of absolute weights.
+    instruments : mapping
+        By symbol: steps and minimums.
+    sectors : callable
+        Sector of a symbol.
+    history : PriceHistory
+        Shared with the desk that allocates.
+    view : callable
+        Expected simple return a day of a plan's symbol, signed.
+    """
+
+    def __init__(
+        self,
+        config: PortfolioConfig,
+        max_gross: float,
+        instruments: Mapping[str, Instrument],
+        sectors: Callable[[str], str],
+        history: PriceHistory,
+        view: Callable[[TradePlan], float],
+    ) -> None:
+        self._config = config
+        self._max_gross = max_gross
+        self._instruments = instruments
+        self._sectors = sectors
+        self._history = history
+        self._view = view
+        self._views: dict[str, StandingView] = {}
+        self._planner = RebalancePlanner(RebalanceRule.of(config, max_gross))
+        self.last_reason = ""
+        self.targets: Mapping[str, float] = {}
+
+    def resume(self, last_rebalance_ns: int) -> None:
+        """Take over when the ledger last saw a trim (ns UTC), so that a restart is no reason for another."""
+        times = RebalanceTimes(None, last_rebalance_ns or None, None)
+        self._planner = RebalancePlanner(RebalanceRule.of(self._config, self._max_gross), times)
+
+    def remember(self, plans: Sequence[TradePlan]) -> None:
+        """Keep what approved plans expect until their horizon is over; a closing plan ends its symbol's view."""
+        for plan in plans:
+            if plan.reduce_only:
+                self._views.pop(plan.symbol, None)
+            else:
+                self._views[plan.symbol] = StandingView(
+                    plan.symbol, self._view(plan), plan.confidence, plan.bar_time, plan.horizon_ns
+                )
+
+    def rebalance(self, request: RebalanceRequest) -> RebalanceResponse:
+        """Return the trims that are due and worth their cost; none without equity or holdings.
+
+        Raises
+        ------
+        SolverError
+            If the targets cannot be had and no limit is broken: holdings stay as they are.
+        """
+        account = request.account
+        if not account.positions or account.equity_quote <= 0:
+            return RebalanceResponse()
+        weights = {p.symbol: float(p.quantity_base * p.mark_price / account.equity_quote) for p in account.positions}
+        with one_thread():
+            self.targets = self._targets(weights, request)
+        smallest = float(self._config.min_trade_quote / account.equity_quote)
+        fresh = [s for s, c in request.contexts.items() if c.market.last > 0]
+        advice = self._planner.advise(weights, self.targets, request.bar_time, request.is_risk_event, fresh, smallest)
+        intents = tuple(i for p in account.positions if (i := self._trim(p, advice, request)) is not None)
+        if intents:
+            self.last_reason = advice.reason
+        return RebalanceResponse(intents, advice.reason if intents else "", self.targets)
+
+    def _targets(self, weights: Mapping[str, float], request: RebalanceRequest) -> Mapping[str, float]:
+        market = self._market({*request.contexts, *weights})
+        views = list(self._views.values())
+        try:
+            return strategic_targets(weights, views, market, request.bar_time, self._config, self._sectors, self._max_gross)
+        except SolverError:
+            if not request.is_risk_event:
+                raise
+            # without an optimum a broken cap is still a broken cap
+            return strategic_targets(weights, (), _NO_MARKET, request.bar_time, self._config, self._sectors, self._max_gross)
+
+    def _market(self, symbols: set[str]) -> Market:
+        universe = self._history.universe(symbols)
+        try:
+            return Market(universe, self._history.covariance(universe), self._history.prior_weights(universe))
+        except InsufficientHistoryError:
+            return _NO_MARKET
+
+    def _trim(self, position: PositionView, advice: RebalanceAdvice, request: RebalanceRequest) -> OrderIntent | None:
+        change = advice.trades.get(position.symbol, 0.0)
+        side = Side.SELL if position.quantity_base > 0 else Side.BUY
+        if change * side <= 0 or not math.isfinite(change):
+            return None
+        price = request.contexts[position.symbol].market.last
+        quantity = self._quantity(position, abs(change), price, request.account)
+        if quantity <= 0:
+            return None
+        name = decision_id(position.symbol, request.bar_time)
+        return OrderIntent(
+            client_order_id=client_order_id(name, LEG),
+            decision_id=name,
+            symbol=position.symbol,
+            side=side,
+            quantity_base=quantity,
+            reference_price=price,
+            reduce_only=True,
+            leg=LEG,
+            leverage=position.leverage,
+            ts_event=request.bar_time,
+            reason=advice.reason,
+        )
+
+    def _quantity(self, position: PositionView, share: float, price: Decimal, account: AccountSnapshot) -> Decimal:
+        # rounded down to lots; what would leave less than the venue takes goes out whole
+        instrument, held = self._instruments.get(position.symbol), abs(position.quantity_base)
+        wanted = min(Decimal(repr(share)) * account.equity_quote / price, held)
+        if instrument is None:
+            return wanted
+        step = instrument.lot_size_base
+        lots = (wanted / step).to_integral_value(ROUND_FLOOR) * step if step > 0 else wanted
+        smallest = max(instrument.min_notional_quote, self._config.min_trade_quote)
+        if lots < instrument.min_quantity_base or lots * price < smallest:
+            return Decimal(0)
+        left = held - lots
+        return held if left > 0 and (left < instrument.min_quantity_base or left * price < instrument.min_notional_quote) else lots

@@ -1,0 +1,112 @@
+"""Holdings between signals: trims that are due, worth their cost, and never more than is held."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from helios.config import HeliosConfig
+from helios.domain.enums import Side
+from helios.domain.market import MarketSnapshot
+from helios.domain.orders import AccountSnapshot
+from helios.errors import SolverError
+from helios.pipeline.ports import RebalanceRequest, RebalanceResponse, SymbolContext
+from helios.portfolio.history import DAY_NS, HOUR_NS
+from helios.portfolio.optimiser import MeanVarianceOptimiser
+from helios.portfolio.tier import PortfolioDesk
+from helios.portfolio.upkeep import risk_event_of
+from tests.unit.portfolio.test_portfolio_desk import (
+    INSTRUMENTS,
+    NOW,
+    PRICE,
+    account,
+    desk,
+    holding,
+    instrument,
+    plan,
+    request,
+)
+
+A, B, PERP = PRICE
+
+
+def ask(
+    of: PortfolioDesk, held: AccountSnapshot, is_event: bool = False, at: int = NOW, fresh: tuple[str, ...] = (A, B)
+) -> RebalanceResponse:
+    return of.rebalance(
+        RebalanceRequest(
+            at, {s: SymbolContext(s, at, PRICE[s], 1e4, MarketSnapshot(s, Decimal(str(PRICE[s])), at)) for s in fresh}, held, is_event
+        )
+    )
+
+
+def holding_of(share: float, symbol: str = A) -> AccountSnapshot:
+    quantity = Decimal(str(share)) * 100_000 / Decimal(str(PRICE[symbol]))
+    return account(positions=(holding(symbol, str(quantity)),))
+
+
+def test_a_holding_that_outgrew_its_cap_is_cut_to_it_at_once() -> None:
+    response = ask(desk(), holding_of(0.30), is_event=True)
+    [sale] = response.intents
+    assert (response.reason, sale.side, sale.reduce_only, sale.leg) == ("RISK_EVENT", Side.SELL, True, "rebalance")
+    assert sale.quantity_base * sale.reference_price >= Decimal("9999")
+    assert response.targets[A] <= 0.20 + 1e-9
+
+
+def test_a_small_drift_is_left_alone() -> None:
+    made = desk()
+    target = ask(made, holding_of(0.30), is_event=True).targets[A]
+    assert ask(made, holding_of(round(target + 0.02, 4))).intents == ()
+
+
+def test_a_trim_is_one_order_however_often_it_is_asked_for() -> None:
+    first, second = (ask(desk(), holding_of(0.30), is_event=True).intents[0] for _ in range(2))
+    assert first.client_order_id == second.client_order_id
+    assert first == second
+
+
+def test_nothing_is_ever_bought_here() -> None:
+    made = desk()
+    bought = plan(A, confidence=0.95, take_profit_pct=0.4)
+    made.allocate(request(bought))
+    response = ask(made, holding_of(0.01), at=NOW + HOUR_NS)
+    assert all(i.side is Side.SELL for i in response.intents)
+
+
+def test_after_a_week_a_drift_is_trimmed_and_a_restart_waits_for_its_week() -> None:
+    # the target of a holding above its cap is the cap, 20 %: off by more than one drift of 5 % and less than two
+    rested, fresh = desk(), desk()
+    rested.upkeep.resume(NOW - 8 * DAY_NS)
+    fresh.upkeep.resume(NOW - DAY_NS)
+    assert ask(rested, holding_of(0.29)).reason == "DRIFT"
+    assert ask(fresh, holding_of(0.29)).intents == ()
+    assert ask(fresh, holding_of(0.50), at=NOW + DAY_NS).reason == "LARGE_DRIFT"
+
+
+def test_a_symbol_without_fresh_data_is_not_sold_blindly() -> None:
+    assert ask(desk(), holding_of(0.30), is_event=True, fresh=(B,)).intents == ()
+
+
+def test_what_would_leave_dust_is_sold_whole() -> None:
+    steps = {s: instrument(s, min_notional_quote=Decimal(25_000)) for s in PRICE}
+    held = holding_of(0.45)
+    [sale] = ask(desk(instruments=steps), held, is_event=True).intents
+    assert sale.quantity_base == held.positions[0].quantity_base
+
+
+def test_a_failing_solver_keeps_holdings_but_not_a_broken_cap(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise SolverError("no")
+
+    monkeypatch.setattr(MeanVarianceOptimiser, "solve", fails)
+    with pytest.raises(SolverError):
+        ask(desk(), holding_of(0.30))
+    [sale] = ask(desk(), holding_of(0.30), is_event=True).intents
+    assert abs(sale.quantity_base * sale.reference_price - 10_000) < 1
+
+
+@pytest.mark.parametrize(("share", "is_event"), [(0.15, False), (0.205, False), (0.215, True)])
+def test_a_cap_touched_is_no_event_a_cap_broken_is(share: float, is_event: bool) -> None:
+    assert risk_event_of(HeliosConfig(), INSTRUMENTS)(holding_of(share)) is is_event
+    assert not risk_event_of(HeliosConfig(), INSTRUMENTS)(account())
