@@ -1,4 +1,4 @@
-"""PortfolioActor: tier 5 over one PortfolioDesk. Killed: hourly closes come back from the store."""
+"""PortfolioActor: tier 5 over one PortfolioDesk. Killed: hourly closes and the time of the last trim come back from the store."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from helios.domain.market import Instrument
 from helios.pipeline.ports import AllocationRequest, AllocationResponse, RebalanceRequest, RebalanceResponse, SymbolContext
 from helios.pipeline.series import HOURS_KEPT, SymbolHistory
 from helios.portfolio.build import make_portfolio_desk
+from helios.portfolio.upkeep import LEG
+from helios.store.engine_store import EngineStore
 from helios.store.pool import connect
 
 
@@ -28,9 +30,11 @@ class PortfolioActor(HeliosActor):
         self._seeded: set[str] = set()
         self._pool: asyncpg.Pool | None = None
         self.allocations = 0
+        self.rebalances = 0
 
     async def on_start(self) -> None:
         self._pool = await connect(self.spec.dsn, max_size=1)
+        self.desk.upkeep.resume(await EngineStore(self._pool).last_order_at(LEG))
 
     async def seed(self, histories: Sequence[SymbolHistory]) -> None:
         """Learn the past of symbols that become tradable."""
@@ -55,7 +59,9 @@ class PortfolioActor(HeliosActor):
         """Bring what is held back to its targets, where that is due."""
         await self.ready()
         await self._reseed([s for s in sorted(request.contexts) if s not in self._seeded], request.bar_time)
-        return self.desk.rebalance(request)
+        response = self.desk.rebalance(request)
+        self.rebalances += bool(response.intents)
+        return response
 
     async def _reseed(self, symbols: Sequence[str], bar_time: int) -> None:
         for symbol in symbols:
@@ -69,4 +75,4 @@ class PortfolioActor(HeliosActor):
             await self._pool.close()
 
     def details(self) -> dict[str, Any]:
-        return {"allocations": self.allocations, "seeded": sorted(self._seeded)}
+        return {"allocations": self.allocations, "rebalances": self.rebalances, "seeded": sorted(self._seeded)}

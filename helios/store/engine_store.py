@@ -95,6 +95,12 @@ class EngineStore:
         """Return the newest orders, newest first."""
         return await self._rows("SELECT * FROM orders ORDER BY seq DESC LIMIT $1", limit)
 
+    async def last_order_at(self, leg: str) -> int:
+        """Return the market time (ns UTC) of the newest order of this leg that was not refused; 0 without any."""
+        query = "SELECT max(ts_event) FROM orders WHERE leg = $1 AND status <> 'REJECTED'"
+        async with session(self._pool) as connection:
+            return int(await connection.fetchval(query, leg) or 0)
+
     async def fills(self, limit: int) -> list[dict[str, Any]]:
         """Return the newest fills, newest first."""
         return await self._rows("SELECT * FROM fills ORDER BY seq DESC LIMIT $1", limit)
