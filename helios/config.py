@@ -104,7 +104,7 @@ class LimitConfig(_Section):
     """Checked before every order. Fractions of equity unless the name says otherwise.
 
     Off by default: `min_balance_quote` and `max_daily_loss_quote` at 0 (a sum of money means nothing before the quote currency is
-    known), `trading_hours_utc` (from, to; from above to wraps midnight), `auto_reset_h` at 0 (a halt ends by a person's hand).
+    known), `trading_hours_utc` empty (else from, to; from above to wraps midnight), `auto_reset_h` at 0 (a halt ends by a person's hand).
 
     `max_trades_in_window` lies above `max_open_positions`, so that a desk may fill its whole book in its first hour, and well below
     `max_entries_per_day`, without which it could never trip. `max_account_age_s` is two of the slowest decision bars.
@@ -131,7 +131,7 @@ class LimitConfig(_Section):
     min_balance_quote: Decimal = Field(Decimal(0), ge=0)
     max_daily_loss_quote: Decimal = Field(Decimal(0), ge=0)
     duplicate_window_s: float = Field(60.0, ge=0)
-    trading_hours_utc: tuple[int, int] | None = None
+    trading_hours_utc: tuple[int, ...] = ()
     max_trades_in_window: int = Field(12, ge=1)
     trade_window_s: float = Field(3_600.0, gt=0)
     trade_cooldown_s: float = Field(3_600.0, ge=0)
@@ -144,9 +144,9 @@ class LimitConfig(_Section):
 
     @field_validator("trading_hours_utc")
     @classmethod
-    def _hours(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
-        if value is not None and not (min(value) >= 0 and max(value) <= 24 and value[0] != value[1]):
-            raise ValueError("trading hours are two different hours of 0 to 24")
+    def _hours(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if value and not (len(value) == 2 and min(value) >= 0 and max(value) <= 24 and value[0] != value[1]):
+            raise ValueError("trading hours are none or two different hours of 0 to 24")
         return value
 
 
