@@ -14,7 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from helios.errors import ConfigError
 
@@ -101,7 +101,14 @@ class RiskConfig(_Section):
 
 
 class LimitConfig(_Section):
-    """Checked before every order. Fractions of equity unless the name says otherwise."""
+    """Checked before every order. Fractions of equity unless the name says otherwise.
+
+    Off by default: `min_balance_quote` and `max_daily_loss_quote` at 0 (a sum of money means nothing before the quote currency is
+    known), `trading_hours_utc` empty (else from, to; from above to wraps midnight), `auto_reset_h` at 0 (a halt ends by a person's hand).
+
+    `max_trades_in_window` lies above `max_open_positions`, so that a desk may fill its whole book in its first hour, and well below
+    `max_entries_per_day`, without which it could never trip. `max_account_age_s` is two of the slowest decision bars.
+    """
 
     max_drawdown: float = 0.15
     max_daily_loss: float = 0.05
@@ -120,6 +127,27 @@ class LimitConfig(_Section):
     max_notional_quote: Decimal = Decimal(100_000)
     balance_cushion: float = 0.05
     max_data_age_s: float = 5.0
+    warn_utilisation: float = Field(0.80, gt=0, le=1)
+    min_balance_quote: Decimal = Field(Decimal(0), ge=0)
+    max_daily_loss_quote: Decimal = Field(Decimal(0), ge=0)
+    duplicate_window_s: float = Field(60.0, ge=0)
+    trading_hours_utc: tuple[int, ...] = ()
+    max_trades_in_window: int = Field(12, ge=1)
+    trade_window_s: float = Field(3_600.0, gt=0)
+    trade_cooldown_s: float = Field(3_600.0, ge=0)
+    volatility_release: float = Field(0.90, gt=0, le=1)
+    max_unhealthy: int = Field(2, ge=1)
+    max_account_age_s: float = Field(1_800.0, gt=0)
+    auto_reset_h: float = Field(0.0, ge=0)
+    crisis_correlation: float = Field(0.80, gt=0, le=1)
+    coupled_correlation: float = Field(0.50, gt=0, le=1)
+
+    @field_validator("trading_hours_utc")
+    @classmethod
+    def _hours(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if value and not (len(value) == 2 and min(value) >= 0 and max(value) <= 24 and value[0] != value[1]):
+            raise ValueError("trading hours are none or two different hours of 0 to 24")
+        return value
 
 
 class ReviewConfig(_Section):

@@ -119,8 +119,12 @@ def check_limits(request: LimitRequest, config: LimitConfig, sectors: Mapping[st
 
 
 def trading_state(account: AccountSnapshot, config: LimitConfig, mode: TradingMode = TradingMode.PAPER) -> TradingState:
-    """Return HALTED at the drawdown limit, REDUCING (exits only) at the daily loss or loss-row limit, else ACTIVE."""
-    if not drawdown_of(account) < _exact(config.max_drawdown):
+    """Return HALTED at the drawdown limit or without equity, REDUCING (exits only) at the loss limits, else ACTIVE.
+
+    The view of one moment, without memory: what a new `BreakerBoard` says of the same account. A board that has tripped stays so
+    after the figures recover, and is therefore never milder than this.
+    """
+    if not has_equity(account) or not drawdown_of(account) < _exact(config.max_drawdown):
         return TradingState.HALTED
     if not daily_loss_of(account) < _exact(config.max_daily_loss):
         return TradingState.REDUCING
@@ -129,14 +133,19 @@ def trading_state(account: AccountSnapshot, config: LimitConfig, mode: TradingMo
     return TradingState.ACTIVE
 
 
+def has_equity(account: AccountSnapshot) -> bool:
+    """Whether the account is worth a known amount above 0."""
+    return account.equity_quote.is_finite() and account.equity_quote > 0
+
+
 def drawdown_of(account: AccountSnapshot) -> Decimal:
     """Return the larger of the reported drawdown and the one equity and peak imply, so that neither can go stale alone."""
-    return max(_exact(account.drawdown), _fall(account.peak_equity_quote, account.equity_quote))
+    return max(_exact(account.drawdown), fall(account.peak_equity_quote, account.equity_quote))
 
 
 def daily_loss_of(account: AccountSnapshot) -> Decimal:
     """Return the larger of the reported daily loss and the one equity and the day's first equity imply."""
-    return max(_exact(account.daily_loss), _fall(account.day_start_equity_quote, account.equity_quote))
+    return max(_exact(account.daily_loss), fall(account.day_start_equity_quote, account.equity_quote))
 
 
 def consecutive_loss_limit(config: LimitConfig, mode: TradingMode) -> int:
@@ -264,7 +273,10 @@ def _share(amount: Decimal, equity: Decimal) -> Decimal:
     return amount / equity if equity > 0 else _INFINITY
 
 
-def _fall(start: Decimal, now: Decimal) -> Decimal:
+def fall(start: Decimal, now: Decimal) -> Decimal:
+    """Return the share of `start` that is lost at `now`; infinite where one of them is not a number, 0 without a start."""
+    if not (start.is_finite() and now.is_finite()):
+        return _INFINITY  # what is not known counts as lost
     return (start - now) / start if start > 0 else _ZERO
 
 

@@ -76,7 +76,7 @@ def test_an_entry_carries_the_numbers_of_its_forecast() -> None:
         ({"holder": account(daily_loss=0.05)}, "REDUCING"),
         ({"holder": account(entries_today=20)}, "MAX_ENTRIES_PER_DAY"),
         ({"holder": account(consecutive_losses=5)}, "REDUCING"),
-        ({"holder": account("0")}, "NO_EQUITY"),
+        ({"holder": account("0")}, "TRADING_HALTED"),
         ({"holder": account("100")}, "MIN_NOTIONAL"),
         ({"holder": account("100000", position(SPOT.symbol, "15000"))}, "ALREADY_HELD"),
     ],
