@@ -8,6 +8,7 @@ this process ends at once.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,19 @@ from helios.domain.market import Instrument, MarketSnapshot
 from helios.domain.orders import AccountSnapshot, ExitPlan, ExitTriggered, OrderIntent, OrderOutcome
 from helios.errors import FencedError
 from helios.execution.engine import ExecutionEngine
+from helios.execution.guard import AccountGuard
 from helios.execution.paper import PaperBroker
 from helios.pipeline.checks import make_check
 from helios.pipeline.engine_state import allows_entries
 from helios.portfolio.accounting import Account
+from helios.risk.trips import Trip
 from helios.store.engine_store import EngineStore
 from helios.store.journal import DiskJournal
 from helios.store.ledger import PostgresLedger
 from helios.store.pool import connect
+
+TRIPS_KEPT = 100
+"""Trips and releases that wait for the Supervisor to write them down; it looks twice a second."""
 
 
 class ExecutionActor(HeliosActor):
@@ -45,6 +51,8 @@ class ExecutionActor(HeliosActor):
         self.fills = 0
         self.denied = 0
         self.exits_done = 0
+        self._trip_log: deque[tuple[int, dict[str, Any]]] = deque(maxlen=TRIPS_KEPT)
+        self._trips_seen = 0
 
     async def on_start(self) -> None:
         self._pool = await connect(self.spec.dsn, max_size=2)
@@ -57,6 +65,7 @@ class ExecutionActor(HeliosActor):
             check=make_check(self.config.limits, self.instruments),
             owner=f"{self.spec.run_id}:{os.getpid()}",
             journal=DiskJournal(Path(self.spec.state_dir) / "exits.journal"),
+            guard=AccountGuard(self.config.limits, self._on_trip),
         )
         self._engine.set_trading(allows_entries(state))
         await self._guarded(self._engine.start())
@@ -98,6 +107,22 @@ class ExecutionActor(HeliosActor):
         left: list[str] = await self._guarded(self._core.flatten(markets, ExitReason.EMERGENCY))
         return left
 
+    async def reset_breakers(self, code: str | None = None) -> AccountSnapshot:
+        """Release by a person's hand what has tripped and no longer holds."""
+        await self.ready()
+        account: AccountSnapshot = await self._guarded(self._core.reset_breakers(code))
+        return account
+
+    async def set_unhealthy(self, components: Sequence[str]) -> None:
+        """Note the components that do not answer."""
+        await self.ready()
+        self._core.set_unhealthy(components)
+
+    def _on_trip(self, trip: Trip) -> None:
+        self._trips_seen += 1
+        self._trip_log.append((self._trips_seen, trip.to_json()))
+        self.log.warning("breaker %s %s: %s", trip.code.value, "released" if trip.released_at else "tripped", trip.detail)
+
     @property
     def _core(self) -> ExecutionEngine:
         assert self._engine is not None
@@ -127,4 +152,6 @@ class ExecutionActor(HeliosActor):
             "denied": self.denied,
             "exits": self.exits_done,
             "epoch": self._core.epoch,
+            "trips": [trip.to_json() for trip in self._core.trips],
+            "trip_log": list(self._trip_log),
         }

@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from actors.base import DeskSpec, HeliosActor
+from actors.breakers import BreakerWatch
 from actors.metrics import AccountMetrics
 from actors.remote import call
 from actors.snapshot import account_view, feed_views, tier_views
-from helios.domain.enums import EngineState, TradingMode
+from helios.domain.enums import EngineState, TradingMode, TradingState
 from helios.domain.events import EngineEvent
 from helios.domain.market import MarketSnapshot
 from helios.domain.orders import AccountSnapshot
 from helios.errors import HeliosError, RejectedError
 from helios.pipeline.engine_state import allows_entries, next_mode, next_state, resumed_state
-from helios.risk.limits import TradingState, trading_state
 from helios.store.engine_store import EngineStore
 from helios.store.pool import connect
 
@@ -33,6 +33,8 @@ PING_TIMEOUT_S = 3.0
 EQUITY_INTERVAL_S = 1.0
 KILL_SWITCH = ".kill_switch"
 FLATTEN_ATTEMPTS = 8
+SILENT_AFTER_S = 10.0
+"""A killed actor is back within three seconds; who has not answered for so long is counted as unhealthy."""
 
 
 class Supervisor(HeliosActor):
@@ -68,6 +70,9 @@ class Supervisor(HeliosActor):
         self._turn = asyncio.Lock()
         self._metrics: AccountMetrics | None = None
         self._emergency_left: list[str] = []
+        self._heard: dict[str, float] = {}
+        self._born_mono = time.monotonic()
+        self._breakers = BreakerWatch(lambda: peers("execution"), self.log)
         self._beat = time.time()
 
     async def on_start(self) -> None:
@@ -112,11 +117,19 @@ class Supervisor(HeliosActor):
         return {"state": self.state.value, "still_open": self._emergency_left}
 
     async def clear(self) -> str:
-        """Acknowledge an emergency stop: the engine is then paused, not trading."""
+        """Acknowledge an emergency stop: the breakers behind it are reset and the engine is paused, not trading."""
         await self.ready()
         if self.state is not EngineState.EMERGENCY_STOP:
             raise RejectedError(f"nothing to clear: the engine is {self.state.value}")
+        await self.reset_breakers()
         return await self._command(EngineState.PAUSED, "emergency stop cleared")
+
+    async def reset_breakers(self, code: str | None = None) -> dict[str, Any]:
+        """Release what has tripped (under `code`, or all) and no longer holds; a drawdown then counts from the present equity."""
+        await self.ready()
+        assert self._store is not None
+        self._account = await self._breakers.reset(code, self._store, self.market_time_ns)
+        return {"trading_state": self._account.trading_state.value, "trips": list(self._account.trips)}
 
     async def set_mode(self, mode: str, confirmation: str = "") -> str:
         """Switch between PAPER and LIVE."""
@@ -213,6 +226,7 @@ class Supervisor(HeliosActor):
         while True:
             await asyncio.gather(*(self._ping(name) for name in self._components))
             await self._mark_account()
+            await self._follow_breakers()
             if time.time() - last_equity >= EQUITY_INTERVAL_S and self._account is not None:
                 last_equity = time.time()
                 await self._keep_equity(self._account)
@@ -234,6 +248,16 @@ class Supervisor(HeliosActor):
                 await self._tell_execution()
         self._pids[name] = status["pid"]
         self._status[name] = status
+        self._heard[name] = time.monotonic()
+
+    async def _follow_breakers(self) -> None:
+        execution = self._status.get("execution", {})
+        assert self._store is not None
+        await self._breakers.write(execution, self._store)
+        if self.spec.replay_path is None:  # in a replay decisions must not depend on wall time
+            since = time.monotonic() - SILENT_AFTER_S
+            silent = sorted(n for n in self._components if self._heard.get(n, self._born_mono) < since)
+            await self._breakers.tell_silent(silent, self._pids.get("execution", 0))
 
     async def _mark_account(self) -> None:
         try:
@@ -256,20 +280,20 @@ class Supervisor(HeliosActor):
             self.log.warning("orders not read: %s", error)
 
     async def _enforce(self) -> None:
-        """Let the account's own figures restrict trading: halted by drawdown, reducing by daily loss or losing streak.
+        """Follow the breakers: flatten what they halt, open nothing while they reduce.
 
-        Not in a replay: there tier 3 refuses entries by the same figures, bar by bar, and a health loop on wall time beside it
-        would make the decisions depend on how fast the machine is.
+        Not in a replay: there the conductor does it bar by bar, and a health loop on wall time beside it would make the decisions
+        depend on how fast the machine is.
         """
         if self.spec.replay_path is not None:
             return
-        if self._account is None or self.state not in (EngineState.RUNNING, EngineState.REDUCING):
+        if self._account is None or self.state not in (EngineState.RUNNING, EngineState.REDUCING, EngineState.PAUSED):
             return
-        wanted = trading_state(self._account, self.config.limits)
+        wanted, why = self._account.trading_state, ", ".join(self._account.trips)
         if wanted is TradingState.HALTED:
-            await self.emergency_stop(f"drawdown {self._account.drawdown:.1%}")
+            await self.emergency_stop(f"{why}, drawdown {self._account.drawdown:.1%}")
         elif wanted is TradingState.REDUCING and self.state is EngineState.RUNNING:
-            await self._command(EngineState.REDUCING, "daily loss or losing streak")
+            await self._command(EngineState.REDUCING, why)
         elif wanted is TradingState.ACTIVE and self.state is EngineState.REDUCING:
             await self._command(EngineState.RUNNING, "limits are kept again")
 
@@ -299,7 +323,8 @@ class Supervisor(HeliosActor):
             "run_id": self.spec.run_id,
             "state": self.state.value,
             "mode": self.mode.value,
-            "trading_state": trading_state(self._account, self.config.limits).value if self._account is not None else None,
+            "trading_state": self._account.trading_state.value if self._account is not None else None,
+            "trips": self._status.get("execution", {}).get("trips", []),
             "market_time_ns": self.market_time_ns,
             "heartbeat": self._beat,
             "uptime_s": round(time.time() - self.born, 1),

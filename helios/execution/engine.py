@@ -12,6 +12,7 @@ from dataclasses import replace
 from decimal import Decimal
 from itertools import count
 
+from helios.config import LimitConfig
 from helios.domain.enums import ExitReason, MovementKind, OrderStatus, Side
 from helios.domain.events import Mark
 from helios.domain.market import Instrument, MarketSnapshot
@@ -28,11 +29,13 @@ from helios.domain.orders import (
 )
 from helios.errors import StoreUnavailableError
 from helios.execution.checks import LEDGER_UNAVAILABLE, TRADING_PAUSED, UNRESOLVED_ORDER, PreTradeCheck, structural_codes
+from helios.execution.guard import AccountGuard
 from helios.execution.journal import ExitJournal, MemoryJournal
 from helios.execution.lifecycle import is_open, new_record
 from helios.execution.ports import Broker, LedgerStore
 from helios.execution.sender import OrderSender
 from helios.portfolio.accounting import Account
+from helios.risk.trips import Trip
 
 
 class ExecutionEngine:
@@ -57,6 +60,8 @@ class ExecutionEngine:
         Name of this incarnation, for the ledger.
     journal : ExitJournal or None
         Where exits go while the ledger is away; None keeps them in memory.
+    guard : AccountGuard or None
+        The circuit breakers, fed with every account this engine gives out; None takes the default limits.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class ExecutionEngine:
         check: PreTradeCheck,
         owner: str,
         journal: ExitJournal | None = None,
+        guard: AccountGuard | None = None,
     ) -> None:
         self._store = store
         self._account = account
@@ -76,7 +82,8 @@ class ExecutionEngine:
         self._owner = owner
         self._sender = OrderSender(store, broker, account, MemoryJournal() if journal is None else journal)
         self._entries_allowed = True
-        self._saved = ("", Decimal(0), 0)
+        self._guard = AccountGuard(LimitConfig()) if guard is None else guard
+        self._saved: tuple[str, Decimal, int, tuple[str, ...]] = ("", Decimal(0), 0, ())
         self._now = 0
         self._entry_lock = asyncio.Lock()
         self._symbol_locks: dict[str, asyncio.Lock] = {}
@@ -111,6 +118,7 @@ class ExecutionEngine:
         state = await self._store.load_account()
         if state is not None:
             self._account.restore(state)
+            self._guard.restore(state.breakers, self._now)
         await self.reconcile({})
 
     def set_trading(self, entries_allowed: bool) -> None:
@@ -199,10 +207,28 @@ class ExecutionEngine:
         self._sender.has_unsaved_fills = True  # peak and day start have moved
         return await self._save(max((movement.ts_event for movement in movements), default=0))
 
-    async def rebase_peak(self, ts: int) -> AccountSnapshot:
-        """Let drawdown start anew at the equity of now (ns `ts`): a person's decision, and it survives a restart."""
-        self._account.rebase_peak(max(ts, self._now))
-        return await self._save(ts)
+    @property
+    def trips(self) -> tuple[Trip, ...]:
+        """The circuit breakers that are open, oldest first."""
+        return self._guard.trips
+
+    async def reset_breakers(self, code: str | None = None) -> AccountSnapshot:
+        """Release what tripped under `code` (None: everything) and no longer holds: a person's decision, kept over a restart.
+
+        Releasing the drawdown starts it anew from the present equity.
+
+        Raises
+        ------
+        RejectedError
+            If there is no breaker of that code.
+        """
+        if self._guard.reset(code, self._account.snapshot(self._now)):
+            self._account.rebase_peak(self._now)
+        return await self._save(self._now)
+
+    def set_unhealthy(self, components: Sequence[str]) -> None:
+        """Note the components of the desk that do not answer, for the breaker that counts them."""
+        self._guard.set_unhealthy(components)
 
     async def exit_plans(self) -> list[ExitPlan]:
         """Return what the symbols must watch now."""
@@ -244,9 +270,11 @@ class ExecutionEngine:
         return replace(intent, quantity_base=abs(position.quantity_base))
 
     def _deny_codes(self, intent: OrderIntent, market: MarketSnapshot | None) -> tuple[str, ...]:
-        account = self._account.snapshot(intent.ts_event)
+        account = self._judged(self._account.snapshot(intent.ts_event))
         codes = list(structural_codes(intent, account, market, self._instruments.get(intent.symbol)))
         codes += self._check(intent, account, market, intent.ts_event)
+        if not intent.reduce_only:
+            codes += self._guard.deny_codes(intent.symbol)
         if not intent.reduce_only and not self._entries_allowed:
             codes.append(TRADING_PAUSED)
         if self._is_blocked(intent):
@@ -331,15 +359,22 @@ class ExecutionEngine:
     async def _save(self, ts: int) -> AccountSnapshot:
         # Fills, a new day or a new peak: what a restart could not find out again.
         self._now = max(self._now, ts)
-        snapshot = self._account.snapshot(self._now)
-        state = (self._account.day, snapshot.peak_equity_quote, snapshot.peak_rebased_at)
+        snapshot = self._judged(self._account.snapshot(self._now))
+        state = (self._account.day, snapshot.peak_equity_quote, snapshot.peak_rebased_at, snapshot.trips)
         if self._sender.has_unsaved_fills or state != self._saved:
             try:
-                await self._store.save_account(snapshot, self.epoch)
+                await self._store.save_account(snapshot, self.epoch, self._guard.to_json())
             except StoreUnavailableError:
                 return snapshot  # tried again with the next event
             self._sender.has_unsaved_fills, self._saved = False, state
         return snapshot
+
+    def _judged(self, snapshot: AccountSnapshot) -> AccountSnapshot:
+        # Every account that leaves this engine has been before the breakers and says what they permit.
+        if self._guard.observe(snapshot):
+            self._account.rebase_peak(snapshot.ts_event)
+            snapshot = self._account.snapshot(snapshot.ts_event)
+        return self._guard.stamped(snapshot)
 
     def _lock(self, symbol: str) -> asyncio.Lock:
         return self._symbol_locks.setdefault(symbol, asyncio.Lock())

@@ -88,14 +88,15 @@ class MemoryLedger:
         """Return all funding and transfers in commit order."""
         return list(self._movements.values())
 
-    async def save_account(self, snapshot: AccountSnapshot, epoch: int) -> None:
-        """Keep the peak and the start of the day."""
+    async def save_account(self, snapshot: AccountSnapshot, epoch: int, breakers: str = "") -> None:
+        """Keep the peak, the start of the day and the breakers."""
         self._check(epoch)
         self._account = AccountState(
             str(snapshot.peak_equity_quote),
             utc_day(snapshot.ts_event),
             str(snapshot.day_start_equity_quote),
             snapshot.peak_rebased_at,
+            breakers,
         )
 
     async def load_account(self) -> AccountState | None:

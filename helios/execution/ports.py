@@ -14,13 +14,15 @@ from helios.domain.orders import AccountSnapshot, Fill, Movement, OrderRecord
 class AccountState:
     """The part of the account that fills and movements alone cannot rebuild.
 
-    With `peak_rebased_at` (ns, 0: never) the peak is a person's decision, and nothing replayed may raise it again.
+    With `peak_rebased_at` (ns, 0: never) the peak is a person's decision, and nothing replayed may raise it again. `breakers` is
+    what the circuit breakers remember, as they wrote it.
     """
 
     peak_equity_quote: str
     day: str
     day_start_equity_quote: str
     peak_rebased_at: int = 0
+    breakers: str = ""
 
 
 class LedgerStore(Protocol):
@@ -56,7 +58,7 @@ class LedgerStore(Protocol):
         """All funding and transfers in the order in which they were committed."""
         ...
 
-    async def save_account(self, snapshot: AccountSnapshot, epoch: int) -> None: ...
+    async def save_account(self, snapshot: AccountSnapshot, epoch: int, breakers: str = "") -> None: ...
 
     async def load_account(self) -> AccountState | None: ...
 

@@ -12,6 +12,7 @@ from helios.domain.enums import Timeframe
 from helios.domain.market import Instrument
 from helios.domain.orders import ExitPlan
 from helios.execution.engine import ExecutionEngine
+from helios.execution.guard import AccountGuard
 from helios.execution.memory import MemoryLedger
 from helios.execution.paper import PaperBroker
 from helios.pipeline.checks import make_check
@@ -191,4 +192,5 @@ def make_engine(config: HeliosConfig, instruments: Mapping[str, Instrument], led
         instruments=instruments,
         check=make_check(config.limits, instruments),
         owner="local",
+        guard=AccountGuard(config.limits),
     )

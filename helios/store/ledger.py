@@ -46,11 +46,12 @@ INSERT_MOVEMENT = """
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (movement_id) DO NOTHING"""
 SAVE_ACCOUNT = """
     INSERT INTO account_state (id, ts_ns, equity_quote, peak_equity_quote, day, day_start_equity_quote, drawdown, snapshot,
-        epoch, peak_rebased_ns)
-    VALUES (1, $1, $2, $3, $4, $5, $6, $7, $8, $9)
+        epoch, peak_rebased_ns, breakers)
+    VALUES (1, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
     ON CONFLICT (id) DO UPDATE SET ts_ns = $1, equity_quote = $2, peak_equity_quote = $3, day = $4,
-        day_start_equity_quote = $5, drawdown = $6, snapshot = $7, epoch = $8, peak_rebased_ns = $9, updated = now()"""
-LOAD_ACCOUNT = "SELECT peak_equity_quote, day, day_start_equity_quote, peak_rebased_ns FROM account_state"
+        day_start_equity_quote = $5, drawdown = $6, snapshot = $7, epoch = $8, peak_rebased_ns = $9, breakers = $10,
+        updated = now()"""
+LOAD_ACCOUNT = "SELECT peak_equity_quote, day, day_start_equity_quote, peak_rebased_ns, breakers FROM account_state"
 
 
 class PostgresLedger:
@@ -143,24 +144,24 @@ class PostgresLedger:
             rows = await connection.fetch("SELECT * FROM account_movements ORDER BY seq")
         return [to_movement(row) for row in rows]
 
-    async def save_account(self, snapshot: AccountSnapshot, epoch: int) -> None:
-        """Replace the account's state; the day is the UTC date of the snapshot."""
+    async def save_account(self, snapshot: AccountSnapshot, epoch: int, breakers: str = "") -> None:
+        """Replace the account's state and what its breakers remember; the day is the UTC date of the snapshot."""
         values = (
             snapshot.ts_event, snapshot.equity_quote, snapshot.peak_equity_quote, utc(snapshot.ts_event).date(),
             snapshot.day_start_equity_quote, snapshot.drawdown, asdict(snapshot), epoch,
-            snapshot.peak_rebased_at,
+            snapshot.peak_rebased_at, breakers,
         )  # fmt: skip
         async with self._fenced(epoch, "SHARE") as connection:
             await connection.execute(SAVE_ACCOUNT, *values)
 
     async def load_account(self) -> AccountState | None:
-        """Return peak, day (ISO date, UTC), the day's first equity and the last reset, or None before the first save."""
+        """Return peak, day (ISO date, UTC), the day's first equity, the last reset and the breakers; None before the first save."""
         async with session(self._pool) as connection:
             row = await connection.fetchrow(LOAD_ACCOUNT)
         if row is None:
             return None
         peak, start = str(row["peak_equity_quote"]), str(row["day_start_equity_quote"])
-        return AccountState(peak, row["day"].isoformat(), start, row["peak_rebased_ns"])
+        return AccountState(peak, row["day"].isoformat(), start, row["peak_rebased_ns"], row["breakers"])
 
     async def history(self, client_order_id: str) -> list[dict[str, Any]]:
         """Return every status an order went through, oldest first."""

@@ -10,7 +10,7 @@ from ray.exceptions import RayActorError
 
 from actors import supervisor as module
 from actors.supervisor import KILL_SWITCH, Supervisor
-from helios.domain.enums import EngineState, TradingMode
+from helios.domain.enums import EngineState, TradingMode, TradingState
 from helios.domain.events import EngineEvent
 from helios.domain.orders import AccountSnapshot
 from helios.errors import RejectedError, StoreUnavailableError, TransportError
@@ -28,6 +28,7 @@ class MemoryEngineStore:
         self.saved: list[EngineState] = []
         self.events: list[EngineEvent] = []
         self.is_down = False
+        self.fails = 0
 
     async def save_state(self, state: EngineState, mode: TradingMode) -> None:
         if self.is_down:
@@ -35,6 +36,9 @@ class MemoryEngineStore:
         self.saved.append(state)
 
     async def add_event(self, event: EngineEvent) -> None:
+        if self.fails:
+            self.fails -= 1
+            raise StoreUnavailableError("away")
         self.events.append(event)
 
     async def orders(self, limit: int) -> list[dict[str, Any]]:
@@ -44,7 +48,14 @@ class MemoryEngineStore:
 class Desk:
     def __init__(self, tmp_path: Path) -> None:
         self.peers = Peers(
-            execution=Peer(set_trading=None, flatten=lambda markets, *_: [], account=lambda marks: account(), status=self.status),
+            execution=Peer(
+                set_trading=None,
+                flatten=lambda markets, *_: [],
+                account=lambda marks: account(),
+                status=self.status,
+                reset_breakers=lambda code: account(),
+                set_unhealthy=None,
+            ),
             recorder=Peer(record_equity=None, status=self.status),
             symbol__BTC=Peer(markets=lambda: [snapshot("BTC/ZAR")], status=self.status),
         )
@@ -159,17 +170,16 @@ async def test_a_component_that_does_not_answer_is_unhealthy_until_it_does(desk:
     assert {c["name"]: c for c in (await desk.actor.snapshot())["components"]}["execution"]["healthy"]
 
 
-def losing(**changes: Any) -> AccountSnapshot:
-    return replace(account(), **changes)
+def tripped(state: TradingState) -> AccountSnapshot:
+    return replace(account(), trading_state=state, trips=("MAX_DAILY_LOSS",))
 
 
-@pytest.mark.parametrize(("figures", "wanted"), [
-    ({}, S.RUNNING), ({"daily_loss": 0.06}, S.REDUCING), ({"consecutive_losses": 6}, S.REDUCING),
-    ({"drawdown": 0.2}, S.EMERGENCY_STOP),
+@pytest.mark.parametrize(("permitted", "wanted"), [
+    (TradingState.ACTIVE, S.RUNNING), (TradingState.REDUCING, S.REDUCING), (TradingState.HALTED, S.EMERGENCY_STOP),
 ])  # fmt: skip
-async def test_the_accounts_own_figures_restrict_trading(desk: Desk, figures: dict[str, Any], wanted: EngineState) -> None:
+async def test_what_the_breakers_permit_restricts_trading(desk: Desk, permitted: TradingState, wanted: EngineState) -> None:
     await desk.actor.begin()
-    desk.actor._account = losing(**figures)
+    desk.actor._account = tripped(permitted)
     await desk.actor._enforce()
     assert desk.actor.state is wanted
     assert len(desk.peers("execution").called("flatten")) == (wanted is S.EMERGENCY_STOP)
@@ -177,14 +187,54 @@ async def test_the_accounts_own_figures_restrict_trading(desk: Desk, figures: di
 
 async def test_reducing_ends_when_the_limits_are_kept_again_but_a_pause_stays(desk: Desk) -> None:
     await desk.actor.begin()
-    for figures, wanted in (({"daily_loss": 0.06}, S.REDUCING), ({}, S.RUNNING)):
-        desk.actor._account = losing(**figures)
+    for permitted, wanted in ((TradingState.REDUCING, S.REDUCING), (TradingState.ACTIVE, S.RUNNING)):
+        desk.actor._account = tripped(permitted)
         await desk.actor._enforce()
         assert desk.actor.state is wanted
     await desk.actor.pause()
-    desk.actor._account = losing(drawdown=0.2)
+    desk.actor._account = tripped(TradingState.REDUCING)
     await desk.actor._enforce()
     assert desk.actor.state is S.PAUSED
+
+
+async def test_a_pause_does_not_keep_a_halted_account_from_being_closed(desk: Desk) -> None:
+    await desk.actor.begin()
+    await desk.actor.pause()
+    desk.actor._account = tripped(TradingState.HALTED)
+    await desk.actor._enforce()
+    assert desk.actor.state is S.EMERGENCY_STOP
+    assert len(desk.peers("execution").called("flatten")) == 1
+
+
+async def test_trips_become_events_once_and_a_failed_write_is_tried_again(desk: Desk) -> None:
+    trip = {"code": "MAX_DRAWDOWN", "state": "HALTED", "detail": "why", "tripped_at": 5, "released_at": 0}
+    desk.actor._status["execution"] = {"pid": 1, "trip_log": [(1, trip), (2, trip | {"released_at": 9})]}
+    desk.store.fails = 1
+    for _ in range(3):
+        await desk.actor._follow_breakers()
+    assert [(e.kind, e.severity, e.ts_event) for e in desk.store.events] == [
+        ("MAX_DRAWDOWN", "CRITICAL", 5),
+        ("MAX_DRAWDOWN", "INFO", 9),
+    ]
+    desk.actor._status["execution"]["pid"] = 2  # a new incarnation counts from 1 again
+    await desk.actor._follow_breakers()
+    assert len(desk.store.events) == 4
+
+
+async def test_execution_is_told_who_is_silent_and_when_they_are_back(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SILENT_AFTER_S", 0.0)
+    desk.actor._heard = dict.fromkeys(("execution", SYMBOL), 1e12)
+    await desk.actor._follow_breakers()
+    desk.actor._heard["recorder"] = 1e12
+    for _ in range(2):
+        await desk.actor._follow_breakers()
+    assert desk.peers("execution").called("set_unhealthy") == [(["recorder"],), ([],)]
+
+
+async def test_a_person_resets_breakers_and_it_is_written_down(desk: Desk) -> None:
+    assert await desk.actor.reset_breakers("MAX_DRAWDOWN") == {"trading_state": "ACTIVE", "trips": []}
+    assert desk.peers("execution").called("reset_breakers") == [("MAX_DRAWDOWN",)]
+    assert desk.store.events[-1].kind == "BREAKERS_RESET"
 
 
 async def test_the_kill_switch_file_stops_trading_and_must_be_removed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,9 +118,9 @@ class FlakyLedger(MemoryLedger):
         self._raise_if_down()
         return await super().open_orders()
 
-    async def save_account(self, snapshot: AccountSnapshot, epoch: int) -> None:
+    async def save_account(self, snapshot: AccountSnapshot, epoch: int, breakers: str = "") -> None:
         self._raise_if_down()
-        await super().save_account(snapshot, epoch)
+        await super().save_account(snapshot, epoch, breakers)
 
     def _touch(self) -> None:
         if self.writes_until_down is not None:

@@ -21,7 +21,7 @@ from helios.domain.decisions import (
     VolatilityForecast,
     decision_id,
 )
-from helios.domain.enums import Action, OrderStatus, Side, Timeframe, VerdictKind, VolatilityRegime
+from helios.domain.enums import Action, OrderStatus, Side, Timeframe, TradingState, VerdictKind, VolatilityRegime
 from helios.domain.events import Mark
 from helios.domain.market import NAN, Bar, MarketSnapshot
 from helios.domain.orders import (
@@ -139,6 +139,7 @@ class ScriptedTiers:
     plans_to_watch: list[ExitPlan] = field(default_factory=list)
     log: list[tuple[str, Any]] = field(default_factory=list)
     held: tuple[PositionView, ...] = ()
+    trading_state: TradingState = TradingState.ACTIVE
     trims: RebalanceResponse = field(default_factory=RebalanceResponse)
     rebalances: list[RebalanceRequest] = field(default_factory=list)
     flattened: list[list[str]] = field(default_factory=list)
@@ -202,7 +203,7 @@ class _Portfolio(_Part):
 class _Execution(_Part):
     async def account(self, marks: Sequence[Mark]) -> AccountSnapshot:
         self.script.log += [("mark", m) for m in marks]
-        return replace(account(), positions=self.script.held)
+        return replace(account(), positions=self.script.held, trading_state=self.script.trading_state)
 
     async def submit(self, intents: Sequence[OrderIntent], markets: Mapping[str, MarketSnapshot]) -> list[OrderOutcome]:
         self.script.enter("execution")

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from helios.domain.decisions import FeatureWindow
-from helios.domain.enums import ExitReason, Side
+from helios.domain.enums import ExitReason, Side, TradingState
 from helios.domain.events import Mark
 from helios.domain.orders import ExitPlan, ExitTriggered
 from helios.pipeline.conductor import Conductor
 from helios.pipeline.cycle import DecisionCycle
 from helios.pipeline.series import SymbolHistory
 from helios.pipeline.symbol import SymbolStep
-from tests.support.pipeline_values import BAR_NS, MINUTE_NS, T0, ScriptedTiers, snapshot, ticking, window
+from tests.support.pipeline_values import BAR_NS, MINUTE_NS, T0, ScriptedTiers, position, snapshot, ticking, window
 
 BTC, ETH = "BTC/USDT", "ETH/USDT"
 
@@ -121,3 +121,18 @@ async def test_plans_left_after_a_step_are_watched_in_the_next() -> None:
     script.plans_to_watch = [watch("too late")]
     await driver.step(T0 + BAR_NS)
     assert symbols.watched == [["stored"], ["stored"]]
+
+
+async def test_a_halted_account_is_closed_with_the_markets_of_the_bar_before_anything_is_decided() -> None:
+    script = ScriptedTiers(held=(position(BTC),), trading_state=TradingState.HALTED)
+    await conductor(script, ScriptedSymbols([step_of(BTC, [window(BTC)]), step_of(ETH)])).step(T0)
+    assert script.flattened == [[BTC]]
+
+
+async def test_a_halted_account_without_holdings_and_a_reducing_one_are_left_alone() -> None:
+    for script in (
+        ScriptedTiers(trading_state=TradingState.HALTED),
+        ScriptedTiers(held=(position(BTC),), trading_state=TradingState.REDUCING),
+    ):
+        await conductor(script, ScriptedSymbols([step_of(BTC, [window(BTC)])])).step(T0)
+        assert script.flattened == []
