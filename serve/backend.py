@@ -65,6 +65,9 @@ class Backend(Protocol):
     async def explain(self, decision_id: str) -> dict[str, Any]:
         """Return one decision with all its steps; RejectedError if there is none."""
 
+    async def attribution(self, by: str, first_day: int | None, last_day: int | None) -> dict[str, Any]:
+        """Return where the profit of these UTC days (since 1970, both included; None: no bound) came from."""
+
     async def aclose(self) -> None:
         """Release connections."""
 

@@ -25,8 +25,9 @@ from ray import serve
 from helios import __version__
 from helios.domain.enums import Action, Timeframe
 from helios.errors import DataError, HeliosError, RejectedError, RetryableError, SkipError
-from helios.store.pool import dump_json
 from serve.backend import Backend, RayBackend
+from serve.responses import Json
+from serve.risk import add_risk
 from serve.schemas import EmergencyBody, ModeBody, PredictBody
 from serve.security import Security, SecurityMiddleware
 from serve.stream import Hub
@@ -43,15 +44,6 @@ PORTFOLIO = (
 )  # fmt: skip
 Limit = Annotated[int, Query(ge=1, le=500)]
 log = logging.getLogger("helios.gateway")
-
-
-class Json(Response):
-    """JSON as the store writes it: Decimal as text, NaN as null."""
-
-    media_type = "application/json"
-
-    def render(self, content: Any) -> bytes:
-        return dump_json(content)
 
 
 def build_api(
@@ -88,6 +80,7 @@ def build_api(
     _add_market(protected, backend)
     _add_history(protected, backend)
     _add_predict(protected, backend)
+    add_risk(protected, backend)
     _add_commands(protected, backend)
     api.include_router(protected)
 
@@ -156,9 +149,10 @@ def _add_questions(router: APIRouter, backend: Backend) -> None:
 
     @router.get("/portfolio")
     async def portfolio() -> Any:
-        """Equity, cash, profit, drawdown (a positive fraction) and the equity curve; null where not yet known."""
+        """Equity, cash, profit, drawdown (a positive fraction), the equity curve, and the weights held and wanted; null where unknown."""
         snapshot = await backend.snapshot()
-        return _json({k: snapshot.get(k) for k in PORTFOLIO} | {"equity_history": snapshot.get("equity_history", [])})
+        rest = {"equity_history": snapshot.get("equity_history", []), "allocation": snapshot.get("allocation")}
+        return _json({k: snapshot.get(k) for k in PORTFOLIO} | rest)
 
 
 def _add_market(router: APIRouter, backend: Backend) -> None:

@@ -57,6 +57,12 @@ class EmergencyBody(_Body):
     reason: Text = "operator"
 
 
+class ResetBody(_Body):
+    """Which breaker a person releases; all of them without a code."""
+
+    code: Text | None = None
+
+
 class ModeBody(_Body):
     """The trading mode, and for LIVE the exact confirmation."""
 
