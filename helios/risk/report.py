@@ -85,7 +85,7 @@ class RiskInputs:
     state: str = ""
     profits: FloatArray = field(default_factory=lambda: np.empty(0))
     mode: TradingMode = TradingMode.PAPER
-    sectors: Mapping[str, str] = DEFAULT_SECTORS
+    sectors: Mapping[str, str] = field(default_factory=lambda: DEFAULT_SECTORS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +226,8 @@ def _ratios(inputs: RiskInputs) -> dict[str, Any]:
     n_days, n_recent = int(np.isfinite(returns).sum()), int(np.isfinite(recent).sum())
     order = np.argsort(inputs.equity_times, kind="stable")
     present = float(drawdown_of(inputs.account))
-    worst = max(measures.max_drawdown(inputs.equity[order]), present) if inputs.equity.size >= 2 else present
+    of_curve = measures.max_drawdown(inputs.equity[order])
+    worst = present if math.isnan(of_curve) else max(of_curve, present)
     is_enough, is_recent = n_days >= MIN_EQUITY_DAYS, n_recent >= MIN_EQUITY_DAYS
     return {
         "sharpe_30d": measures.sharpe_ratio(recent) if is_recent else math.nan,
@@ -287,7 +288,8 @@ def _universe(returns: FloatArray) -> FloatArray:
     is_known = np.isfinite(returns)
     n_known = is_known.sum(axis=1)
     total = np.where(is_known, returns, 0.0).sum(axis=1)
-    return np.divide(total, n_known, out=np.full(len(returns), np.nan), where=n_known > 0)
+    mean: FloatArray = np.divide(total, n_known, out=np.full(len(returns), np.nan), where=n_known > 0)
+    return mean
 
 
 def _beta(inputs: RiskInputs, earned: FloatArray, market: FloatArray) -> float:
@@ -308,14 +310,19 @@ def _score(
     shares = [abs(w) for w in weights.values()]
     return measures.risk_score(
         RiskComponents(
-            drawdown=drawdown / limits.max_drawdown,
-            var_95=tails[0].var / limits.max_daily_loss,
+            drawdown=_of(drawdown, limits.max_drawdown),
+            var_95=_of(tails[0].var, limits.max_daily_loss),
             volatility=volatility / FULL_SCALE_VOLATILITY,
-            leverage=math.fsum(shares) / limits.max_portfolio_leverage,
-            position=max(shares, default=0.0) / limits.max_position,
+            leverage=_of(math.fsum(shares), limits.max_portfolio_leverage),
+            position=_of(max(shares, default=0.0), limits.max_position),
             correlation=correlation,
         )
     )
+
+
+def _of(value: float, limit: float) -> float:
+    # a limit of 0 is used up by anything
+    return value / limit if limit > 0.0 else math.copysign(math.inf, value) if value else 0.0
 
 
 def _plain(value: Any) -> Any:
