@@ -104,7 +104,7 @@ class LimitConfig(_Section):
     """Checked before every order. Fractions of equity unless the name says otherwise.
 
     Off by default: `min_balance_quote` and `max_daily_loss_quote` at 0 (a sum of money means nothing before the quote currency is
-    known), `trading_hours_utc` empty (else from, to; from above to wraps midnight), `auto_reset_h` at 0 (a halt ends by a person's hand).
+    known), `trading_hours_utc` empty (else from, to; from above to wraps midnight), `auto_reset_h` at 0 (a person ends a halt).
 
     `max_trades_in_window` lies above `max_open_positions`, so that a desk may fill its whole book in its first hour, and well below
     `max_entries_per_day`, without which it could never trip. `max_account_age_s` is two of the slowest decision bars.

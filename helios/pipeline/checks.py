@@ -2,39 +2,109 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable, Mapping
 
 from helios.config import LimitConfig
+from helios.domain.enums import TradingMode
 from helios.domain.market import Instrument, MarketSnapshot
 from helios.domain.orders import AccountSnapshot, OrderIntent
-from helios.risk.limits import LimitRequest, check_limits
-from helios.risk.sectors import sector_of
+from helios.errors import RejectedError
+from helios.risk.limits import LimitRequest, PastOrder, Violation, check_limits, limit_warnings
+from helios.risk.sectors import DEFAULT_SECTORS
 
 PreTradeCheck = Callable[[OrderIntent, AccountSnapshot, MarketSnapshot | None, int], tuple[str, ...]]
+Findings = Callable[[OrderIntent, tuple[Violation, ...]], None]
+REMEMBERED_ORDERS = 256
+"""So many orders are looked through for a duplicate: far more than a desk sends within the window."""
 
 
-def make_check(limits: LimitConfig, instruments: Mapping[str, Instrument]) -> PreTradeCheck:
-    """Return a function that gives the codes of every limit an order would break; empty means it may go out."""
-    sectors = {symbol: sector_of(i.base) for symbol, i in instruments.items()}
+class LimitCheck:
+    """Every limit, with the memory of what was let through that the search for duplicates needs.
 
-    def check(intent: OrderIntent, account: AccountSnapshot, market: MarketSnapshot | None, now_ns: int) -> tuple[str, ...]:
-        if market is None:
-            return () if intent.reduce_only else ("STALE_DATA",)
-        request = LimitRequest(
+    Parameters
+    ----------
+    limits : LimitConfig
+    instruments : mapping
+        By symbol.
+    mode : TradingMode, default=PAPER
+        LIVE tolerates fewer losses in a row.
+    sectors : mapping
+        Base asset to sector.
+    on_findings : callable or None
+        Receives (intent, violations and warnings) for every order that has any.
+    """
+
+    def __init__(
+        self,
+        limits: LimitConfig,
+        instruments: Mapping[str, Instrument],
+        mode: TradingMode = TradingMode.PAPER,
+        sectors: Mapping[str, str] = DEFAULT_SECTORS,
+        on_findings: Findings | None = None,
+    ) -> None:
+        self._limits = limits
+        self._instruments = instruments
+        self._mode = mode
+        self._sectors = sectors
+        self._on_findings = on_findings
+        self._passed: deque[tuple[str, PastOrder]] = deque(maxlen=REMEMBERED_ORDERS)
+
+    def set_mode(self, mode: TradingMode) -> None:
+        """Follow the engine's trading mode."""
+        self._mode = mode
+
+    def __call__(self, intent: OrderIntent, account: AccountSnapshot, market: MarketSnapshot | None, now_ns: int) -> tuple[str, ...]:
+        """Return the codes of every limit the order would break, each once; empty means it may go out."""
+        if intent.symbol not in self._instruments:
+            return ("UNKNOWN_INSTRUMENT",)
+        if market is None and intent.reduce_only:
+            return ()
+        try:
+            request = self._request(intent, account, market, now_ns)
+        except RejectedError:
+            quantity = intent.quantity_base
+            return ("BAD_PRICE",) if quantity.is_finite() and quantity > 0 else ("BAD_QUANTITY",)
+        violations = check_limits(request, self._limits, self._sectors)
+        if self._on_findings is not None:
+            findings = violations + limit_warnings(request, self._limits, self._sectors)
+            if findings:
+                self._on_findings(intent, findings)
+        if not violations and not intent.reduce_only:
+            self._passed.append((intent.client_order_id, _past(intent, now_ns)))
+        return tuple(dict.fromkeys(violation.code for violation in violations))
+
+    def _request(self, intent: OrderIntent, account: AccountSnapshot, market: MarketSnapshot | None, now_ns: int) -> LimitRequest:
+        return LimitRequest(
             symbol=intent.symbol,
             side=intent.side,
             quantity_base=intent.quantity_base,
             price=intent.reference_price,
             reduce_only=intent.reduce_only,
             leverage=intent.leverage,
-            instrument=instruments[intent.symbol],
+            mode=self._mode,
+            instrument=self._instruments[intent.symbol],
             account=account,
             market=market,
-            data_age_s=max(0, now_ns - market.ts_event) / 1e9,
+            data_age_s=math.nan if market is None else max(0, now_ns - market.ts_event) / 1e9,
             now_ns=now_ns,
             correlations=dict(intent.correlations),
             volatility_ratio=intent.volatility_ratio,
+            recent=tuple(past for order_id, past in self._passed if order_id != intent.client_order_id),
         )
-        return tuple(v.code for v in check_limits(request, limits, sectors))
 
-    return check
+
+def make_check(
+    limits: LimitConfig,
+    instruments: Mapping[str, Instrument],
+    mode: TradingMode = TradingMode.PAPER,
+    sectors: Mapping[str, str] = DEFAULT_SECTORS,
+    on_findings: Findings | None = None,
+) -> LimitCheck:
+    """Return the check an execution engine is given."""
+    return LimitCheck(limits, instruments, mode, sectors, on_findings)
+
+
+def _past(intent: OrderIntent, now_ns: int) -> PastOrder:
+    return PastOrder(intent.symbol, intent.side, intent.quantity_base, now_ns)

@@ -19,7 +19,7 @@ from helios.config import LimitConfig
 from helios.domain.enums import Timeframe, TradingMode
 from helios.domain.orders import AccountSnapshot
 from helios.errors import RejectedError
-from helios.risk.limits import TradingState, consecutive_loss_limit, daily_loss_of, drawdown_of, fall, has_equity
+from helios.risk.limits import TradingState, consecutive_loss_limit, daily_loss_of, daily_loss_quote, drawdown_of, fall, has_equity
 from helios.risk.trips import BoardState, ResetRule, Trip, TripCode, dump_state, load_state
 
 NS_PER_S = 1_000_000_000
@@ -83,6 +83,14 @@ def _daily_loss(seen: _Seen) -> Reading:
     return Reading(not loss < _exact(limit), float(loss), limit)
 
 
+def _money_loss(seen: _Seen) -> Reading:
+    limit = seen.limits.max_daily_loss_quote
+    if seen.account is None:
+        return Reading(None, float("nan"), float(limit))
+    loss = daily_loss_quote(seen.account)
+    return Reading(limit > 0 and not loss < limit, float(loss), float(limit))
+
+
 def _loss_row(seen: _Seen) -> Reading:
     limit = consecutive_loss_limit(seen.limits, seen.mode)
     if seen.account is None:
@@ -111,6 +119,7 @@ BREAKERS: tuple[Breaker, ...] = (
     Breaker(TripCode.EQUITY_NOT_POSITIVE, _HALTED, ResetRule.MANUAL, "the account is worth nothing", _equity),
     Breaker(TripCode.MAX_DRAWDOWN, _HALTED, ResetRule.MANUAL_OR_COOLDOWN, "max drawdown exceeded", _drawdown),
     Breaker(TripCode.MAX_DAILY_LOSS, _REDUCING, ResetRule.NEXT_DAY, "max daily loss exceeded", _daily_loss),
+    Breaker(TripCode.MAX_DAILY_LOSS_QUOTE, _REDUCING, ResetRule.NEXT_DAY, "the day's loss in money", _money_loss),
     Breaker(TripCode.MAX_CONSECUTIVE_LOSSES, _REDUCING, ResetRule.NEXT_DAY_OR_WIN, "too many losses in a row", _loss_row),
     Breaker(TripCode.TRADE_FREQUENCY, _REDUCING, ResetRule.COOLDOWN, "too many trades in the window", _frequency),
     Breaker(TripCode.COMPONENTS_UNHEALTHY, _REDUCING, ResetRule.WHILE, "components are unhealthy", _health),

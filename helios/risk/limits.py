@@ -7,9 +7,13 @@ nothing here remembers anything.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from helios.config import LimitConfig
 from helios.domain.enums import MarketKind, Side, TradingMode
@@ -20,18 +24,36 @@ from helios.errors import RejectedError
 from helios.risk.sectors import DEFAULT_SECTORS, sector_of
 
 LIVE_CONSECUTIVE_LOSSES = 3
+NS_PER_HOUR = 3_600_000_000_000
 _INFINITY = Decimal("Infinity")
 _ZERO = Decimal(0)
 
 
+class Severity(StrEnum):
+    """Whether a finding ends the order or only accompanies it."""
+
+    REFUSE = "REFUSE"
+    WARN = "WARN"
+
+
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One limit that an order would break: its code, the reason in words, the limit and the value found."""
+    """One limit that an order would break or come near to: its code, the reason in words, the limit and the value found."""
 
     code: str
     detail: str
     limit: str
     value: str
+    severity: Severity = Severity.REFUSE
+
+
+class PastOrder(NamedTuple):
+    """An order that was let through before, for the search for duplicates."""
+
+    symbol: str
+    side: Side
+    quantity_base: Decimal
+    ts_event: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +66,17 @@ class LimitRequest:
         What the order is valued at (for a market order the reference price).
     limit_price : Decimal or None
         The price the venue will see; None for a market order, which has no tick to respect.
+    market : MarketSnapshot or None
+        None where there is no market: stale, and no price to compare with.
     data_age_s : float
         Age of `market` in market seconds; NaN counts as stale.
     correlations : mapping
-        Correlation of this symbol's returns with each other open position's; missing and NaN ones are not checked.
+        Correlation of this symbol's returns with each other open position's; missing and NaN ones refuse nothing (a symbol's first
+        days have none) but are warned of.
     volatility_ratio : float
-        Present volatility over its mean; NaN where unknown, which is not checked here.
+        Present volatility over its mean; NaN where unknown, which refuses nothing here.
+    recent : tuple of PastOrder
+        Orders let through before this one.
 
     Raises
     ------
@@ -63,7 +90,7 @@ class LimitRequest:
     price: Decimal
     instrument: Instrument
     account: AccountSnapshot
-    market: MarketSnapshot
+    market: MarketSnapshot | None
     now_ns: int
     data_age_s: float
     reduce_only: bool = False
@@ -72,6 +99,7 @@ class LimitRequest:
     correlations: Mapping[str, float] = field(default_factory=dict)
     volatility_ratio: float = float("nan")
     limit_price: Decimal | None = None
+    recent: tuple[PastOrder, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value in (("price", self.price), ("quantity", self.quantity_base)):
@@ -100,22 +128,75 @@ class LimitRequest:
         return abs(self.held_base * mark + self.side.value * self.notional_quote)
 
 
-Check = Callable[[LimitRequest, LimitConfig, Mapping[str, str]], Iterator[Violation]]
+class _Measure(NamedTuple):
+    """What one check found. `is_near` None: near the limit from the configured share of it on."""
+
+    code: str
+    reason: str
+    limit: Any
+    value: Any
+    is_broken: bool
+    is_near: bool | None = False
+
+
+Check = Callable[[LimitRequest, LimitConfig, Mapping[str, str]], Iterator[_Measure]]
 
 
 def check_limits(request: LimitRequest, config: LimitConfig, sectors: Mapping[str, str] = DEFAULT_SECTORS) -> tuple[Violation, ...]:
     """Return every limit the order would break, in a fixed order; empty means it may go.
 
     A reduce-only order is held to the venue's steps and sizes and to being a reduction, to nothing else: a limit must never
-    stand between a stop and its order. Reaching a loss limit counts as breaking it; sizes may equal their limit.
+    stand between a stop and its order. Reaching a loss limit counts as breaking it; sizes may equal their limit. What has to be
+    known and is not (equity, cash, the market and its age) counts as broken.
 
     Parameters
     ----------
     sectors : mapping
         Base asset to sector.
     """
-    checks = (*_SHAPE, *(() if request.reduce_only else _ENTRY))
-    return tuple(violation for check in checks for violation in check(request, config, sectors))
+    return tuple(_violation(m, Severity.REFUSE) for m in _measures(request, config, sectors) if m.is_broken)
+
+
+def limit_warnings(request: LimitRequest, config: LimitConfig, sectors: Mapping[str, str] = DEFAULT_SECTORS) -> tuple[Violation, ...]:
+    """Return the limits the order keeps but comes near to: from `warn_utilisation` of a limit, and from `warn_correlation`.
+
+    They refuse nothing. A reduce-only order has none.
+    """
+    near = (m for m in _measures(request, config, sectors) if not m.is_broken and _is_near(m, config))
+    return tuple(_violation(m, Severity.WARN) for m in near)
+
+
+def limit_utilisation(
+    account: AccountSnapshot,
+    config: LimitConfig,
+    mode: TradingMode = TradingMode.PAPER,
+    sectors: Mapping[str, str] = DEFAULT_SECTORS,
+) -> list[dict[str, Any]]:
+    """Return how much of each limit the account uses, as plain JSON.
+
+    One entry a limit: `name`, `of` (the largest position's symbol or sector, else empty), `value` and `limit` in the same unit
+    (fractions of equity, counts, quote currency), `share` of the limit. None where the figure cannot be known.
+    """
+    equity = account.equity_quote
+    positions = {p.symbol: p.notional_quote for p in account.positions}
+    by_sector: dict[str, Decimal] = {}
+    for symbol, notional in positions.items():
+        name = sector_of(symbol.split("/")[0], sectors)
+        by_sector[name] = by_sector.get(name, _ZERO) + notional
+    (symbol, position), (sector, in_sector) = _largest(positions), _largest(by_sector)
+    rows: list[tuple[str, str, Decimal | int, float | int | Decimal]] = [
+        ("drawdown", "", drawdown_of(account), config.max_drawdown),
+        ("daily_loss", "", daily_loss_of(account), config.max_daily_loss),
+        ("position", symbol, _share(position, equity), config.max_position),
+        ("sector", sector, _share(in_sector, equity), config.max_sector),
+        ("leverage", "", _share(sum(positions.values(), _ZERO), equity), config.max_portfolio_leverage),
+        ("open_positions", "", sum(p.quantity_base != 0 for p in account.positions), config.max_open_positions),
+        ("entries_today", "", account.entries_today, config.max_entries_per_day),
+        ("consecutive_losses", "", account.consecutive_losses, consecutive_loss_limit(config, mode)),
+    ]
+    if config.max_daily_loss_quote > 0:
+        rows.append(("daily_loss_quote", "", daily_loss_quote(account), config.max_daily_loss_quote))
+    return [_utilisation(*row) for row in rows]
 
 
 def trading_state(account: AccountSnapshot, config: LimitConfig, mode: TradingMode = TradingMode.PAPER) -> TradingState:
@@ -127,6 +208,8 @@ def trading_state(account: AccountSnapshot, config: LimitConfig, mode: TradingMo
     if not has_equity(account) or not drawdown_of(account) < _exact(config.max_drawdown):
         return TradingState.HALTED
     if not daily_loss_of(account) < _exact(config.max_daily_loss):
+        return TradingState.REDUCING
+    if _is_money_lost(account, config):
         return TradingState.REDUCING
     if account.consecutive_losses >= consecutive_loss_limit(config, mode):
         return TradingState.REDUCING
@@ -148,6 +231,12 @@ def daily_loss_of(account: AccountSnapshot) -> Decimal:
     return max(_exact(account.daily_loss), fall(account.day_start_equity_quote, account.equity_quote))
 
 
+def daily_loss_quote(account: AccountSnapshot) -> Decimal:
+    """Return the money lost since 00:00 UTC, at least 0; infinite where it cannot be known."""
+    start, now = account.day_start_equity_quote, account.equity_quote
+    return max(_ZERO, start - now) if start.is_finite() and now.is_finite() else _INFINITY
+
+
 def consecutive_loss_limit(config: LimitConfig, mode: TradingMode) -> int:
     """Return how many losses in a row end entries: the configured number, at most 3 in LIVE."""
     limit = config.max_consecutive_losses
@@ -157,120 +246,182 @@ def consecutive_loss_limit(config: LimitConfig, mode: TradingMode) -> int:
 # --- the order's own shape: for every order ---------------------------------------------------------------------------
 
 
-def _tick(r: LimitRequest, _c: LimitConfig, _s: Mapping[str, str]) -> Iterator[Violation]:
+def _tick(r: LimitRequest, _c: LimitConfig, _s: Mapping[str, str]) -> Iterator[_Measure]:
     tick = r.instrument.tick_size
-    if r.limit_price is not None and tick > 0 and r.limit_price % tick != 0:
-        yield _violation("TICK_SIZE", "price is off the tick grid", tick, r.limit_price)
+    if r.limit_price is not None and tick > 0:
+        yield _Measure("TICK_SIZE", "price is off the tick grid", tick, r.limit_price, r.limit_price % tick != 0)
 
 
-def _quantity(r: LimitRequest, _c: LimitConfig, _s: Mapping[str, str]) -> Iterator[Violation]:
-    instrument, quantity = r.instrument, r.quantity_base
-    if instrument.lot_size_base > 0 and quantity % instrument.lot_size_base != 0:
-        yield _violation("LOT_SIZE", "quantity is off the lot grid", instrument.lot_size_base, quantity)
-    if quantity < instrument.min_quantity_base:
-        yield _violation("MIN_QUANTITY", "quantity is below the venue's minimum", instrument.min_quantity_base, quantity)
-    if quantity > instrument.max_quantity_base:
-        yield _violation("MAX_QUANTITY", "quantity is above the venue's maximum", instrument.max_quantity_base, quantity)
+def _quantity(r: LimitRequest, _c: LimitConfig, _s: Mapping[str, str]) -> Iterator[_Measure]:
+    i, quantity = r.instrument, r.quantity_base
+    lot, low, high = i.lot_size_base, i.min_quantity_base, i.max_quantity_base
+    yield _Measure("LOT_SIZE", "quantity is off the lot grid", lot, quantity, lot > 0 and quantity % lot != 0)
+    yield _Measure("MIN_QUANTITY", "quantity is below the venue's minimum", low, quantity, quantity < low)
+    yield _Measure("MAX_QUANTITY", "quantity is above the venue's maximum", high, quantity, quantity > high)
 
 
-def _reduction(r: LimitRequest, _c: LimitConfig, _s: Mapping[str, str]) -> Iterator[Violation]:
-    if r.reduce_only and (r.held_base * r.side.value >= 0 or r.quantity_base > abs(r.held_base)):
-        yield _violation("REDUCE_ONLY_WOULD_INCREASE", "order does not only reduce the holding", r.held_base, r.quantity_base)
+def _reduction(r: LimitRequest, _c: LimitConfig, _s: Mapping[str, str]) -> Iterator[_Measure]:
+    if r.reduce_only:
+        is_more = r.held_base * r.side.value >= 0 or r.quantity_base > abs(r.held_base)
+        yield _Measure("REDUCE_ONLY_WOULD_INCREASE", "order does not only reduce the holding", r.held_base, r.quantity_base, is_more)
 
 
 # --- the account and the market: for entries --------------------------------------------------------------------------
 
 
-def _losses(r: LimitRequest, c: LimitConfig, _s: Mapping[str, str]) -> Iterator[Violation]:
+def _losses(r: LimitRequest, c: LimitConfig, _s: Mapping[str, str]) -> Iterator[_Measure]:
     drawdown, daily = drawdown_of(r.account), daily_loss_of(r.account)
-    if not drawdown < _exact(c.max_drawdown):
-        yield _violation("MAX_DRAWDOWN", "max drawdown exceeded", c.max_drawdown, drawdown)
-    if not daily < _exact(c.max_daily_loss):
-        yield _violation("MAX_DAILY_LOSS", "max daily loss exceeded", c.max_daily_loss, daily)
+    most, of_day = _exact(c.max_drawdown), _exact(c.max_daily_loss)
+    yield _Measure("MAX_DRAWDOWN", "max drawdown exceeded", most, drawdown, not drawdown < most, None)
+    yield _Measure("MAX_DAILY_LOSS", "max daily loss exceeded", of_day, daily, not daily < of_day, None)
+    if c.max_daily_loss_quote > 0:
+        lost, money = daily_loss_quote(r.account), c.max_daily_loss_quote
+        yield _Measure("MAX_DAILY_LOSS_QUOTE", "the day's loss in money", money, lost, _is_money_lost(r.account, c), None)
     row, allowed = r.account.consecutive_losses, consecutive_loss_limit(c, r.mode)
-    if row >= allowed:
-        yield _violation("MAX_CONSECUTIVE_LOSSES", "too many losses in a row", allowed, row)
+    yield _Measure("MAX_CONSECUTIVE_LOSSES", "too many losses in a row", allowed, row, row >= allowed, None)
 
 
-def _exposure(r: LimitRequest, c: LimitConfig, sectors: Mapping[str, str]) -> Iterator[Violation]:
-    equity = r.account.equity_quote
-    share = _share(r.notional_after_quote, equity)
-    if share > _exact(c.max_position):
-        yield _violation("MAX_POSITION", "holding and order exceed max_position_size", c.max_position, share)
+def _exposure(r: LimitRequest, c: LimitConfig, sectors: Mapping[str, str]) -> Iterator[_Measure]:
+    equity, limit = r.account.equity_quote, _exact(c.max_position)
+    after = r.notional_after_quote
+    share = _share(after, equity)
+    yield _Measure("MAX_POSITION", "holding with the order exceeds max_position_size", limit, share, share > limit, None)
     sector = sector_of(r.instrument.base, sectors)
-    others = [p for p in r.account.positions if p.symbol != r.symbol]
-    peers = [p for p in others if sector_of(p.symbol.split("/")[0], sectors) == sector]
-    in_sector = _share(sum((p.notional_quote for p in peers), r.notional_after_quote), equity)
-    if in_sector > _exact(c.max_sector):
-        yield _violation("MAX_SECTOR", f"sector {sector} exceeds its share", c.max_sector, in_sector)
-    total = _share(sum((p.notional_quote for p in others), r.notional_after_quote), equity)
-    if total > _exact(c.max_portfolio_leverage):
-        yield _violation("MAX_LEVERAGE", "exposure over equity exceeds the portfolio's", c.max_portfolio_leverage, total)
+    in_sector = total = after
+    for position in r.account.positions:
+        if position.symbol != r.symbol:
+            notional = position.notional_quote
+            total += notional
+            if sector_of(position.symbol.split("/")[0], sectors) == sector:
+                in_sector += notional
+    share, limit = _share(in_sector, equity), _exact(c.max_sector)
+    yield _Measure("MAX_SECTOR", f"sector {sector} exceeds its share", limit, share, share > limit, None)
+    share, limit = _share(total, equity), _exact(c.max_portfolio_leverage)
+    yield _Measure("MAX_LEVERAGE", "exposure over equity exceeds the portfolio's", limit, share, share > limit, None)
     venue_max = Decimal(1) if r.instrument.kind is MarketKind.SPOT else r.instrument.max_leverage
-    if not _exact(r.leverage) <= venue_max:
-        yield _violation("MAX_LEVERAGE", "order leverage exceeds the venue's", venue_max, r.leverage)
+    is_above = not _exact(r.leverage) <= venue_max
+    yield _Measure("MAX_LEVERAGE", "order leverage exceeds the venue's", venue_max, r.leverage, is_above)
 
 
-def _correlation(r: LimitRequest, c: LimitConfig, _s: Mapping[str, str]) -> Iterator[Violation]:
+def _correlation(r: LimitRequest, c: LimitConfig, _s: Mapping[str, str]) -> Iterator[_Measure]:
     # signed by side: a short against a long in the same thing spreads risk, it does not add it
+    unknown = []
     for position in r.account.positions:
         if position.symbol == r.symbol or position.quantity_base == 0:
             continue
         sign = r.side.value * (1 if position.quantity_base > 0 else -1)
-        value = r.correlations.get(position.symbol, float("nan")) * sign
-        if value > c.max_correlation:
-            yield _violation("MAX_CORRELATION", f"moves like the holding in {position.symbol}", c.max_correlation, value)
+        value = r.correlations.get(position.symbol, math.nan) * sign
+        if value > c.warn_correlation or value > c.max_correlation:
+            reason, is_broken = f"moves like the holding in {position.symbol}", value > c.max_correlation
+            yield _Measure("MAX_CORRELATION", reason, c.max_correlation, value, is_broken, True)
+        elif math.isnan(value):
+            unknown.append(position.symbol)
+    if unknown:
+        reason = f"correlation with {', '.join(unknown)} is not known"
+        yield _Measure("MAX_CORRELATION", reason, c.max_correlation, math.nan, False, True)
 
 
-def _frequency(r: LimitRequest, c: LimitConfig, _s: Mapping[str, str]) -> Iterator[Violation]:
+def _frequency(r: LimitRequest, c: LimitConfig, _s: Mapping[str, str]) -> Iterator[_Measure]:
     n_open = sum(p.quantity_base != 0 for p in r.account.positions)
-    if r.held_base == 0 and n_open >= c.max_open_positions:
-        yield _violation("MAX_OPEN_POSITIONS", "too many open positions", c.max_open_positions, n_open)
-    if r.account.entries_today >= c.max_entries_per_day:
-        yield _violation("MAX_ENTRIES_PER_DAY", "too many entries today", c.max_entries_per_day, r.account.entries_today)
+    if r.held_base == 0:
+        most = c.max_open_positions
+        yield _Measure("MAX_OPEN_POSITIONS", "too many open positions", most, n_open, n_open >= most, None)
+    most, today = c.max_entries_per_day, r.account.entries_today
+    yield _Measure("MAX_ENTRIES_PER_DAY", "too many entries today", most, today, today >= most, None)
     last = max((at for symbol, at in r.account.last_entry_at if symbol == r.symbol), default=None)
-    elapsed_s = None if last is None else (r.now_ns - last) / 1e9
-    if elapsed_s is not None and elapsed_s < c.min_entry_interval_s:
-        yield _violation("ENTRY_INTERVAL", "too soon after the last entry", c.min_entry_interval_s, elapsed_s)
+    if last is not None:
+        elapsed_s, least = (r.now_ns - last) / 1e9, c.min_entry_interval_s
+        yield _Measure("ENTRY_INTERVAL", "too soon after the last entry", least, elapsed_s, elapsed_s < least)
+    yield from _duplicate(r, c)
+    if c.trading_hours_utc:
+        start, end = c.trading_hours_utc
+        hour = r.now_ns // NS_PER_HOUR % 24
+        is_open = start <= hour < end if start < end else hour >= start or hour < end
+        yield _Measure("OUTSIDE_TRADING_HOURS", "hour (UTC) is outside the trading hours", f"{start}-{end}", hour, not is_open)
 
 
-def _market(r: LimitRequest, c: LimitConfig, _s: Mapping[str, str]) -> Iterator[Violation]:
-    if r.volatility_ratio > c.max_volatility_ratio:
-        yield _violation("VOLATILITY_BREAKER", "volatility far above its mean", c.max_volatility_ratio, r.volatility_ratio)
-    last, price = r.market.last, r.price if r.limit_price is None else r.limit_price
-    deviation = abs(price / last - 1) if last.is_finite() and last > 0 else _INFINITY
-    if deviation > _exact(c.max_price_deviation):
-        yield _violation("PRICE_DEVIATION", "price is far from the market", c.max_price_deviation, deviation)
-    if not 0.0 <= r.data_age_s <= c.max_data_age_s:
-        yield _violation("STALE_DATA", "market data too old", c.max_data_age_s, r.data_age_s)
+def _duplicate(r: LimitRequest, c: LimitConfig) -> Iterator[_Measure]:
+    window_ns = c.duplicate_window_s * 1e9
+    for past in r.recent:
+        is_same = (past.symbol, past.side, past.quantity_base) == (r.symbol, r.side, r.quantity_base)
+        if is_same and abs(r.now_ns - past.ts_event) < window_ns:
+            elapsed_s = (r.now_ns - past.ts_event) / 1e9
+            yield _Measure("DUPLICATE_ORDER", "same symbol, side and size as before", c.duplicate_window_s, elapsed_s, True)
+            return
 
 
-def _money(r: LimitRequest, c: LimitConfig, _s: Mapping[str, str]) -> Iterator[Violation]:
+def _market(r: LimitRequest, c: LimitConfig, _s: Mapping[str, str]) -> Iterator[_Measure]:
+    ratio, most = r.volatility_ratio, c.max_volatility_ratio
+    yield _Measure("VOLATILITY_BREAKER", "volatility far above its mean", most, ratio, ratio > most, None)
+    if r.market is not None:
+        last, price, limit = r.market.last, r.price if r.limit_price is None else r.limit_price, _exact(c.max_price_deviation)
+        is_known = last.is_finite() and last > 0 and price.is_finite()
+        deviation = abs(price / last - 1) if is_known else _INFINITY
+        yield _Measure("PRICE_DEVIATION", "price is far from the market", limit, deviation, deviation > limit, None)
+    is_stale = r.market is None or not 0.0 <= r.data_age_s <= c.max_data_age_s
+    yield _Measure("STALE_DATA", "market data too old", c.max_data_age_s, r.data_age_s, is_stale, None)
+
+
+def _money(r: LimitRequest, c: LimitConfig, _s: Mapping[str, str]) -> Iterator[_Measure]:
     low = max(c.min_notional_quote, r.instrument.min_notional_quote)
     high = min(c.max_notional_quote, r.instrument.max_notional_quote)
-    if r.notional_quote < low:
-        yield _violation("MIN_NOTIONAL", "order is too small", low, r.notional_quote)
-    if r.notional_quote > high:
-        yield _violation("MAX_NOTIONAL", "order is too large", high, r.notional_quote)
-    is_sale_of_holding = r.side is Side.SELL and not r.instrument.can_short
-    needed = r.notional_quote / _exact(max(r.leverage, 1.0)) * (1 + _exact(c.balance_cushion))
-    if not is_sale_of_holding and needed > r.account.cash_quote:
-        yield _violation("INSUFFICIENT_BALANCE", "cash does not cover margin and cushion", r.account.cash_quote, needed)
-    if is_sale_of_holding and r.quantity_base > max(r.held_base, _ZERO):
-        yield _violation("SHORT_NOT_ALLOWED", "a spot market cannot be sold short", r.held_base, r.quantity_base)
+    notional, cash = r.notional_quote, r.account.cash_quote
+    yield _Measure("MIN_NOTIONAL", "order is too small", low, notional, notional < low)
+    yield _Measure("MAX_NOTIONAL", "order is too large", high, notional, notional > high, None)
+    if r.side is Side.SELL and not r.instrument.can_short:
+        is_short = r.quantity_base > max(r.held_base, _ZERO)
+        yield _Measure("SHORT_NOT_ALLOWED", "a spot market cannot be sold short", r.held_base, r.quantity_base, is_short)
+    else:
+        needed = notional / _exact(max(r.leverage, 1.0)) * (1 + _exact(c.balance_cushion))
+        is_short = not cash.is_finite() or needed > cash
+        yield _Measure("INSUFFICIENT_BALANCE", "cash does not cover margin and cushion", cash, needed, is_short, None)
+    equity, least = r.account.equity_quote, c.min_balance_quote
+    if least > 0:
+        yield _Measure("MIN_BALANCE", "the account is too small to trade", least, equity, not equity.is_finite() or equity < least)
 
 
 _SHAPE: tuple[Check, ...] = (_tick, _quantity, _reduction)
 _ENTRY: tuple[Check, ...] = (_losses, _exposure, _correlation, _frequency, _market, _money)
 
 
+def _measures(r: LimitRequest, config: LimitConfig, sectors: Mapping[str, str]) -> Iterator[_Measure]:
+    for check in _SHAPE if r.reduce_only else (*_SHAPE, *_ENTRY):
+        yield from check(r, config, sectors)
+
+
+def _is_near(m: _Measure, config: LimitConfig) -> bool:
+    if m.is_near is not None:
+        return m.is_near
+    return bool(m.limit > 0 and float(m.value) >= config.warn_utilisation * float(m.limit))
+
+
+def _is_money_lost(account: AccountSnapshot, config: LimitConfig) -> bool:
+    return config.max_daily_loss_quote > 0 and not daily_loss_quote(account) < config.max_daily_loss_quote
+
+
+def _largest(amounts: Mapping[str, Decimal]) -> tuple[str, Decimal]:
+    # one that is no number counts as the largest: its share cannot be known either
+    def rank(item: tuple[str, Decimal]) -> tuple[bool, Decimal]:
+        return (False, item[1]) if item[1].is_finite() else (True, _ZERO)
+
+    return max(amounts.items(), key=rank, default=("", _ZERO))
+
+
+def _utilisation(name: str, of: str, value: Decimal | int, limit: float | int | Decimal) -> dict[str, Any]:
+    found, bound = float(value), float(limit)
+    is_known = math.isfinite(found)
+    share = found / bound if is_known and bound > 0 else None
+    return {"name": name, "of": of, "value": found if is_known else None, "limit": bound, "share": share}
+
+
+@lru_cache(maxsize=512)
 def _exact(value: float) -> Decimal:
     # the float as it is written: 0.15 is 15 %, not the binary number beside it; NaN fails every comparison as infinity
     return Decimal(str(value)) if value == value else _INFINITY
 
 
 def _share(amount: Decimal, equity: Decimal) -> Decimal:
-    return amount / equity if equity > 0 else _INFINITY
+    return amount / equity if amount.is_finite() and equity.is_finite() and equity > 0 else _INFINITY
 
 
 def fall(start: Decimal, now: Decimal) -> Decimal:
@@ -280,6 +431,7 @@ def fall(start: Decimal, now: Decimal) -> Decimal:
     return (start - now) / start if start > 0 else _ZERO
 
 
-def _violation(code: str, reason: str, limit: object, value: object) -> Violation:
-    shown, bound = (f"{v:.6g}" if isinstance(v, float | Decimal) else str(v) for v in (value, limit))
-    return Violation(code, f"{reason}: {shown} against {bound}", bound, shown)
+def _violation(m: _Measure, severity: Severity) -> Violation:
+    shown, bound = (f"{v:.6g}" if isinstance(v, float | Decimal) else str(v) for v in (m.value, m.limit))
+    reason = m.reason if severity is Severity.REFUSE else f"near its limit, {m.reason}"
+    return Violation(m.code, f"{reason}: {shown} against {bound}", bound, shown, severity)

@@ -30,7 +30,7 @@ def test_holding_of_15_percent_plus_10_is_refused() -> None:
     held = account("100000", position("BTC/USDT", "150", "100"), cash_quote=Decimal(85000))
     (violation,) = check_limits(order("10000", account=held), CONFIG, DEFAULT_SECTORS)
     assert (violation.code, violation.value, violation.limit) == ("MAX_POSITION", "0.25", "0.2")
-    assert "exceed max_position_size" in violation.detail
+    assert "exceeds max_position_size" in violation.detail
 
 
 def test_position_at_its_limit_passes_and_a_sale_of_it_too() -> None:

@@ -19,7 +19,7 @@ LADDER = np.arange(-10, 11) / 100.0
 
 def test_var_and_cvar_of_a_ladder() -> None:
     assert value_at_risk(LADDER, 0.95) == pytest.approx(0.09)
-    assert conditional_value_at_risk(LADDER, 0.95) == pytest.approx(0.095)
+    assert conditional_value_at_risk(LADDER, 0.95) == pytest.approx((0.10 + 0.05 * 0.09) / 1.05)  # 5 % of 21 are 1.05 of them
 
 
 def test_ratios_by_hand() -> None:
