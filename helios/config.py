@@ -1,4 +1,4 @@
-"""Configuration: defaults, then `helios.toml`, then `HELIOS__SECTION__KEY`, then command-line options.
+"""Configuration: defaults, then the profile's preset, then `helios.toml`, then `HELIOS__SECTION__KEY`, then command-line options.
 
 One frozen object per component; unknown keys are refused. The environment is read only here. Secrets (API keys, database
 passwords) come from the environment alone and never enter the objects that are shown or hashed.
@@ -17,6 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from helios.errors import ConfigError
+from helios.risk.profiles import fill_preset
 
 
 class _Section(BaseModel):
@@ -81,7 +82,7 @@ class ModelConfig(_Section):
 class RiskConfig(_Section):
     """Tier 3. Percentages are fractions; money is quote currency. See the decisions page for sources."""
 
-    profile: Literal["conservative", "moderate", "aggressive", "swing", "live-starter"] = "moderate"
+    profile: Literal["conservative", "moderate", "aggressive", "swing", "scalper", "live-starter"] = "moderate"
     min_confidence: float = Field(0.55, ge=0, le=1)
     kelly_multiplier: float = Field(0.25, gt=0, le=1)
     volatility_reference: float = Field(0.02, gt=0)
@@ -98,6 +99,18 @@ class RiskConfig(_Section):
     ewma_lambda: float = Field(0.98, gt=0, lt=1)
     max_leverage: float = Field(3.0, ge=1)
     min_addition: float = Field(0.01, ge=0)
+    size_method: Literal["kelly", "half_kelly", "fixed_fractional", "volatility_adjusted"] = "kelly"
+    volatility_rule: Literal["damped", "inverse"] = "damped"
+    risk_per_trade: float = Field(0.02, gt=0, le=0.10)
+    base_fraction: float = Field(0.03, gt=0, le=1)
+    win_rate: float = Field(0.0, ge=0, le=1)
+    average_win_pct: float = Field(0.0, ge=0)
+    average_loss_pct: float = Field(0.0, ge=0)
+    stop_method: Literal["volatility", "fixed"] = "volatility"
+    fixed_stop_pct: float = Field(0.02, gt=0, lt=1)
+    fixed_target_pct: float = Field(0.05, gt=0)
+    reserve: float = Field(0.0, ge=0, lt=1)
+    ramp_step: int | None = Field(None, ge=0, le=5)
 
 
 class LimitConfig(_Section):
@@ -230,7 +243,10 @@ def load_config(
     env: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> HeliosConfig:
-    """Merge defaults, file, environment and overrides into one validated object.
+    """Merge defaults, preset, file, environment and overrides into one validated object.
+
+    The preset of `risk.profile` (helios/risk/profiles.py) fills what file, environment and overrides leave open; the object that
+    comes back holds the effective values, and nothing applies a profile after this.
 
     Parameters
     ----------
@@ -253,6 +269,7 @@ def load_config(
     for dotted, value in (overrides or {}).items():
         if value is not None:
             _put(tree, dotted.split("."), value, dotted)
+    fill_preset(tree)
     try:
         return HeliosConfig.model_validate(tree)
     except ValidationError as error:

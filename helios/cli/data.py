@@ -1,10 +1,9 @@
-"""Commands on files: features, volatility, size; and the sandbox exchange alone."""
+"""Commands on files: features, volatility; and the sandbox exchange alone."""
 
 from __future__ import annotations
 
 import json
 import sys
-from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,13 +16,11 @@ from helios.cli.app import app
 from helios.cli.control import AsJson
 from helios.config import load_config
 from helios.domain.decisions import FloatArray
-from helios.domain.enums import FEATURE_TIMEFRAMES, Side, Timeframe, VolatilityRegime
+from helios.domain.enums import FEATURE_TIMEFRAMES, Timeframe
 from helios.domain.market import BAR_VALUES
 from helios.errors import ConfigError, DataError
 from helios.features.batch import features_of, fill_minutes, resample
 from helios.features.definitions import FEATURE_NAMES
-from helios.risk.exits import exit_levels
-from helios.risk.sizing import SizeRefusal, payoff_ratio, size_position
 
 CANDLE_COLUMNS = ("ts", "open", "high", "low", "close", "volume")
 
@@ -140,43 +137,6 @@ def volatility(
         "beta": forecast.beta,
         "nu": forecast.nu,
         "converged": forecast.method == "GARCH",
-    }
-    _print(answer, as_json)
-
-
-@app.command()
-def size(
-    signal: Annotated[str, typer.Option(help="BUY or SELL.")],
-    confidence: Annotated[float, typer.Option(min=0.0, max=1.0)],
-    daily_volatility: Annotated[float, typer.Option(help="Fraction, e.g. 0.03.")],
-    regime: Annotated[str, typer.Option(help="LOW, MEDIUM, HIGH or EXTREME.")],
-    equity: Annotated[str, typer.Option(help="Quote currency.")],
-    drawdown: Annotated[float, typer.Option(help="Positive fraction.")] = 0.0,
-    cost: Annotated[float, typer.Option(help="Round trip, fraction of the price.")] = 0.0,
-    as_json: AsJson = False,
-) -> None:
-    """How much may be risked on one signal, every step in words."""
-    config = load_config().risk
-    try:
-        side, level, money = Side[signal.upper()], VolatilityRegime(regime.upper()), Decimal(equity)
-        if not money.is_finite():
-            raise ValueError(equity)
-    except (KeyError, ValueError, ArithmeticError):
-        raise ConfigError("--signal is BUY or SELL, --regime LOW, MEDIUM, HIGH or EXTREME, --equity a number") from None
-    stop_pct, target_pct = exit_levels(daily_volatility, config)
-    payoff = payoff_ratio(stop_pct, target_pct, cost)
-    decision = size_position(confidence, payoff, daily_volatility, level, drawdown, Decimal(0), money, config)
-    if isinstance(decision, SizeRefusal):
-        _print({"signal": side.name, "notional": 0, "code": decision.code, "detail": decision.detail}, as_json)
-        return
-    answer: dict[str, Any] = {
-        "signal": side.name,
-        "notional": float(decision.notional_quote),
-        "leverage": decision.leverage,
-        "stop_loss_pct": stop_pct,
-        "take_profit_pct": target_pct,
-        "loss_at_stop": float(decision.notional_quote) * stop_pct,
-        "notes": list(decision.notes),
     }
     _print(answer, as_json)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -16,12 +17,14 @@ from helios.cli.app import app
 from helios.cli.control import AsJson, StateDir, run_dir
 from helios.config import HeliosConfig, database_url, load_config
 from helios.errors import ConfigError
+from helios.risk.explain import explain as explain_decision
 from helios.store.embedded import EmbeddedPostgres
 from helios.store.engine_store import EngineStore
 from helios.store.pool import connect
 from helios.store.traces import PostgresTraces
 
 T = TypeVar("T")
+LINE_WIDTH = 118
 Limit = Annotated[int, typer.Option(help="At most this many rows.")]
 
 
@@ -94,17 +97,16 @@ def explain(
     state_dir: StateDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """What every tier said about one decision, and why it ended as it did."""
+    """What every tier said about one decision, every number in words; --json prints the stored values."""
     found = _answer(state_dir, lambda pool: PostgresTraces(pool).explain(decision))
     if as_json:
         print(json.dumps(found, default=str))
         return
     print(f"decision {found['decision_id']}  {found['symbol']}  bar closed {found['bar_time']}")
-    for tier, step in found["steps"].items():
-        print(f"\n{tier}")
-        for name, value in step.items():
-            print(f"  {name:<22} {_words(value)}")
-    print(f"\nended in {found['tier']} as {found['outcome']}: {found['detail']}")
+    for chapter in explain_decision(found):
+        print(f"\n{chapter.tier}")
+        for line in chapter.sentences:
+            print(textwrap.fill(line, LINE_WIDTH, initial_indent="  ", subsequent_indent="    "))
 
 
 config_app = typer.Typer(help="The configuration in force.")
@@ -128,7 +130,8 @@ def _toml(config: HeliosConfig) -> str:
     lines = []
     for section, values in config.model_dump(mode="json").items():
         lines.append(f"[{section}]")
-        lines += [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+        # TOML has no null: a key that is not set is left out, and reads back as not set
+        lines += [f"{name} = {json.dumps(value)}" for name, value in values.items() if value is not None]
         lines.append("")
     return "\n".join(lines)
 

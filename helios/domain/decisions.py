@@ -102,7 +102,8 @@ class TradePlan:
     """Tier 3: what may be risked. Fractions are of equity or price; money is in quote currency.
 
     A `reduce_only` plan closes (part of) what is held and has no exits of its own. `volatility_ratio` is the forecast over its
-    30-day mean, for the breaker; NaN where unknown.
+    30-day mean, for the breaker; NaN where unknown. `sizing` names every number the size comes from
+    (helios.risk.sizing.SizeDecision), for the explanation.
     """
 
     decision_id: str
@@ -125,6 +126,7 @@ class TradePlan:
     reduce_only: bool = False
     notes: tuple[str, ...] = ()
     volatility_ratio: float = math.nan
+    sizing: tuple[tuple[str, float | str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from helios.domain.orders import OrderIntent, OrderOutcome
 from helios.pipeline.ports import RebalanceResponse, SymbolContext
 
 Step = dict[str, Any]
+NS_PER_H = 3_600_000_000_000
 
 
 def number(value: float) -> float | None:
@@ -55,6 +56,7 @@ def volatility_step(forecast: VolatilityForecast) -> Step:
 def plan_step(plan: TradePlan) -> Step:
     return {
         "side": plan.side.name,
+        "confidence": number(plan.confidence),
         "notional_quote": str(plan.notional_quote),
         "leverage": number(plan.leverage),
         "reference_price": str(plan.reference_price),
@@ -68,6 +70,9 @@ def plan_step(plan: TradePlan) -> Step:
         "regime": plan.regime.value,
         "reduce_only": plan.reduce_only,
         "notes": list(plan.notes),
+        "volatility_ratio": number(plan.volatility_ratio),
+        "horizon_h": number(plan.horizon_ns / NS_PER_H),
+        "sizing": {name: value if isinstance(value, str) else number(value) for name, value in plan.sizing},
     }
 
 

@@ -23,7 +23,8 @@ def is_tradable(daily_volatility: float) -> bool:
 def exit_levels(daily_volatility: float, config: RiskConfig) -> tuple[float, float]:
     """Return stop and target distance as fractions of the entry price.
 
-    The stop is `stop_daily_volatilities` daily volatilities away (2 by default), the target `reward_to_risk` times that.
+    The stop is `stop_daily_volatilities` daily volatilities away (2 by default; no average true range is in it), the target
+    `reward_to_risk` times that. `stop_method = "fixed"` takes `fixed_stop_pct` and `fixed_target_pct` whatever the volatility.
 
     Raises
     ------
@@ -32,6 +33,8 @@ def exit_levels(daily_volatility: float, config: RiskConfig) -> tuple[float, flo
     """
     if not is_tradable(daily_volatility):
         raise RejectedError(f"no stop distance from a daily volatility of {daily_volatility}")
+    if config.stop_method == "fixed":
+        return config.fixed_stop_pct, config.fixed_target_pct
     # ten decimals: 2 x 0.03 is 6 %, not 6 % and a binary crumb
     stop = round(config.stop_daily_volatilities * daily_volatility, 10)
     return stop, round(config.reward_to_risk * stop, 10)

@@ -23,10 +23,10 @@ def leverage_for(confidence: float, regime: VolatilityRegime, drawdown: float, v
 
     1 + 2 x max(0, confidence - 0.70), less 0 / 0.3 / 0.5 / 1.0 by regime, less 0.5 above 10 % drawdown and 0.5 more above
     20 %. By this rule it never passes 1.6; the limits of 3 and of the venue are guards. The second drawdown step is reached
-    only where the drawdown limit has been raised above 20 %.
+    only where the drawdown limit has been raised above 20 %. NaN confidence gives 1.
     """
     raw = 1.0 + 2.0 * max(0.0, confidence - BASE_CONFIDENCE) - REGIME_PENALTY[regime]
-    raw -= 0.5 * sum(drawdown > step for step in DRAWDOWN_STEPS)
+    raw -= 0.5 * sum(not drawdown <= step for step in DRAWDOWN_STEPS)  # an unknown (NaN) drawdown counts as deep
     ceiling = max(1.0, min(config.max_leverage, float(venue_max)))
     return min(max(1.0, round(raw, 1)), ceiling)
 

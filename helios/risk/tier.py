@@ -20,10 +20,10 @@ from helios.domain.market import Instrument
 from helios.domain.orders import AccountSnapshot, PositionView
 from helios.errors import InsufficientHistoryError
 from helios.pipeline.ports import RiskRequest, RiskResponse, SymbolContext
-from helios.risk.exits import exit_levels, horizon_ns, is_tradable
+from helios.risk.exits import horizon_ns
 from helios.risk.leverage import instrument_leverage
 from helios.risk.limits import TradingState, drawdown_of, trading_state
-from helios.risk.sizing import SizeDecision, SizeRefusal, payoff_ratio, size_position
+from helios.risk.sizing import SizeDecision, SizeRefusal, SizeRequest, size_bounds, size_position
 from helios.risk.volatility import VolatilityModel
 
 _SIDES = {Action.BUY: Side.BUY, Action.SELL: Side.SELL}
@@ -118,7 +118,8 @@ class RiskDesk:
             return _no_trade(prediction, "UNKNOWN_SYMBOL", f"there is {missing} for {symbol} at this bar")
         position = request.account.position(symbol)
         if position is not None and position.quantity_base * side.value < 0:
-            return _closing_plan(prediction, side, position, context, forecasts.get(symbol), self._config)
+            ratio = self.volatility_ratio(symbol)
+            return _closing_plan(prediction, side, position, context, forecasts.get(symbol), ratio, self._config)
         refusal = self._barred(prediction, side, instrument, position, request.account, forecasts.get(symbol))
         if refusal is not None:
             return refusal
@@ -171,16 +172,7 @@ class RiskDesk:
         size = self._size(prediction.confidence, instrument, account, forecast, held)
         if isinstance(size, SizeRefusal):
             return _no_trade(prediction, size.code, size.detail)
-        notional = min(size.notional_quote, self._limits.max_notional_quote, instrument.max_notional_quote)
-        smallest = max(self._limits.min_notional_quote, instrument.min_notional_quote)
-        if held > 0:
-            # Chasing every twitch of the target would spend the day's entries and fees on crumbs.
-            smallest = max(smallest, account.equity_quote * Decimal(str(self._config.min_addition)))
-        if notional < smallest:
-            code = "ALREADY_HELD" if held > 0 else "MIN_NOTIONAL"
-            detail = f"room for {notional:.2f} with {held:.2f} held, at least {smallest:.2f} is needed"
-            return _no_trade(prediction, code, detail)
-        return _entry_plan(prediction, side, size, notional, context, forecast, self._config)
+        return _entry_plan(prediction, side, size, context, self._config)
 
     def _size(
         self,
@@ -190,22 +182,18 @@ class RiskDesk:
         forecast: VolatilityForecast,
         held: Decimal,
     ) -> SizeDecision | SizeRefusal:
-        volatility, drawdown = forecast.daily_volatility, float(drawdown_of(account))
-        if not is_tradable(volatility):
-            return SizeRefusal("NO_VOLATILITY", f"the price of {instrument.symbol} hardly moves: no stop distance")
-        stop, target = exit_levels(volatility, self._config)
-        return size_position(
-            confidence,
-            payoff_ratio(stop, target, self._config.round_trip_cost_pct),
-            volatility,
-            forecast.regime,
-            drawdown,
-            held,
-            account.equity_quote,
-            self._config,
+        drawdown = float(drawdown_of(account))
+        request = SizeRequest(
+            confidence=confidence,
+            daily_volatility=forecast.daily_volatility,
+            regime=forecast.regime,
+            equity=account.equity_quote,
+            drawdown=drawdown,
+            held_notional=held,
             leverage=instrument_leverage(confidence, forecast.regime, drawdown, instrument, self._config),
-            max_position=self._limits.max_position,
+            volatility_ratio=self.volatility_ratio(instrument.symbol),
         )
+        return size_position(request, self._config, size_bounds(self._limits, instrument))
 
 
 def _no_trade(prediction: Prediction, code: str, detail: str) -> NoTrade:
@@ -217,37 +205,28 @@ def _reference_price(context: SymbolContext) -> Decimal:
     return last if last.is_finite() and last > 0 else Decimal(str(context.close))
 
 
-def _entry_plan(
-    prediction: Prediction,
-    side: Side,
-    size: SizeDecision,
-    notional: Decimal,
-    context: SymbolContext,
-    forecast: VolatilityForecast,
-    config: RiskConfig,
-) -> TradePlan:
-    notes, kept = size.notes, notional / size.notional_quote
-    if notional < size.notional_quote:
-        notes = (*notes, f"order limit holds it at {notional:.2f} instead of {size.notional_quote:.2f}")
+def _entry_plan(prediction: Prediction, side: Side, size: SizeDecision, context: SymbolContext, config: RiskConfig) -> TradePlan:
     return TradePlan(
         decision_id=decision_id(prediction.symbol, prediction.bar_time),
         symbol=prediction.symbol,
         bar_time=prediction.bar_time,
         side=side,
         confidence=prediction.confidence,
-        notional_quote=notional,
+        notional_quote=size.notional_quote,
         leverage=size.leverage,
         reference_price=_reference_price(context),
         stop_loss_pct=size.stop_pct,
         take_profit_pct=size.target_pct,
-        loss_at_stop_quote=size.loss_at_stop_quote * kept,
+        loss_at_stop_quote=size.loss_at_stop_quote,
         horizon_ns=horizon_ns(config),
         kelly_full=size.kelly_full,
-        kelly_fraction=size.fraction * float(kept),
+        kelly_fraction=size.fraction,
         payoff_ratio=size.payoff_ratio,
-        daily_volatility=forecast.daily_volatility,
-        regime=forecast.regime,
-        notes=notes,
+        daily_volatility=size.daily_volatility,
+        regime=size.regime,
+        notes=size.notes,
+        volatility_ratio=size.volatility_ratio,
+        sizing=size.values(),
     )
 
 
@@ -257,6 +236,7 @@ def _closing_plan(
     position: PositionView,
     context: SymbolContext,
     forecast: VolatilityForecast | None,
+    volatility_ratio: float,
     config: RiskConfig,
 ) -> TradePlan:
     # a closing needs no forecast: without one the volatility is NaN and the regime the most cautious
@@ -282,4 +262,5 @@ def _closing_plan(
         regime=forecast.regime if forecast is not None else VolatilityRegime.EXTREME,
         reduce_only=True,
         notes=(f"SIGNAL against the {word} of {abs(position.quantity_base)}: close all of it",),
+        volatility_ratio=volatility_ratio,
     )

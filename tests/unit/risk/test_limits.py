@@ -8,9 +8,8 @@ import pytest
 from helios.config import LimitConfig
 from helios.domain.enums import MarketKind, Side, TradingMode
 from helios.domain.market import MarketSnapshot
-from helios.errors import ConfigError, RejectedError
+from helios.errors import RejectedError
 from helios.risk.limits import LimitRequest, TradingState, check_limits, trading_state
-from helios.risk.profiles import profile_limits
 from helios.risk.sectors import DEFAULT_SECTORS, sector_of
 from tests.unit.risk.builders import T0, account, instrument, order, position
 
@@ -152,17 +151,6 @@ def test_trading_state(changes: dict[str, object], state: TradingState) -> None:
 
 def test_live_stops_after_three_losses() -> None:
     assert trading_state(account(consecutive_losses=3), CONFIG, TradingMode.LIVE) is TradingState.REDUCING
-
-
-def test_profiles_tighten_what_they_name_and_keep_the_rest() -> None:
-    base = LimitConfig(max_sector=0.5)
-    assert profile_limits("moderate", base) == base
-    starter = profile_limits("live-starter", base)
-    assert (starter.max_notional_quote, starter.max_consecutive_losses, starter.max_sector) == (Decimal(100), 3, 0.5)
-    assert codes(order("101"), starter) == ["MAX_NOTIONAL"]
-    assert profile_limits("conservative", base).max_daily_loss < base.max_daily_loss
-    with pytest.raises(ConfigError):
-        profile_limits("reckless", base)
 
 
 def test_sectors_default_to_other_and_can_be_replaced() -> None:

@@ -136,7 +136,49 @@ def test_an_order_limit_shrinks_the_plan_and_its_loss() -> None:
     free, held = planned(), planned(risk=desk(limits=LimitConfig(max_notional_quote=Decimal(500))))
     assert held.notional_quote == 500
     assert float(held.loss_at_stop_quote) == pytest.approx(500 * free.stop_loss_pct)
-    assert "order limit" in held.notes[-1]
+    assert any("order limit" in note for note in held.notes)
+
+
+def test_a_plan_carries_every_number_of_its_size_and_the_volatility_ratio() -> None:
+    risk = desk()
+    plan = planned(risk=risk)
+    values = dict(plan.sizing)
+    assert plan.volatility_ratio == risk.volatility_ratio(SPOT.symbol) > 0
+    assert values["volatility_ratio"] == plan.volatility_ratio
+    assert (Decimal(str(values["notional_quote"])), values["kelly_full"]) == (plan.notional_quote, plan.kelly_full)
+    assert values["round_trip_cost_pct"] == CONFIG.round_trip_cost_pct
+
+
+def test_a_closing_plan_carries_the_volatility_ratio_and_no_size() -> None:
+    risk = desk()
+    holder = account("100000", position(SPOT.symbol, "12.5", "100"))
+    plan = planned(action=Action.SELL, holder=holder, risk=risk)
+    assert (plan.volatility_ratio, plan.sizing) == (risk.volatility_ratio(SPOT.symbol), ())
+
+
+def ramped(step: int) -> RiskDesk:
+    return desk(CONFIG.model_copy(update={"ramp_step": step}))
+
+
+def test_the_ramp_watches_first_and_tells_what_it_would_have_done() -> None:
+    no = answer(risk=ramped(0))
+    assert isinstance(no, NoTrade)
+    assert no.code == "RAMP_WATCH_ONLY"
+    assert f"{planned().notional_quote:.2f}" in no.detail
+
+
+def test_the_ramp_trades_with_a_share_and_never_stands_in_the_way_of_closing() -> None:
+    assert planned(risk=ramped(2)).notional_quote == pytest.approx(planned().notional_quote / 4, abs=Decimal("1e-6"))
+    holder = account("100000", position(SPOT.symbol, "12.5", "100"))
+    assert planned(action=Action.SELL, holder=holder, risk=ramped(0)).reduce_only
+
+
+@pytest.mark.parametrize("method", ["kelly", "half_kelly", "fixed_fractional", "volatility_adjusted"])
+def test_each_method_of_the_configuration_gives_a_plan(method: str) -> None:
+    record = {"win_rate": 0.6, "average_win_pct": 0.02, "average_loss_pct": 0.01}
+    plan = planned(risk=desk(CONFIG.model_copy(update={"size_method": method, **record})))
+    assert dict(plan.sizing)["method"] == method
+    assert 0 < plan.notional_quote <= 20_000
 
 
 def test_same_bar_twice_gives_the_same_answer() -> None:
