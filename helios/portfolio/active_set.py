@@ -1,16 +1,18 @@
-"""Small exact solver: guess which limits bind, solve the equations that remain, repair the guess until nothing is violated.
+"""Exact solver: guess which limits bind, solve the equations that remain, repair the guess until nothing is violated.
 
 Minimise w'Hw / 2 - t mu'w + cost'|w - w0| within a `Region`. Between its breakpoints (bounds; the present weight, where a cost
 or the turnover has its kink; 0, where |w| has) the loss of an asset is quadratic, so an asset is either at a breakpoint or free in
 an interval between two. Given that, and the rows that bind, the weights follow from one linear system. Its answer is accepted
 only when every condition of optimality holds: the guess decides how long it takes, never what comes out.
 
-Nothing is remembered between two calls: the first guess is the present portfolio.
+The guess is repaired in two ways. `leap` changes everything that is wrong at once: a handful of rounds for any size, but it may
+run in circles where several rows bind. `walk` goes from allowed weights to better ones and stops at every limit in its way:
+about one round per limit, and no circles but in degenerate corners. Nothing is remembered between two calls.
 
 References
 ----------
 .. [1] Hintermueller, Ito and Kunisch, "The primal-dual active set strategy as a semismooth Newton method", SIAM J. Optim. 2002.
-.. [2] Nocedal and Wright, "Numerical Optimization", 2nd ed., 16.1 to 16.3 (equations of the optimum, range-space method).
+.. [2] Nocedal and Wright, "Numerical Optimization", 2nd ed., 16.2 (range-space method) and 16.5 (active-set methods).
 """
 
 from __future__ import annotations
@@ -24,9 +26,10 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from helios.domain.decisions import FloatArray
 from helios.portfolio.constraints import Region
 
-MAX_ROUNDS = 40
-PATIENCE = 5
+MAX_LEAPS = 25
+PATIENCE = 2
 _KEPT = 1e-11
+_ALLOWED = 1e-10
 _STATIONARY = 1e-10
 _GROSS, _LINEAR, _TRADE, _TOTAL = range(4)
 
@@ -99,11 +102,11 @@ class ActiveSet:
             guess.place[i] = max(guess.place[i] - 1, 1) if self._top[i] else 0
         return Guess(guess.place, self._kind == _TOTAL)
 
-    def solve(self, guess: Guess) -> FloatArray | None:
-        """Return the optimum, or None if the guess could not be repaired."""
+    def leap(self, guess: Guess) -> FloatArray | None:
+        """Return the optimum, or None if the guess could not be repaired within a few rounds without progress."""
         place, binding, t = guess.place.copy(), guess.binding.copy(), 1.0
         fewest, patience = len(place) * 4, PATIENCE
-        for _ in range(MAX_ROUNDS):
+        for _ in range(MAX_LEAPS):
             point = self._point(place, binding, t)
             if point is None:
                 return None
@@ -118,6 +121,52 @@ class ActiveSet:
                 return None
             place, binding = place + moves, binding ^ turns
         return None
+
+    def walk(self, start: FloatArray) -> FloatArray | None:
+        """Return the optimum from weights that keep every limit, or None if a degenerate corner holds the walk up."""
+        w, guess = start.copy(), self.nearest(start)
+        place, binding = guess.place, guess.binding
+        returned = np.zeros(len(w), dtype=bool)  # released, and stopped again before it moved
+        for _ in range(10 * len(w) + 50):
+            point = self._point(place, binding, 1.0)
+            if point is None:
+                return None
+            share, stopped, filled = self._reach(w, point.w, place, binding)
+            if share > 0 and (np.abs(point.w - w) > _KEPT).any():
+                returned[:] = False
+            if share < 1:
+                w = np.where(place % 2 == 1, w + share * (point.w - w), w)
+                w, place = np.where(stopped != 0, self._points[self._assets, (place + stopped) // 2], w), place + stopped
+                binding, returned = binding | filled, returned | (stopped != 0)
+                continue
+            w = point.w
+            moves, turns = self._wrong(place, binding, point)
+            moves, turns = np.where(place % 2 == 1, 0, moves), turns & binding
+            if not moves.any() and not turns.any():
+                return w if point.residual <= _STATIONARY and self._within.violation(w) <= _ALLOWED else None
+            fresh = np.where(returned, 0, moves)
+            if not fresh.any() and not turns.any():
+                fresh[np.flatnonzero(moves)[0]] = moves[np.flatnonzero(moves)[0]]
+            place, binding = place + fresh, binding & ~turns
+        return None
+
+    def _reach(self, w: FloatArray, target: FloatArray, place: Any, binding: Any) -> tuple[float, Any, Any]:
+        """Return the share of the way to `target` that is allowed, the assets stopped there (with their step), the row filled."""
+        k, step = place // 2, np.where(place % 2 == 1, target - w, 0.0)
+        ahead = np.where(step > 0, self._points[self._assets, np.minimum(k + 1, self._top)], self._points[self._assets, k])
+        shares = np.full(len(w), np.inf)
+        np.divide(ahead - w, step, out=shares, where=step != 0)
+        rate = self._tilted(np.minimum(k, self._side.shape[1] - 1)) @ step
+        fills = np.full(len(rate), np.inf)
+        np.divide(self._caps - self._values(w), rate, out=fills, where=~binding & (rate > 1e-13))
+        share = max(min(float(shares.min()), float(fills.min(initial=np.inf)), 1.0), 0.0)
+        nothing = np.zeros(len(rate), dtype=bool)
+        if share > 1 - 1e-12:
+            return 1.0, np.zeros(len(w), dtype=int), nothing
+        stopped = np.where(shares <= share, np.sign(step), 0).astype(int)
+        if not stopped.any():
+            nothing[fills.argmin()] = True
+        return share, stopped, nothing
 
     def _point(self, place: Any, binding: Any, t: float) -> _Point | None:
         # H_FF w_F + G'prices = t mu_F - slopes_F - (H p)_F and G w_F = what the fixed weights p leave of the caps.

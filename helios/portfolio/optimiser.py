@@ -75,7 +75,10 @@ class MeanVarianceOptimiser:
         with one_thread():
             H = _semidefinite(sigma) * (gamma / scale)
             exact = ActiveSet(H, mu / scale, cost / scale, within)
-            w = exact.solve(exact.nearest(np.clip(w0, within.lower, within.upper)))
+            start = np.clip(w0, within.lower, within.upper)
+            w = exact.leap(exact.nearest(start))
+            if w is None and within.violation(start) <= 0:
+                w = exact.walk(start)
             if w is None:
                 problem = self._problem("utility", within, UtilityProblem)
                 problem.cost.value = cost / scale
@@ -131,7 +134,7 @@ class MeanVarianceOptimiser:
             H = _semidefinite(sigma) / scale
             exact = ActiveSet(H, mu, np.zeros(self.n_assets), within, is_ratio)
             volatility = np.sqrt(np.maximum(np.diag(H), 1e-12))
-            w = exact.solve(exact.filled(np.argsort((volatility if not is_ratio else -mu / volatility), kind="stable")))
+            w = exact.leap(exact.filled(np.argsort((volatility if not is_ratio else -mu / volatility), kind="stable")))
             if w is None:
                 make: Callable[[int, int], RatioProblem] = lambda n, m: RatioProblem(n, m, is_variance=not is_ratio)  # noqa: E731
                 problem = self._problem("sharpe" if is_ratio else "variance", within, make)
@@ -176,7 +179,7 @@ def _refined(exact: ActiveSet, problem: CompiledProblem, H: FloatArray, mu: Floa
     problem.bind(mu, within)
     inside = np.clip(problem.solved(H), within.lower, within.upper)
     guess: Guess = exact.nearest(inside, _NEAR)
-    polished = exact.solve(guess)
+    polished = exact.leap(guess)
     return inside if polished is None else polished
 
 
