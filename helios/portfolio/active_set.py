@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg.lapack import dgetrf, dgetrs
 
 from helios.domain.decisions import FloatArray
 from helios.portfolio.constraints import Region
@@ -260,25 +260,24 @@ def _equations(H: FloatArray, G: FloatArray, right: FloatArray, scale: float) ->
     A trace of the identity is added and refined away again, so that rows that say the same twice, or a row whose assets are
     all fixed, still give an answer (in the second case a large price, which frees some of them).
     """
-    f = len(H)
-    try:
-        factor = cho_factor(H + 1e-13 * scale * np.eye(f), lower=True, check_finite=False) if f else None
-    except LinAlgError:
+    f, size = len(H), len(right)
+    system = np.zeros((size, size))
+    system[:f, :f], system[:f, f:], system[f:, :f] = H, G.T, G
+    steadied = system.copy()
+    diagonal = steadied.ravel()[:: size + 1]
+    diagonal[:f] += 1e-13 * scale
+    diagonal[f:] -= 1e-10 / scale
+    if not size:
+        return right, 0.0
+    factor, pivots, failed = dgetrf(steadied, overwrite_a=True)
+    if failed:
         return None
-
-    def solve_h(b: FloatArray) -> FloatArray:
-        return np.asarray(cho_solve(factor, b, check_finite=False)) if f and b.shape[1] else b
-
-    HG = solve_h(G.T)
-    small = G @ HG + 1e-10 / scale * np.eye(len(G))
-    x = np.zeros_like(right)
-    rest = right
+    x, rest = np.zeros_like(right), right
+    worst = np.inf
     for _ in range(4):
-        first = solve_h(rest[:f])
-        prices = np.linalg.solve(small, G @ first - rest[f:]) if len(G) else rest[f:]
-        x[:f] += first - HG @ prices
-        x[f:] += prices
-        rest = right - np.vstack([H @ x[:f] + G.T @ x[f:], G @ x[:f]])
-        if float(np.abs(rest).max(initial=0.0)) <= 1e-14:
+        x = x + dgetrs(factor, pivots, rest)[0]
+        rest = right - system @ x
+        worst = float(np.abs(rest).max())
+        if worst <= 1e-14:
             break
-    return x, float(np.abs(rest).max(initial=0.0))
+    return x, worst
