@@ -32,7 +32,7 @@ class Sizes:
     batch_candles: int = 500_000
     returns: int = 8_640
     filter_bars: int = 2_000
-    assets: tuple[int, ...] = (10, 50)
+    assets: tuple[int, ...] = (10, 50, 200, 500)
     diffs: int = 20_000
     frames: int = 20_000
     history_symbols: int = 8
@@ -78,7 +78,8 @@ def _later(module: str, name: str) -> Prepare:
 
 
 BENCHMARKS: dict[str, Prepare] = {
-    **{name: _later("contests", name) for name in ("features_stream", "features_batch", "garch", "allocate", "book", "decode")},
+    **{name: _later("contests", name) for name in ("features_stream", "features_batch", "garch", "book", "decode")},
+    "allocate": _later("contests_allocate", "allocate"),
     "feed": _later("contests_feed", "feed"),
     "history": _later("contests_history", "history"),
     "storage": _later("contests_storage", "storage"),

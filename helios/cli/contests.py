@@ -23,8 +23,6 @@ from helios.errors import SolverError
 from helios.features.batch import features_with_reference
 from helios.features.stream import TimeframeFeatures
 from helios.market.book import OrderBook
-from helios.portfolio.black_litterman import posterior
-from helios.portfolio.optimiser import Constraints, MeanVarianceOptimiser
 from helios.risk.garch import MIN_RETURNS
 from helios.risk.volatility import VolatilityModel
 from helios.venues.valr.codec import decode_frame
@@ -58,7 +56,7 @@ def features_stream(sizes: Sizes) -> list[Contest]:
         "Helios: a whole row of features, all but the correlation with BTC, which is filled where symbols meet;"
         " the peer: nine indicators of the close"
     )
-    return [Contest("one closed candle", "us", len(bars), ours, "talipp", _with("talipp.indicators", theirs), note)]
+    return [Contest("one closed candle", "us", len(bars), ours, "talipp", with_peer("talipp.indicators", theirs), note)]
 
 
 def features_batch(sizes: Sizes) -> list[Contest]:
@@ -76,7 +74,7 @@ def features_batch(sizes: Sizes) -> list[Contest]:
             talib.EMA(close, period)
         talib.MACD(close), talib.BBANDS(close, 20), talib.STDDEV(close, 20)
 
-    peer = _with("talib", theirs)
+    peer = with_peer("talib", theirs)
     note = "the peer: nine indicators of the close, in C; Helios: all 30 features, correlation with BTC included; one thread each"
     work = f"all 30 features, {len(rows)} candles"
     return [Contest(work, "s", 1, lambda: features_with_reference(rows, btc), "TA-Lib", peer, note)]
@@ -104,7 +102,7 @@ def garch(sizes: Sizes) -> list[Contest]:
             raise SolverError("the benchmark's volatility model did not refit")
 
     name = f"one fit on {sizes.returns} returns"
-    fit = Contest(name, "ms", 1, refit, "arch", _with("arch", theirs), "same model and errors; Helios adds checks and the filter")
+    fit = Contest(name, "ms", 1, refit, "arch", with_peer("arch", theirs), "same model and errors; Helios adds checks and the filter")
     return [fit, _filter_contest(window, later)]
 
 
@@ -124,37 +122,6 @@ def _seeded(window_pct: FloatArray, refit_h: float, n_returns: int) -> tuple[Vol
     closes = 100.0 * np.exp(np.concatenate(([0.0], np.cumsum(window_pct))) / 100.0)
     model.seed(closes, _START_NS + n_returns * _BAR_NS)
     return model, count(n_returns + 1)
-
-
-def allocate(sizes: Sizes) -> list[Contest]:
-    """From views to weights: the posterior, then the largest Sharpe ratio, long only, at most 40 % each."""
-    return [_allocate(n) for n in sizes.assets]
-
-
-def _allocate(n_assets: int) -> Contest:
-    rng = np.random.default_rng(SEED)
-    returns = rng.standard_normal((400, n_assets)) * 0.02 + rng.standard_normal((400, 1)) * 0.02
-    sigma = np.cov(returns.T) * 365
-    n_views = min(n_assets, 20)
-    P, Q = np.eye(n_assets)[:n_views], rng.normal(0.3, 0.1, n_views)
-    confidences, w_prior = rng.uniform(0.3, 0.9, n_views), np.full(n_assets, 1.0 / n_assets)
-    optimiser, limits = MeanVarianceOptimiser(n_assets), Constraints.long_only(n_assets, 0.4)
-
-    def ours() -> FloatArray:
-        after = posterior(sigma, w_prior, P, Q, confidences, delta=2.5, tau=0.05)
-        return optimiser.max_sharpe(after.mu, after.sigma_plus, limits)
-
-    def theirs(pypfopt: ModuleType) -> FloatArray:
-        model = pypfopt.BlackLittermanModel(
-            sigma, pi=2.5 * sigma @ w_prior, P=P, Q=Q, tau=0.05, risk_aversion=2.5, omega="idzorek", view_confidences=confidences
-        )
-        frontier = pypfopt.EfficientFrontier(model.bl_returns(), model.bl_cov(), weight_bounds=(0, 0.4))
-        frontier.max_sharpe(risk_free_rate=0.0)
-        weights: FloatArray = np.asarray(frontier.weights)
-        return weights
-
-    note = "same problem; Helios compiles it once per size, before the timing, as the running desk does"
-    return Contest(f"{n_assets} assets", "ms", 1, ours, "PyPortfolioOpt", _with("pypfopt", theirs), note)
 
 
 def book(sizes: Sizes) -> list[Contest]:
@@ -237,8 +204,8 @@ def _summary_frame(rng: np.random.Generator, i: int) -> dict[str, object]:
     return {"type": "MARKET_SUMMARY_UPDATE", "currencyPairSymbol": "BTCZAR", "data": data}
 
 
-def _with(module: str, work: Callable[[ModuleType], object]) -> Work | None:
-    # Imported here, once, so that importing is not timed.
+def with_peer(module: str, work: Callable[[ModuleType], object]) -> Work | None:
+    """Return `work` on the peer's module, imported here, once, so that importing is not timed; None where it is missing."""
     try:
         found = importlib.import_module(module)
     except ImportError:
