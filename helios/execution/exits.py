@@ -1,4 +1,4 @@
-"""The exits of one symbol's positions: stop, break-even, trailing stop, target, time-out, scale-out; on prices, bars or time alone."""
+"""The exits of one symbol: stop, break-even, trailing stop, target, time-out and scale-out, on prices, bars or time alone."""
 
 from __future__ import annotations
 
