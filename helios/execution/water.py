@@ -44,10 +44,11 @@ class _Extremes:
         if at < len(self._opens) and self._opens[at] == bar.open_time:
             self._highs[at], self._lows[at] = bar.high, bar.low
             return
-        for values, value in ((self._opens, bar.open_time), (self._highs, bar.high), (self._lows, bar.low)):
-            values.insert(at, value)
-            if len(values) > self._n_kept + _SLACK:
-                del values[: -self._n_kept]
+        self._opens.insert(at, bar.open_time)
+        self._highs.insert(at, bar.high)
+        self._lows.insert(at, bar.low)
+        if len(self._opens) > self._n_kept + _SLACK:
+            del self._opens[: -self._n_kept], self._highs[: -self._n_kept], self._lows[: -self._n_kept]
 
     def best_since(self, ts: int, side: Side) -> float:
         first = bisect_left(self._opens, ts)

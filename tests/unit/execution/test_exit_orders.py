@@ -224,6 +224,14 @@ async def test_a_part_goes_out_without_the_ledger_and_is_known_after_it() -> Non
     assert (stored.status, stored.reason) == (S.FILLED, "SCALE_OUT")
 
 
+async def test_a_doubled_part_without_the_ledger_leaves_no_trace() -> None:
+    world = await Desk("reject").start()
+    await world.part()
+    world.ledger.is_down = True
+    assert await world.part() == []
+    assert (await world.journal.entries(), world.engine.open_orders, world.held) == ([], (), D("0.5"))
+
+
 async def test_attempts_count_what_did_not_close_the_position() -> None:
     world = await Desk("reject", "late").start()
     assert (await world.plan()).attempts == 0

@@ -245,6 +245,13 @@ def test_high_water_never_falls_though_a_bar_is_corrected_or_execution_knows_les
     assert [hit.reason for hit in watching.on_price(103.9, T0 + MINUTE, market)] == [ExitReason.TRAILING_STOP]
 
 
+@pytest.mark.parametrize("opened_at", [0, T0 + 1])
+def test_the_minute_of_the_opening_tells_nothing_when_it_closes(opened_at: int) -> None:
+    watching = monitor(replace(LONG, opened_at=opened_at))
+    watching.learn(bar(100, 105, 99, 104))
+    assert watching.on_price(101.5, T0 + MINUTE, market) == []
+
+
 def test_five_minute_bars_tell_of_what_is_older_than_the_minutes_kept() -> None:
     watching = ExitMonitor()
     for n in range(200):
