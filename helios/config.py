@@ -12,9 +12,9 @@ import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from helios.errors import ConfigError
 from helios.risk.profiles import fill_preset
@@ -92,6 +92,10 @@ class RiskConfig(_Section):
     timeout_h: float = Field(24.0, gt=0)
     trailing_activate_pct: float = Field(0.02, ge=0)
     trailing_pct: float = Field(0.01, ge=0)
+    breakeven_activate_pct: float = Field(0.0, ge=0)
+    breakeven_offset_pct: float = Field(0.003, ge=0)
+    scale_out_fraction: float = Field(0.0, ge=0, lt=1)
+    scale_out_at: float = Field(0.5, gt=0, lt=1)
     round_trip_cost_pct: float = Field(0.003, ge=0)
     garch_refit_h: float = Field(4.0, gt=0)
     garch_min_returns: int = Field(500, ge=100)
@@ -111,6 +115,12 @@ class RiskConfig(_Section):
     fixed_target_pct: float = Field(0.05, gt=0)
     reserve: float = Field(0.0, ge=0, lt=1)
     ramp_step: int | None = Field(None, ge=0, le=5)
+
+    @model_validator(mode="after")
+    def _breakeven_lies_below_its_activation(self) -> Self:
+        if 0 < self.breakeven_activate_pct <= self.breakeven_offset_pct:
+            raise ValueError("breakeven_offset_pct must be below breakeven_activate_pct, or the stop would fire as it is moved")
+        return self
 
 
 class LimitConfig(_Section):

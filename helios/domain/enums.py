@@ -88,10 +88,12 @@ class OrderStatus(StrEnum):
 
 
 class ExitReason(StrEnum):
-    """Why a position was closed."""
+    """Why a position, or with SCALE_OUT a part of it, was closed."""
 
     STOP = "STOP"
+    BREAKEVEN = "BREAKEVEN"
     TRAILING_STOP = "TRAILING_STOP"
+    SCALE_OUT = "SCALE_OUT"
     TARGET = "TARGET"
     TIMEOUT = "TIMEOUT"
     SIGNAL = "SIGNAL"

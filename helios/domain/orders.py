@@ -21,13 +21,26 @@ def client_order_id(decision_id: str, leg: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ExitRule:
-    """How a new position will be left. Fractions of the entry price; times in ns. NaN or 0 switches a rule off."""
+    """How a new position will be left. Fractions of the entry price; times in ns. NaN or 0 switches a rule off.
+
+    Attributes
+    ----------
+    breakeven_activate_pct, breakeven_offset_pct : float
+        From this favourable move on the stop is the entry price, moved by the offset (the costs) in our favour. An offset that is
+        not below the activation would fire at once: it switches the rule off.
+    scale_out_fraction, scale_out_at : float
+        Share of the opened quantity that is closed once, and where: as a fraction of the way from entry to target.
+    """
 
     stop_loss_pct: float
     take_profit_pct: float
     trailing_activate_pct: float
     trailing_pct: float
     timeout_ns: int
+    breakeven_activate_pct: float = 0.0
+    breakeven_offset_pct: float = 0.0
+    scale_out_fraction: float = 0.0
+    scale_out_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +226,19 @@ class AccountSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class ExitPlan:
-    """What the symbol's own state watches for one open position."""
+    """What the symbol's own state watches for one open position. A NaN price is a rule that is off.
+
+    Attributes
+    ----------
+    scale_out_price : float
+        NaN also once the part was closed, or where it is too small for the venue.
+    opened_base : Decimal
+        Everything that was ever bought (or sold short) into the position: what `scale_out_fraction` is a share of.
+    best_price : float
+        Best price since the opening that execution knows of; NaN where it saw none.
+    attempts : int
+        How many exits of the whole position have ended without closing it; a change lets the plan fire again.
+    """
 
     position_id: str
     symbol: str
@@ -224,11 +249,19 @@ class ExitPlan:
     trailing_activate_pct: float
     trailing_pct: float
     expires_at: int
+    breakeven_activate_pct: float = 0.0
+    breakeven_price: float = math.nan
+    scale_out_fraction: float = 0.0
+    scale_out_price: float = math.nan
+    opened_base: Decimal = Decimal(0)
+    opened_at: int = 0
+    best_price: float = math.nan
+    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ExitTriggered:
-    """A stop, trailing stop, target or time-out fired at `trigger_price`."""
+    """An exit fired at `trigger_price`. A `fraction` below 1 asks for that part of the opened quantity, else all that is held."""
 
     position_id: str
     symbol: str
@@ -236,6 +269,7 @@ class ExitTriggered:
     trigger_price: float
     ts_event: int
     market: MarketSnapshot
+    fraction: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ decision can only have once, and never sent again before the broker was asked. S
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -29,6 +30,7 @@ from helios.domain.orders import (
 )
 from helios.errors import StoreUnavailableError
 from helios.execution.checks import LEDGER_UNAVAILABLE, TRADING_PAUSED, UNRESOLVED_ORDER, PreTradeCheck, structural_codes
+from helios.execution.exit_rules import scale_out_quantity
 from helios.execution.guard import AccountGuard
 from helios.execution.journal import ExitJournal, MemoryJournal
 from helios.execution.lifecycle import is_open, new_record
@@ -36,6 +38,8 @@ from helios.execution.ports import Broker, LedgerStore
 from helios.execution.sender import OrderSender
 from helios.portfolio.accounting import Account
 from helios.risk.trips import Trip
+
+SCALE_OUT_LEG = "exit-scale"
 
 
 class ExecutionEngine:
@@ -87,6 +91,7 @@ class ExecutionEngine:
         self._now = 0
         self._entry_lock = asyncio.Lock()
         self._symbol_locks: dict[str, asyncio.Lock] = {}
+        self._attempts: dict[str, int] = {}  # exits of a whole position that left something of it
 
     @property
     def epoch(self) -> int:
@@ -137,11 +142,16 @@ class ExecutionEngine:
         return outcomes
 
     async def exits(self, triggers: Sequence[ExitTriggered]) -> list[OrderOutcome]:
-        """Close positions whose exit fired; a position that is gone is left out. Goes out without the ledger too."""
+        """Close positions, or a part of them once, whose exit fired; a position that is gone is left out.
+
+        Goes out without the ledger too. A doubled trigger never sells twice: every order of a position has one id per leg, and what
+        may be on its way already is not sold again.
+        """
         outcomes: list[OrderOutcome] = []
         for trigger in triggers:
             price = Decimal(str(trigger.trigger_price))
-            outcome = await self._exit(trigger.position_id, trigger.reason, price, trigger.ts_event, trigger.market)
+            close = self._exit if trigger.fraction >= 1 else self._scale_out
+            outcome = await close(trigger.position_id, trigger.reason, price, trigger.ts_event, trigger.market)
             if outcome is not None:
                 outcomes.append(outcome)
         await self._save(max((trigger.ts_event for trigger in triggers), default=0))
@@ -231,8 +241,8 @@ class ExecutionEngine:
         self._guard.set_unhealthy(components)
 
     async def exit_plans(self) -> list[ExitPlan]:
-        """Return what the symbols must watch now."""
-        return self._account.exit_plans()
+        """Return what the symbols must watch now; a scale-out that was tried or does not fit the venue's minimum is off."""
+        return [self._watchable(plan) for plan in self._account.exit_plans()]
 
     async def _submit(self, intent: OrderIntent, markets: Mapping[str, MarketSnapshot]) -> OrderOutcome:
         sender, market = self._sender, markets.get(intent.symbol)
@@ -297,27 +307,79 @@ class ExecutionEngine:
         known = await self._sender.recorded(record.client_order_id)
         return self._sender.outcome(await self._resolve(known, market)) if is_open(known) else None
 
+    def _watchable(self, plan: ExitPlan) -> ExitPlan:
+        done = client_order_id(plan.position_id, SCALE_OUT_LEG) in self._sender.records
+        fits = not math.isnan(plan.scale_out_price) and self._scale_out_quantity(plan, Decimal(str(plan.scale_out_price))) > 0
+        return replace(
+            plan,
+            scale_out_price=plan.scale_out_price if fits and not done else math.nan,
+            attempts=self._attempts.get(plan.position_id, 0),
+        )
+
+    def _scale_out_quantity(self, plan: ExitPlan, price: Decimal) -> Decimal:
+        position, instrument = self._account.position(plan.position_id), self._instruments.get(plan.symbol)
+        if position is None or instrument is None:
+            return Decimal(0)
+        return scale_out_quantity(plan, abs(position.quantity_base), price, instrument)
+
     async def _exit(
         self, position_id: str, reason: ExitReason, price: Decimal, ts: int, market: MarketSnapshot
     ) -> OrderOutcome | None:
         async with self._lock(market.symbol):
-            settled: OrderOutcome | None = None
-            for record in self._closing_orders(position_id):
-                settled = self._sender.outcome(await self._resolve(record, market))
-                if is_open(settled.record):
-                    return settled  # it may have closed the position already: sending another could sell twice
-            position = self._account.position(position_id)
-            if position is None or position.symbol != market.symbol:
-                return settled
-            # An earlier attempt that ended although something is still held failed or filled in part: the next id is due.
-            for attempt in count():
-                record = _exit_record(position_id, position, attempt, self.epoch, reason, price, ts)
-                if record.client_order_id in self._sender.records:
-                    continue
-                outcome = await self._reduce(record, market)
-                if outcome is not None:
-                    return outcome
+            outcome = await self._close_out(position_id, reason, price, ts, market)
+            if self._account.position(position_id) is None:
+                self._attempts.pop(position_id, None)
+            else:
+                self._attempts[position_id] = self._attempts.get(position_id, 0) + 1
+            return outcome
+
+    async def _close_out(
+        self, position_id: str, reason: ExitReason, price: Decimal, ts: int, market: MarketSnapshot
+    ) -> OrderOutcome | None:
+        settled, on_the_way = await self._settle(position_id, market)
+        position = self._account.position(position_id)
+        if position is None or position.symbol != market.symbol:
+            return settled
+        # What an order without an answer may have closed already is not sold again; the rest need not wait for it.
+        quantity = abs(position.quantity_base) - on_the_way
+        if quantity <= 0:
+            return settled
+        # An earlier attempt that ended although something is still held failed or filled in part: the next id is due.
+        for attempt in count():
+            leg = f"exit-{attempt}" if attempt else "exit"
+            record = _exit_record(position_id, position, leg, quantity, self.epoch, reason, price, ts)
+            if record.client_order_id in self._sender.records:
+                continue
+            outcome = await self._reduce(record, market)
+            if outcome is not None:
+                return outcome
         return None
+
+    async def _scale_out(
+        self, position_id: str, reason: ExitReason, price: Decimal, ts: int, market: MarketSnapshot
+    ) -> OrderOutcome | None:
+        # One id, one order, however it ends: a part that could not be closed stays under the stop with the rest.
+        async with self._lock(market.symbol):
+            settled, on_the_way = await self._settle(position_id, market)
+            position = self._account.position(position_id)
+            plan = next((plan for plan in self._account.exit_plans() if plan.position_id == position_id), None)
+            if position is None or plan is None or plan.symbol != market.symbol or on_the_way > 0:
+                return settled
+            quantity = self._scale_out_quantity(plan, price)
+            record = _exit_record(position_id, position, SCALE_OUT_LEG, quantity, self.epoch, reason, price, ts)
+            if quantity <= 0 or record.client_order_id in self._sender.records:
+                return settled
+            return await self._reduce(record, market)
+
+    async def _settle(self, position_id: str, market: MarketSnapshot) -> tuple[OrderOutcome | None, Decimal]:
+        # Ask about every open order that reduces the position; the last outcome, and how much may still be on its way.
+        settled: OrderOutcome | None = None
+        on_the_way = Decimal(0)
+        for record in self._closing_orders(position_id):
+            settled = self._sender.outcome(await self._resolve(record, market))
+            if is_open(settled.record):
+                on_the_way += settled.record.quantity_base - settled.record.filled_base
+        return settled, on_the_way
 
     def _closing_orders(self, position_id: str) -> list[OrderRecord]:
         position = self._account.position(position_id)
@@ -381,15 +443,14 @@ class ExecutionEngine:
 
 
 def _exit_record(
-    position_id: str, position: PositionView, attempt: int, epoch: int, reason: ExitReason, price: Decimal, ts: int
+    position_id: str, position: PositionView, leg: str, quantity: Decimal, epoch: int, reason: ExitReason, price: Decimal, ts: int
 ) -> OrderRecord:
-    leg = f"exit-{attempt}" if attempt else "exit"
     intent = OrderIntent(
         client_order_id=client_order_id(position_id, leg),
         decision_id=position.decision_id,
         symbol=position.symbol,
         side=Side.SELL if position.quantity_base > 0 else Side.BUY,
-        quantity_base=abs(position.quantity_base),
+        quantity_base=quantity,
         reference_price=price,
         reduce_only=True,
         leg=leg,

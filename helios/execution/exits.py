@@ -1,4 +1,4 @@
-"""Protective exits of one symbol: stop, trailing stop, target and time-out, on prices, bars or time alone."""
+"""The exits of one symbol: stop, break-even, trailing stop, target, time-out and scale-out, on prices, bars or time alone."""
 
 from __future__ import annotations
 
@@ -6,82 +6,123 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import NamedTuple
 
 from helios.domain.enums import ExitReason
 from helios.domain.market import Bar, MarketSnapshot
 from helios.domain.orders import ExitPlan, ExitTriggered
+from helios.execution.exit_rules import protective_stop
+from helios.execution.water import Extremes
 
 MarketSource = Callable[[], MarketSnapshot]
-_Hit = tuple[ExitReason, float, int]
+RETRY_NS = 1_000_000_000
+MAX_RETRY_NS = 8_000_000_000
+"""Pause before an exit that did not close its position may fire again: it doubles, so that a refusing venue is not flooded."""
+
+
+class _Hit(NamedTuple):
+    reason: ExitReason
+    price: float
+    ts: int
+    fraction: float = 1.0
 
 
 @dataclass(slots=True)
 class _Watch:
-    """A plan with the best price since it was armed (`water`)."""
+    """A plan with the best price since the position was opened (`water`)."""
 
     plan: ExitPlan
     water: float
     is_armed: bool = True
+    is_scaled: bool = False
+    fired_at: int = 0
+    ready_at: int = 0
+    failures: int = 0
 
-    def stop(self) -> tuple[float, ExitReason]:
-        """The nearer of the fixed and, once it is active, the trailing stop; NaN where there is none."""
-        plan, side = self.plan, self.plan.side
-        trailing = math.nan
-        if plan.trailing_pct > 0 and plan.trailing_activate_pct > 0:
-            gain = side * (self.water / plan.entry_price - 1.0)
-            if gain >= plan.trailing_activate_pct:
-                trailing = self.water * (1.0 - side * plan.trailing_pct)
-        if math.isnan(plan.stop_price) or side * trailing > side * plan.stop_price:
-            return trailing, ExitReason.TRAILING_STOP
-        return plan.stop_price, ExitReason.STOP
+    def take(self, plan: ExitPlan) -> None:
+        """Follow the newest form of the plan; an exit that ended without closing the position may fire again, later each time."""
+        if not self.is_armed and plan.attempts != self.plan.attempts:
+            self.failures += 1
+            self.ready_at = self.fired_at + min(RETRY_NS << (self.failures - 1), MAX_RETRY_NS)
+            self.is_armed = True
+        self.plan = plan
+        self.raise_water(plan.best_price)
 
-    def at(self, price: float, ts: int) -> _Hit | None:
-        """Test one price, the stop before the target before the time-out."""
-        plan, side = self.plan, self.plan.side
-        stop, reason = self.stop()
-        if side * price <= side * stop:
-            return reason, price, ts
-        if side * price >= side * plan.target_price:
-            return ExitReason.TARGET, price, ts
-        if 0 < plan.expires_at <= ts:
-            return ExitReason.TIMEOUT, price, ts
+    def at(self, price: float, ts: int) -> list[_Hit]:
+        """Test one price: stop, target and time-out of the whole, then the scale-out of a part."""
+        hits = self._judge(price, ts) if self._may_fire(ts) else []
         self.raise_water(price)
-        return None
+        return hits
+
+    def through(self, bar: Bar) -> list[_Hit]:
+        """Test a bar on the path that is worst for us: open, adverse extreme, favourable extreme, close."""
+        hits = self.at(bar.open, bar.open_time)
+        if self._may_fire(bar.close_time):
+            hits += self._inside(bar)
+        self.raise_water(bar.high if self.plan.side > 0 else bar.low)
+        return hits
+
+    def on_time(self, now_ns: int, price: float) -> list[_Hit]:
+        return self._timed_out(price, now_ns) if self._may_fire(now_ns) else []
 
     def raise_water(self, price: float) -> None:
-        if self.plan.side * price > self.plan.side * self.water:
+        if _is_price(price) and self.plan.side * price > self.plan.side * self.water:
             self.water = price
 
-    def through(self, bar: Bar) -> _Hit | None:
-        """Test a bar on the path that is worst for us: open, adverse extreme, favourable extreme, close."""
-        hit = self.at(bar.open, bar.open_time)
-        if hit is not None:
-            return hit
+    def _judge(self, price: float, ts: int) -> list[_Hit]:
+        side = self.plan.side
+        stop, reason = protective_stop(self.plan, self.water)
+        if side * price <= side * stop:
+            return self._close(reason, price, ts)
+        if side * price >= side * self.plan.target_price:
+            return self._close(ExitReason.TARGET, price, ts)
+        return self._timed_out(price, ts) or self._scale_out(price, price, ts)
+
+    def _inside(self, bar: Bar) -> list[_Hit]:
+        # After the open; levels on the way are met at their own price, the scale-out before the target.
         plan, side, ts = self.plan, self.plan.side, bar.close_time
         worst, best = (bar.low, bar.high) if side > 0 else (bar.high, bar.low)
-        stop, reason = self.stop()
+        stop, reason = protective_stop(plan, self.water)
         if side * worst <= side * stop:
-            return reason, stop, ts
+            return self._close(reason, side * min(side * stop, side * bar.open), ts)
+        hits = self._scale_out(best, plan.scale_out_price, ts)
         if side * best >= side * plan.target_price:
-            return ExitReason.TARGET, plan.target_price, ts
+            return hits + self._close(ExitReason.TARGET, plan.target_price, ts)
         self.raise_water(best)
-        stop, reason = self.stop()
+        stop, reason = protective_stop(plan, self.water)
         if side * bar.close <= side * stop:  # the close comes after the extreme, so the price went through the stop
-            return reason, stop, ts
-        if 0 < plan.expires_at <= ts:
-            return ExitReason.TIMEOUT, bar.close, ts
-        return None
+            return hits + self._close(reason, stop, ts)
+        return hits + self._timed_out(bar.close, ts)
+
+    def _may_fire(self, ts: int) -> bool:
+        return self.is_armed and ts >= self.ready_at
+
+    def _timed_out(self, price: float, ts: int) -> list[_Hit]:
+        return self._close(ExitReason.TIMEOUT, price, ts) if 0 < self.plan.expires_at <= ts else []
+
+    def _close(self, reason: ExitReason, price: float, ts: int) -> list[_Hit]:
+        self.is_armed, self.fired_at = False, ts
+        return [_Hit(reason, price, ts)]
+
+    def _scale_out(self, best: float, price: float, ts: int) -> list[_Hit]:
+        plan, side = self.plan, self.plan.side
+        if self.is_scaled or not side * best >= side * plan.scale_out_price:
+            return []
+        self.is_scaled = True
+        return [_Hit(ExitReason.SCALE_OUT, price, ts, plan.scale_out_fraction)]
 
 
 class ExitMonitor:
     """Watches the open positions of one symbol; decides, sends nothing.
 
-    A plan triggers once. After an exit that failed, `rearm` lets it trigger again. Prices that are not positive numbers never
-    trigger anything, not even a time-out: there would be nothing to fill it at.
+    A plan closes its position once, and a part of it once before. It fires again only after `ExitPlan.attempts` said that the exit
+    ended and the position is still there, or after `rearm`. Prices that are not positive numbers never trigger anything, not even a
+    time-out: there would be nothing to fill it at.
     """
 
     def __init__(self) -> None:
         self._watches: dict[str, _Watch] = {}
+        self._extremes = Extremes()
 
     @property
     def armed(self) -> tuple[str, ...]:
@@ -89,20 +130,36 @@ class ExitMonitor:
         return tuple(position_id for position_id, watch in self._watches.items() if watch.is_armed)
 
     def arm(self, plans: Sequence[ExitPlan]) -> None:
-        """Replace the watched set; positions that stay keep their high-water mark and whether they fired."""
+        """Replace the watched set; positions that stay keep their high-water mark and whether they fired.
+
+        The high-water mark of a position that is new here is the best of its entry, what execution saw and the closed bars since
+        the opening.
+        """
         watches: dict[str, _Watch] = {}
         for plan in plans:
-            known = self._watches.get(plan.position_id)
-            watches[plan.position_id] = _Watch(plan, plan.entry_price) if known is None else _Watch(plan, known.water, known.is_armed)
+            watch = self._watches.get(plan.position_id)
+            if watch is None:
+                watch = _Watch(plan, plan.entry_price)
+                if plan.opened_at > 0:
+                    watch.raise_water(self._extremes.best_since(plan.opened_at, plan.side))
+            watch.take(plan)
+            watches[plan.position_id] = watch
         self._watches = watches
 
     def rearm(self, position_id: str) -> None:
-        """Let a plan fire again after its exit failed; an unknown id is ignored."""
+        """Let a plan fire again at once; an unknown id is ignored."""
         if position_id in self._watches:
             self._watches[position_id].is_armed = True
 
+    def learn(self, bar: Bar) -> None:
+        """Take a closed or corrected bar as past: it fires nothing, but what the price reached in it counts."""
+        self._extremes.add(bar)
+        for watch in self._watches.values():
+            if 0 < watch.plan.opened_at <= bar.open_time:
+                watch.raise_water(bar.high if watch.plan.side > 0 else bar.low)
+
     def on_price(self, price: float, ts: int, market: MarketSource) -> list[ExitTriggered]:
-        """Return the exits that `price` at `ts` (ns) fires; `market` is asked only then."""
+        """Return the exits that `price` at `ts` (ns) fires, a gap at the price itself; `market` is asked only then."""
         if not _is_price(price):
             return []
         return self._fire(lambda watch: watch.at(price, ts), market)
@@ -122,19 +179,14 @@ class ExitMonitor:
         """Return the positions whose time is over though no price came."""
         if not _is_price(last_price):
             return []
-        return self._fire(
-            lambda watch: (ExitReason.TIMEOUT, last_price, now_ns) if 0 < watch.plan.expires_at <= now_ns else None, market
-        )
+        return self._fire(lambda watch: watch.on_time(now_ns, last_price), market)
 
-    def _fire(self, test: Callable[[_Watch], _Hit | None], market: MarketSource) -> list[ExitTriggered]:
-        fired: list[ExitTriggered] = []
-        for position_id, watch in self._watches.items():
-            hit = test(watch) if watch.is_armed else None
-            if hit is not None:
-                watch.is_armed = False
-                reason, price, ts = hit
-                fired.append(ExitTriggered(position_id, watch.plan.symbol, reason, price, ts, market()))
-        return fired
+    def _fire(self, test: Callable[[_Watch], list[_Hit]], market: MarketSource) -> list[ExitTriggered]:
+        return [
+            ExitTriggered(position_id, watch.plan.symbol, hit.reason, hit.price, hit.ts, market(), hit.fraction)
+            for position_id, watch in self._watches.items()
+            for hit in test(watch)
+        ]
 
 
 def _moved(trigger: ExitTriggered) -> MarketSnapshot:

@@ -100,9 +100,12 @@ class SymbolState:
     def warm(self, history: Mapping[Timeframe, Sequence[Bar]]) -> None:
         """Take closed bars of the past: each timeframe's own, then the minutes that complete the higher ones."""
         self._series.now.warm(history)
+        for bar in history.get(Timeframe.M5, ()):
+            self.exits.learn(bar)
         for bar in history.get(Timeframe.M1, ()):
             for minute in self.builder.on_minute(bar):
                 self._series.add_minute(minute)
+                self.exits.learn(minute)
                 self._price(minute.close, minute.close_time)
 
     def last_open(self, timeframe: Timeframe) -> int | None:
@@ -252,6 +255,7 @@ class SymbolState:
             decided: Bar | None = None
             for bar in self._series.add_minute(minute):
                 self._bars.append(bar)
+                self.exits.learn(bar)
                 if bar.timeframe is Timeframe.M1:
                     self._marks.append(Mark(self.symbol, bar.close, bar.close_time))
                 if bar.timeframe is self.decision_timeframe:
@@ -265,7 +269,10 @@ class SymbolState:
         minutes = self.builder.take_revised()
         if minutes:
             self.revised_minutes += len(minutes)
-            self._revised += self._series.revise(minutes)
+            revised = self._series.revise(minutes)
+            for bar in revised:
+                self.exits.learn(bar)
+            self._revised += revised
 
     def _window(self, bar: Bar) -> FeatureWindow:
         return self.features.window(bar.close_time, bar.close, turnover_quote(bar), self.market(), self.is_stale)

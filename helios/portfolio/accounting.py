@@ -71,6 +71,8 @@ class _Position:
     exit_rule: ExitRule | None
     realised: Decimal = ZERO
     funding: Decimal = ZERO
+    opened: Decimal = ZERO
+    best_mark: Decimal | None = None
 
     @property
     def side(self) -> Side:
@@ -81,6 +83,11 @@ class _Position:
         average = self.cost / self.quantity
         rounded = average.quantize(_SHARE)
         return _plain(rounded)
+
+    def see(self, price: Decimal) -> None:
+        """Remember the best price since the opening: what a symbol's owner that was restarted cannot know."""
+        if self.best_mark is None or self.side * price > self.side * self.best_mark:
+            self.best_mark = price
 
 
 class Account:
@@ -182,6 +189,8 @@ class Account:
             self._roll(mark.ts_event)
             price = Decimal(str(mark.price))
             self._marks[mark.symbol] = (price, mark.ts_event)
+            if mark.symbol in self._positions:
+                self._positions[mark.symbol].see(price)
             if is_spot(mark.symbol) and quote_of(mark.symbol) == self._quote and base_of(mark.symbol) in self._others:
                 self._others.rate(base_of(mark.symbol), price, mark.ts_event)
             self._peak = max(self._peak, self._equity())
@@ -389,6 +398,7 @@ class Account:
                 record.client_order_id, record.decision_id, fill.symbol, ZERO, ZERO, ZERO, fill.ts_event, record.leverage, None
             )
         position.quantity += fill.side * quantity
+        position.opened += quantity
         position.cost += fill.side * quantity * fill.price
         position.entry_fees += fee
         position.exit_rule = position.exit_rule or record.exit_rule
@@ -470,6 +480,8 @@ class Account:
         if rule is None:
             return None
         entry, side = float(position.average_price), position.side
+        has_breakeven = 0 <= rule.breakeven_offset_pct < rule.breakeven_activate_pct
+        has_scale_out = 0 < rule.scale_out_fraction < 1 and 0 < rule.scale_out_at < 1
         return ExitPlan(
             position_id=position.position_id,
             symbol=position.symbol,
@@ -480,6 +492,13 @@ class Account:
             trailing_activate_pct=rule.trailing_activate_pct,
             trailing_pct=rule.trailing_pct,
             expires_at=position.opened_at + rule.timeout_ns if rule.timeout_ns > 0 else 0,
+            breakeven_activate_pct=rule.breakeven_activate_pct if has_breakeven else 0.0,
+            breakeven_price=entry * (1.0 + side * rule.breakeven_offset_pct) if has_breakeven else math.nan,
+            scale_out_fraction=rule.scale_out_fraction if has_scale_out else 0.0,
+            scale_out_price=_away(entry, side, rule.take_profit_pct * rule.scale_out_at) if has_scale_out else math.nan,
+            opened_base=position.opened,
+            opened_at=position.opened_at,
+            best_price=math.nan if position.best_mark is None else float(position.best_mark),
         )
 
 

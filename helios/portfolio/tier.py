@@ -8,15 +8,16 @@ from decimal import ROUND_FLOOR, Decimal
 
 from helios.config import PortfolioConfig, RiskConfig
 from helios.domain.decisions import FloatArray, NoTrade, TradePlan, Verdict
-from helios.domain.enums import VerdictKind
+from helios.domain.enums import ExitReason, VerdictKind
 from helios.domain.market import Instrument
 from helios.domain.orders import AccountSnapshot, ExitRule, OrderIntent, client_order_id
 from helios.errors import InvariantError, SolverError
 from helios.numerics import one_thread
 from helios.pipeline.ports import AllocationRequest, AllocationResponse, RebalanceRequest, RebalanceResponse, SymbolContext
-from helios.portfolio.history import HOUR_NS, PriceHistory
+from helios.portfolio.history import PriceHistory
 from helios.portfolio.targets import TargetPlanner
 from helios.portfolio.upkeep import Upkeep
+from helios.risk.exits import rule_of
 
 TIER = "portfolio"
 CASH_CUSHION = Decimal("0.05")
@@ -166,7 +167,8 @@ class PortfolioDesk:
         if quantity * plan.reference_price < smallest or quantity < instrument.min_quantity_base or quantity <= 0:
             code = "INSUFFICIENT_CASH" if notional < wish.notional else "BELOW_MINIMUM"
             return _refuse(plan, code, f"{notional:.2f} {instrument.quote} left for {plan.symbol}, the minimum is {smallest}")
-        intent = _intent(plan, quantity, "entry", request.bar_time, self._exit_rule(plan))
+        rule = rule_of(plan.stop_loss_pct, plan.take_profit_pct, self._risk)
+        intent = _intent(plan, quantity, "entry", request.bar_time, rule)
         # those planned beside it too: by the time this order is checked they may be held
         others = {p.symbol for p in request.account.positions} | {p.symbol for p in request.plans}
         known = self._history.correlations(plan.symbol, others - {plan.symbol}, request.bar_time)
@@ -183,15 +185,6 @@ class PortfolioDesk:
             if quantity <= 0 or quantity < instrument.min_quantity_base:
                 return _refuse(plan, "BELOW_MINIMUM", f"{abs(position.quantity_base)} {instrument.base} is too little to sell")
         return _intent(plan, quantity, "exit-signal", request.bar_time, None)
-
-    def _exit_rule(self, plan: TradePlan) -> ExitRule:
-        return ExitRule(
-            plan.stop_loss_pct,
-            plan.take_profit_pct,
-            self._risk.trailing_activate_pct,
-            self._risk.trailing_pct,
-            int(self._risk.timeout_h * HOUR_NS),
-        )
 
     def _base(self, symbol: str) -> str:
         instrument = self._instruments.get(symbol)
@@ -211,6 +204,7 @@ def _intent(plan: TradePlan, quantity: Decimal, leg: str, ts_event: int, rule: E
         leverage=plan.leverage,
         ts_event=ts_event,
         exit_rule=rule,
+        reason=ExitReason.SIGNAL.value if plan.reduce_only else "",
     )
 
 

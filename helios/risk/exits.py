@@ -42,8 +42,22 @@ def exit_levels(daily_volatility: float, config: RiskConfig) -> tuple[float, flo
 
 def exit_rule(daily_volatility: float, config: RiskConfig) -> ExitRule:
     """Return stop, target, trailing stop and time-out for a position opened at this volatility."""
-    stop, target = exit_levels(daily_volatility, config)
-    return ExitRule(stop, target, config.trailing_activate_pct, config.trailing_pct, horizon_ns(config))
+    return rule_of(*exit_levels(daily_volatility, config), config)
+
+
+def rule_of(stop_pct: float, target_pct: float, config: RiskConfig) -> ExitRule:
+    """Return the whole rule for these distances: trailing stop, break-even, scale-out and time-out as configured."""
+    return ExitRule(
+        stop_loss_pct=stop_pct,
+        take_profit_pct=target_pct,
+        trailing_activate_pct=config.trailing_activate_pct,
+        trailing_pct=config.trailing_pct,
+        timeout_ns=horizon_ns(config),
+        breakeven_activate_pct=config.breakeven_activate_pct,
+        breakeven_offset_pct=config.breakeven_offset_pct,
+        scale_out_fraction=config.scale_out_fraction,
+        scale_out_at=config.scale_out_at,
+    )
 
 
 def horizon_ns(config: RiskConfig) -> int:

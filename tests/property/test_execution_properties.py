@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from hypothesis import given, settings
@@ -12,14 +13,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from helios.domain.enums import ExitReason, OrderStatus, Side
 from helios.domain.market import MarketSnapshot
-from helios.domain.orders import ExitTriggered, OrderIntent
+from helios.domain.orders import ExitTriggered, OrderIntent, OrderRecord
 from helios.errors import InvariantError, StoreUnavailableError
 from helios.execution.engine import ExecutionEngine
 from helios.execution.journal import MemoryJournal
 from helios.execution.lifecycle import TERMINAL, TRANSITIONS, transition
+from helios.execution.ports import BrokerReport
 from helios.portfolio.accounting import Account
 from tests.support.execution_fakes import (
     INSTRUMENTS,
+    RULE,
     T0,
     D,
     FlakyLedger,
@@ -32,6 +35,7 @@ from tests.support.execution_fakes import (
 )
 
 T = TypeVar("T")
+SCALING = replace(RULE, scale_out_fraction=0.4, scale_out_at=0.5)
 SYMBOLS = tuple(INSTRUMENTS)
 WORDS = st.lists(st.sampled_from(["ok", "ok", "ok", "lost", "late", "garbled", "reject", "crash", "late-crash"]), max_size=3)
 
@@ -49,13 +53,34 @@ def test_every_pair_of_statuses_is_decided_and_ends_are_final(start: OrderStatus
         assert start not in TERMINAL
 
 
+def reason_of(fraction: float) -> ExitReason:
+    return ExitReason.STOP if fraction == 1.0 else ExitReason.SCALE_OUT
+
+
+class Witness(ScriptedBroker):
+    """A broker that remembers every reducing order which left more, or the other side, of what was held."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wrong: list[str] = []
+
+    async def send(self, record: OrderRecord, market: MarketSnapshot) -> BrokerReport:
+        before = self.position(record.symbol)
+        try:
+            return await super().send(record, market)
+        finally:
+            after = self.position(record.symbol)
+            if record.reduce_only and not min(before, D(0)) <= after <= max(before, D(0)):
+                self.wrong.append(f"{record.leg} of {record.symbol}: from {before} to {after}")
+
+
 class Execution(RuleBasedStateMachine):
     """Random intents, duplicates, exits, lost answers, outages and crashes on one ledger and one broker."""
 
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.ledger, self.broker, self.journal = FlakyLedger(), ScriptedBroker(), MemoryJournal()
+        self.ledger, self.broker, self.journal = FlakyLedger(), Witness(), MemoryJournal()
         self.intents: list[OrderIntent] = []
         self.tick = 0
 
@@ -84,7 +109,7 @@ class Execution(RuleBasedStateMachine):
         new = []
         for side in sides:
             self.tick += 1
-            new.append(intent(f"d{self.tick}", side, "0.5", symbol, T0 + self.tick, reduce_only))
+            new.append(intent(f"d{self.tick}", side, "0.5", symbol, T0 + self.tick, reduce_only, rule=SCALING))
         self.intents += new
         self.broker.script = script
         self.do(self.engine.submit([*new, new[0]], self.markets(thin)))
@@ -96,15 +121,16 @@ class Execution(RuleBasedStateMachine):
             self.broker.script = []
             self.do(self.engine.submit(again, self.markets(False)))
 
-    @rule(script=WORDS, thin=st.booleans(), twice=st.booleans())
-    def exit(self, script: list[str], thin: bool, twice: bool) -> None:
+    @rule(script=WORDS, thin=st.booleans(), twice=st.booleans(), fractions=st.sampled_from([(1.0,), (0.4,), (0.4, 1.0), (1.0, 0.4)]))
+    def exit(self, script: list[str], thin: bool, twice: bool, fractions: tuple[float, ...]) -> None:
         self.tick += 1
         self.broker.script = script
         ids = [(symbol, self.account.position_id(symbol)) for symbol in SYMBOLS]
         snapshots = self.markets(thin)
         triggers = [
-            ExitTriggered(position_id, symbol, ExitReason.STOP, 800_000.0, T0 + self.tick, snapshots[symbol])
+            ExitTriggered(position_id, symbol, reason_of(fraction), 800_000.0, T0 + self.tick, snapshots[symbol], fraction)
             for symbol, position_id in ids
+            for fraction in fractions
             if position_id is not None
         ]
         self.do(self.engine.exits(triggers * (2 if twice else 1)))
@@ -135,6 +161,15 @@ class Execution(RuleBasedStateMachine):
     @invariant()
     def spot_is_never_sold_short(self) -> None:
         assert self.broker.position(SYMBOLS[0]) >= 0
+
+    @invariant()
+    def no_reducing_order_takes_more_than_is_held(self) -> None:
+        assert self.broker.wrong == []
+
+    @invariant()
+    def a_part_is_closed_once(self) -> None:
+        parts = {(order.decision_id, order.client_order_id) for order in self.ledger.events if order.leg == "exit-scale"}
+        assert len(parts) == len({decision_id for decision_id, _ in parts})
 
     @invariant()
     def fills_never_exceed_their_order(self) -> None:

@@ -246,3 +246,82 @@ def test_the_spread_of_before_an_outage_does_not_count_after_it() -> None:
     symbol.on_time(at(3))
     minutes = [b for b in symbol.drain().bars if b.timeframe is Timeframe.M1]
     assert minutes[2].spread_bps == pytest.approx(20.0)
+
+
+def trailing(opened: float = 0.0, **terms: float) -> ExitPlan:
+    return replace(long(), target_price=math.nan, trailing_activate_pct=0.02, trailing_pct=0.01, opened_at=at(opened), **terms)
+
+
+def reasons(symbol: SymbolState) -> list[ExitReason]:
+    return [hit.reason for hit in symbol.drain().exits]
+
+
+def stored(symbol: SymbolState) -> dict[Timeframe, list[Bar]]:
+    bars = symbol.drain().bars
+    return {timeframe: [b for b in bars if b.timeframe is timeframe] for timeframe in (Timeframe.M1, Timeframe.M5)}
+
+
+@pytest.mark.parametrize("kept", [[Timeframe.M1], [Timeframe.M5], [Timeframe.M1, Timeframe.M5]], ids=["1m", "5m", "both"])
+def test_an_owner_that_was_killed_takes_the_high_water_from_stored_bars(kept: list[Timeframe]) -> None:
+    symbol = state()
+    symbol.arm([trailing()])
+    for minute, price in ((0.1, 100.0), (1.2, 105.0), (1.3, 104.5), (6.0, 104.2)):
+        symbol.on_trade(trade(minute, price))
+    symbol.on_time(at(10))
+    history = stored(symbol)
+    reborn = state()
+    reborn.warm({timeframe: history[timeframe] for timeframe in kept})
+    reborn.arm([trailing()])
+    reborn.on_trade(trade(10.5, 103.96))
+    assert reasons(reborn) == []
+    reborn.on_trade(trade(10.6, 103.94))
+    assert reasons(reborn) == [ExitReason.TRAILING_STOP]
+
+
+def test_bars_of_before_the_opening_are_no_high_water() -> None:
+    symbol = state()
+    symbol.warm({Timeframe.M1: [bar(n, close=105.0) for n in range(5)]})
+    symbol.arm([trailing(opened=5.0)])
+    symbol.on_trade(trade(5.5, 101.0))
+    assert reasons(symbol) == []
+
+
+def test_what_the_price_reached_during_an_outage_counts_once_it_is_repaired() -> None:
+    symbol = state()
+    symbol.on_minute(bar(0))
+    symbol.arm([trailing()])
+    symbol.repair([bar(1, high=106.0, close=105.0)])
+    assert reasons(symbol) == []  # the past fires nothing
+    symbol.on_trade(trade(2.5, 104.0))
+    assert reasons(symbol) == [ExitReason.TRAILING_STOP]
+
+
+def test_a_late_trade_moves_no_stop_before_its_candle_is_corrected() -> None:
+    symbol = state()
+    symbol.arm([trailing()])
+    symbol.on_trade(trade(0.5, 100.0))
+    symbol.on_trade(trade(1.5, 101.0))
+    symbol.on_price_only(trade(0.6, 106.0))
+    symbol.on_trade(trade(1.6, 101.5))
+    assert reasons(symbol) == []
+
+
+def test_an_exit_that_failed_fires_again_on_the_next_price() -> None:
+    symbol = state()
+    symbol.arm([long(stop=95.0)])
+    symbol.on_trade(trade(0.1, 94.0))
+    symbol.arm([replace(long(stop=95.0), attempts=1)])
+    symbol.on_trade(trade(0.2, 94.0))
+    assert reasons(symbol) == [ExitReason.STOP, ExitReason.STOP]
+
+
+def test_a_part_and_the_rest_may_both_be_left_in_one_replayed_minute() -> None:
+    symbol = state()
+    symbol.arm([replace(long(target=110.0), scale_out_fraction=0.5, scale_out_price=105.0)])
+    symbol.on_minute(replace(bar(0, high=111.0, low=99.0, close=108.0), open=100.0))
+    hits = symbol.drain().exits
+    assert [(hit.reason, hit.fraction, hit.trigger_price) for hit in hits] == [
+        (ExitReason.SCALE_OUT, 0.5, 105.0),
+        (ExitReason.TARGET, 1.0, 110.0),
+    ]
+    assert [float(hit.market.last) for hit in hits] == [105.0, 110.0]
