@@ -95,6 +95,8 @@ class RiskConfig(_Section):
     garch_refit_h: float = Field(4.0, gt=0)
     garch_min_returns: int = Field(500, ge=100)
     garch_max_returns: int = Field(8_640, ge=100)
+    forecast_ttl_h: float = Field(4.0, gt=0)
+    alert_rise: float = Field(2.0, gt=1)
     ewma_lambda: float = Field(0.98, gt=0, lt=1)
     max_leverage: float = Field(3.0, ge=1)
     min_addition: float = Field(0.01, ge=0)

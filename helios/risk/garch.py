@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 from arch.univariate import GARCH, StudentsT, ZeroMean
@@ -144,7 +145,11 @@ def _filter_around(inputs: FloatArray, missing: NDArray[np.intp], parameters: Va
     return variances
 
 
-def sum_of_variances(next_variance: FloatArray, parameters: VarianceParameters, n_bars: int) -> FloatArray:
+@overload
+def sum_of_variances(next_variance: float, parameters: VarianceParameters, n_bars: int) -> float: ...
+@overload
+def sum_of_variances(next_variance: FloatArray, parameters: VarianceParameters, n_bars: int) -> FloatArray: ...
+def sum_of_variances(next_variance: float | FloatArray, parameters: VarianceParameters, n_bars: int) -> float | FloatArray:
     """Return the variance of the next `n_bars` bars together, from the first one's, in closed form.
 
     E v(k) = omega (1 - p^(k-1)) / (1 - p) + p^(k-1) v(1); its sum over k is p's geometric sum S times v(1) plus
