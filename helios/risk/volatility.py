@@ -186,9 +186,8 @@ class VolatilityModel:
             raise InsufficientHistoryError(f"{self._symbol}: {self.n_returns} returns, {MIN_RETURNS} needed")
         age_ns = max(now, self._bar_time) - self._close_time
         if age_ns >= self._ttl_ns:
-            raise StaleDataError(
-                f"{self._symbol}: no price for {age_ns / NS_PER_H:.1f} h, a forecast lasts {self._ttl_ns / NS_PER_H:g} h"
-            )
+            lasts_h = self._ttl_ns / NS_PER_H
+            raise StaleDataError(f"{self._symbol}: no price for {age_ns / NS_PER_H:.1f} h, a forecast lasts {lasts_h:g} h")
         return self._forecast
 
     def forecast_path(self, steps: int = 60) -> FloatArray:
