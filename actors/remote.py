@@ -16,7 +16,6 @@ from helios.errors import HeliosError, TransportError
 from helios.pipeline.ports import AllocationRequest, AllocationResponse, ReviewRequest, RiskRequest, RiskResponse, SymbolContext
 from helios.pipeline.series import SymbolHistory
 from helios.pipeline.symbol import SymbolStep
-from helios.risk.fitting import FitRequest, FitResult
 
 T = TypeVar("T")
 RESTART_TRIES, RESTART_WAIT_S = 20, 0.5
@@ -115,34 +114,6 @@ class RemoteTraces(RemoteTier):
             except TransportError:
                 await asyncio.sleep(delay_s)
         await self._call("record_traces", list(traces), list(forecasts))
-
-
-class RemoteFits:
-    """Volatility fits as tasks of the cluster, side by side.
-
-    Parameters
-    ----------
-    task : Ray task
-        `helios.risk.fitting.fit`: pure, so that it may be repeated.
-    deadline_s : float
-        For all of them together.
-    """
-
-    def __init__(self, task: Any, deadline_s: float) -> None:
-        self._task = task
-        self._deadline_s = deadline_s
-
-    async def fit_all(self, requests: Sequence[FitRequest]) -> list[FitResult]:
-        """Return the results that came in time, in order of their requests; what failed or is late is left out."""
-        calls = (call(self._task.remote(request), self._deadline_s, f"fit {request.symbol}") for request in requests)
-        results: list[FitResult] = []
-        for answer in await asyncio.gather(*calls, return_exceptions=True):
-            if isinstance(answer, BaseException):
-                if not isinstance(answer, TransportError):
-                    raise answer
-            else:
-                results.append(answer)
-        return results
 
 
 class RemoteSeeds:

@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 
 from actors.base import DeskSpec, HeliosActor
-from actors.remote import RemoteFits
+from actors.remote_fits import RemoteFits
 from actors.stored import closes_until
 from helios.domain.enums import Timeframe
 from helios.domain.market import Instrument
@@ -18,7 +18,6 @@ from helios.pipeline.ports import RiskRequest, RiskResponse
 from helios.pipeline.series import CLOSES_KEPT, SymbolHistory
 from helios.risk.build import make_risk_desk
 from helios.store.pool import connect
-
 
 FIT_DEADLINE_S = 3.0
 """A new worker process needs about two for its libraries; the rest of a plan's ten is for fitting here what did not come."""

@@ -134,7 +134,7 @@ class VolatilityDesk:
         row |= {"fallback_reason": model.fallback_reason, "ratio": _plain(model.volatility_ratio())}
         row |= {"n_returns": model.n_returns, "alert": symbol in self.alerts, "qlike": self._skill[symbol].scores()}
         try:
-            f = model.forecast()
+            forecast = model.forecast()
         except (InsufficientHistoryError, StaleDataError) as error:
             return row | dict.fromkeys(_FORECAST_FIELDS) | {"refusal": str(error)}
         values = (
