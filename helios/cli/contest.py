@@ -78,7 +78,8 @@ def _later(module: str, name: str) -> Prepare:
 
 
 BENCHMARKS: dict[str, Prepare] = {
-    **{name: _later("contests", name) for name in ("features_stream", "features_batch", "garch", "allocate", "book", "decode")},
+    **{name: _later("contests", name) for name in ("features_stream", "features_batch", "allocate", "book", "decode")},
+    "garch": _later("contests_garch", "garch"),
     "feed": _later("contests_feed", "feed"),
     "history": _later("contests_history", "history"),
     "storage": _later("contests_storage", "storage"),
