@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from actors.signal import SignalActor
 from actors.supervisor import Supervisor
 from actors.symbol import SymbolActor
 from helios.domain.market import Instrument
+from helios.risk.fitting import fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def start_desk(spec: DeskSpec, instruments: Mapping[str, Instrument], about: Map
     handles["recorder"] = as_actor(RecorderActor, "recorder", 64).remote(spec)
     # No method of the execution actor is retried by Ray: an order must never be sent by a rerun.
     handles["execution"] = as_actor(ExecutionActor, "execution", 256).remote(spec, instruments)
-    handles["risk"] = as_actor(RiskActor, "risk", 4).remote(spec, instruments)
+    handles["risk"] = as_actor(RiskActor, "risk", 4).remote(spec, instruments, as_task(fit))
     handles["review"] = as_actor(ReviewActor, "review", 16).remote(spec)
     handles["portfolio"] = as_actor(PortfolioActor, "portfolio", 4).remote(spec, instruments)
     handles["signal"] = as_actor(SignalActor, "signal", 256).remote(spec, owners, peers)
@@ -78,3 +79,8 @@ def as_actor(cls: type[Any], name: str, max_concurrency: int) -> Any:
         max_task_retries=0,
         max_concurrency=max_concurrency,
     )
+
+
+def as_task(function: Callable[..., Any]) -> Any:
+    """Return a pure function as a task that takes a core of whichever machine has one free."""
+    return ray.remote(function).options(num_cpus=1, max_retries=1)

@@ -78,8 +78,9 @@ def _later(module: str, name: str) -> Prepare:
 
 
 BENCHMARKS: dict[str, Prepare] = {
-    **{name: _later("contests", name) for name in ("features_stream", "features_batch", "garch", "book", "decode")},
+    **{name: _later("contests", name) for name in ("features_stream", "features_batch", "book", "decode")},
     "allocate": _later("contests_allocate", "allocate"),
+    "garch": _later("contests_garch", "garch"),
     "feed": _later("contests_feed", "feed"),
     "history": _later("contests_history", "history"),
     "storage": _later("contests_storage", "storage"),

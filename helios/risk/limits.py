@@ -216,6 +216,11 @@ def trading_state(account: AccountSnapshot, config: LimitConfig, mode: TradingMo
     return TradingState.ACTIVE
 
 
+def worst_state(*states: TradingState) -> TradingState:
+    """Return the state that permits least."""
+    return max(states, key=tuple(TradingState).index)
+
+
 def has_equity(account: AccountSnapshot) -> bool:
     """Whether the account is worth a known amount above 0."""
     return account.equity_quote.is_finite() and account.equity_quote > 0

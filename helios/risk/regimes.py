@@ -57,6 +57,12 @@ class ForecastHistory:
             del self._sorted[bisect_left(self._sorted, oldest)]
             self._sum -= oldest
 
+    def discard_newest(self) -> None:
+        """Forget the forecast remembered last, which a better one of the same bar replaces; the oldest does not come back."""
+        newest = self._in_order.pop()
+        del self._sorted[bisect_left(self._sorted, newest)]
+        self._sum -= newest
+
     def mean(self) -> float:
         """Mean of the remembered forecasts; NaN without any."""
         return self._sum / len(self._sorted) if self._sorted else math.nan

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 
 from helios.config import LimitConfig, RiskConfig
@@ -18,13 +19,14 @@ from helios.domain.decisions import (
 from helios.domain.enums import Action, Side, TradingMode, VolatilityRegime
 from helios.domain.market import Instrument
 from helios.domain.orders import AccountSnapshot, PositionView
-from helios.errors import InsufficientHistoryError
+from helios.errors import StaleDataError
 from helios.pipeline.ports import RiskRequest, RiskResponse, SymbolContext
 from helios.risk.exits import horizon_ns
+from helios.risk.fitting import FitRequest, FitResult, fit_all
 from helios.risk.leverage import instrument_leverage
-from helios.risk.limits import TradingState, drawdown_of, trading_state
+from helios.risk.limits import TradingState, drawdown_of, trading_state, worst_state
 from helios.risk.sizing import SizeDecision, SizeRefusal, SizeRequest, size_bounds, size_position
-from helios.risk.volatility import VolatilityModel
+from helios.risk.volatility_desk import VolatilityDesk
 
 _SIDES = {Action.BUY: Side.BUY, Action.SELL: Side.SELL}
 _STATE_CODES = {TradingState.HALTED: "TRADING_HALTED", TradingState.REDUCING: "REDUCING"}
@@ -45,6 +47,13 @@ class RiskDesk:
         Of the decision timeframe.
     mode : TradingMode
         LIVE tolerates fewer losses in a row.
+    fits : callable, default=fit_all
+        Computes the volatility fits that are due at a bar.
+
+    Attributes
+    ----------
+    volatility : VolatilityDesk
+        For who computes the fits of a bar elsewhere before `plan`, and for reports.
     """
 
     def __init__(
@@ -54,22 +63,23 @@ class RiskDesk:
         instruments: Mapping[str, Instrument],
         bars_per_day: int = 288,
         mode: TradingMode = TradingMode.PAPER,
+        fits: Callable[[Sequence[FitRequest]], Iterable[FitResult]] = fit_all,
     ) -> None:
         self._config = config
         self._limits = limits
         self._instruments = instruments
-        self._bars_per_day = bars_per_day
         self._mode = mode
-        self._models: dict[str, VolatilityModel] = {}
+        self.volatility = VolatilityDesk(config, bars_per_day, fits)
 
     @property
     def fallbacks(self) -> dict[str, int]:
         """Per symbol, how many fits ended in an EWMA although there was history enough. To be alerted on."""
-        return {symbol: model.fallbacks for symbol, model in sorted(self._models.items())}
+        return self.volatility.fallbacks
 
     def seed(self, symbol: str, closes_5m: FloatArray, end_time: int) -> None:
         """Start a symbol's volatility from history; see `VolatilityModel.seed`."""
-        self._model(symbol).seed(closes_5m, end_time)
+        self.volatility.begin(symbol, closes_5m, end_time)
+        self.volatility.fit_here()
 
     def set_mode(self, mode: TradingMode) -> None:
         """Follow the engine's trading mode."""
@@ -77,31 +87,27 @@ class RiskDesk:
 
     def volatility_ratio(self, symbol: str) -> float:
         """Return present volatility over its 30-day mean, for the breaker; NaN where unknown."""
-        model = self._models.get(symbol)
-        return model.volatility_ratio() if model is not None else math.nan
+        return self.volatility.volatility_ratio(symbol)
 
     def plan(self, request: RiskRequest) -> RiskResponse:
         """Take in the bar of every symbol, then answer every prediction in order.
 
         Calling it again with the same bar filters nothing twice and gives the same answer for the same account.
         """
-        forecasts = self._forecasts(request)
-        plans = tuple(self._decide(prediction, request, forecasts) for prediction in request.predictions)
+        forecasts = self.volatility.forecasts(request.contexts)
+        plans = tuple(self._noted(self._decide(prediction, request, forecasts)) for prediction in request.predictions)
         return RiskResponse(plans, forecasts)
 
-    def _model(self, symbol: str) -> VolatilityModel:
-        if symbol not in self._models:
-            self._models[symbol] = VolatilityModel(self._config, self._bars_per_day, symbol)
-        return self._models[symbol]
+    def _noted(self, answer: TradePlan | NoTrade) -> TradePlan | NoTrade:
+        alert = self.volatility.alerts.get(answer.symbol)
+        if alert is None or isinstance(answer, NoTrade):
+            return answer
+        return replace(answer, notes=(*answer.notes, alert.words()))
 
-    def _forecasts(self, request: RiskRequest) -> dict[str, VolatilityForecast]:
-        forecasts = {}
-        for symbol, context in request.contexts.items():
-            try:
-                forecasts[symbol] = self._model(symbol).update(context.close, context.bar_time)
-            except InsufficientHistoryError:
-                continue
-        return forecasts
+    def _without_forecast(self, prediction: Prediction) -> NoTrade:
+        refusal = self.volatility.refusals.get(prediction.symbol)
+        code = "STALE_FORECAST" if isinstance(refusal, StaleDataError) else "INSUFFICIENT_HISTORY"
+        return _no_trade(prediction, code, str(refusal))
 
     def _decide(
         self, prediction: Prediction, request: RiskRequest, forecasts: Mapping[str, VolatilityForecast]
@@ -135,10 +141,11 @@ class RiskDesk:
         forecast: VolatilityForecast | None,
     ) -> NoTrade | None:
         # what forbids an entry before its size is of any interest
-        state = trading_state(account, self._limits, self._mode)
+        # The breakers remember; the figures of the moment are the second witness where an account comes without them.
+        state = worst_state(account.trading_state, trading_state(account, self._limits, self._mode))
         if state is not TradingState.ACTIVE:
             detail = (
-                f"no entries: drawdown {float(drawdown_of(account)):.2%}, daily loss {account.daily_loss:.2%}, "
+                f"no entries ({', '.join(account.trips) or 'limits of the moment'}): drawdown {float(drawdown_of(account)):.2%}, daily loss {account.daily_loss:.2%}, "
                 f"{account.consecutive_losses} losses in a row"
             )
             return _no_trade(prediction, _STATE_CODES[state], detail)
@@ -151,7 +158,7 @@ class RiskDesk:
         if side is Side.SELL and not instrument.can_short:
             return _no_trade(prediction, "SHORT_NOT_ALLOWED", f"{instrument.symbol} is spot and nothing is held to sell")
         if forecast is None:
-            return _no_trade(prediction, "INSUFFICIENT_HISTORY", f"too few returns of {instrument.symbol} for a forecast")
+            return self._without_forecast(prediction)
         ratio = self.volatility_ratio(instrument.symbol)
         if ratio > self._limits.max_volatility_ratio:
             bound = self._limits.max_volatility_ratio
