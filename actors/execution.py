@@ -113,6 +113,11 @@ class ExecutionActor(HeliosActor):
         account: AccountSnapshot = await self._guarded(self._core.reset_breakers(code))
         return account
 
+    async def profits(self) -> list[float]:
+        """Return the profit of each closed trade still remembered, after fees, in quote currency."""
+        await self.ready()
+        return [float(trade.pnl_quote) for trade in self._core.closed_trades]
+
     async def set_unhealthy(self, components: Sequence[str]) -> None:
         """Note the components that do not answer."""
         await self.ready()

@@ -6,17 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import asyncpg
+import numpy as np
 
 from actors.base import DeskSpec, HeliosActor
 from actors.stored import closes_until
 from helios.domain.enums import Timeframe
 from helios.domain.market import Instrument
+from helios.domain.orders import AccountSnapshot
 from helios.pipeline.ports import AllocationRequest, AllocationResponse, RebalanceRequest, RebalanceResponse, SymbolContext
 from helios.pipeline.series import HOURS_KEPT, SymbolHistory
 from helios.portfolio.build import make_portfolio_desk
 from helios.portfolio.upkeep import LEG
+from helios.risk.report import RiskInputs, risk_report
 from helios.store.engine_store import EngineStore
 from helios.store.pool import connect
+
+EQUITY_DAYS, EQUITY_POINTS = 400, 600
 
 
 class PortfolioActor(HeliosActor):
@@ -63,6 +68,28 @@ class PortfolioActor(HeliosActor):
         self.rebalances += bool(response.intents)
         return response
 
+    async def risk_report(self, account: AccountSnapshot, profits: Sequence[float]) -> dict[str, Any]:
+        """Return the risk of what is held now, as plain JSON; `profits` are those of closed trades, in quote currency."""
+        await self.ready()
+        assert self._pool is not None
+        store = EngineStore(self._pool)
+        points = [*await store.daily_equity(EQUITY_DAYS), *await store.equity_history(EQUITY_POINTS)]
+        matrix = self.desk.history.returns_matrix(self.spec.symbols)
+        inputs = RiskInputs(
+            now_ns=account.ts_event,
+            account=account,
+            limits=self.config.limits,
+            equity_times=np.array([p["ts_ns"] for p in points], dtype=np.int64),
+            # without what was paid in or out: a deposit is no profit and no end of a drawdown
+            equity=np.array([float(p["equity_quote"] - p["transfers_quote"]) for p in points]),
+            symbols=matrix.symbols,
+            returns=matrix.returns,
+            market_symbol=self.spec.reference_symbol or "",
+            state=account.trading_state.value,
+            profits=np.array(profits, dtype=np.float64),
+        )
+        return risk_report(inputs).to_json()
+
     async def _reseed(self, symbols: Sequence[str], bar_time: int) -> None:
         for symbol in symbols:
             assert self._pool is not None
@@ -75,4 +102,9 @@ class PortfolioActor(HeliosActor):
             await self._pool.close()
 
     def details(self) -> dict[str, Any]:
-        return {"allocations": self.allocations, "rebalances": self.rebalances, "seeded": sorted(self._seeded)}
+        return {
+            "allocations": self.allocations,
+            "rebalances": self.rebalances,
+            "seeded": sorted(self._seeded),
+            "allocation": self.desk.allocation,
+        }

@@ -33,6 +33,7 @@ PING_TIMEOUT_S = 3.0
 EQUITY_INTERVAL_S = 1.0
 KILL_SWITCH = ".kill_switch"
 FLATTEN_ATTEMPTS = 8
+RISK_INTERVAL_S = 5.0
 SILENT_AFTER_S = 10.0
 """A killed actor is back within three seconds; who has not answered for so long is counted as unhealthy."""
 
@@ -74,6 +75,7 @@ class Supervisor(HeliosActor):
         self._born_mono = time.monotonic()
         self._breakers = BreakerWatch(lambda: peers("execution"), self.log)
         self._beat = time.time()
+        self._risk: dict[str, Any] | None = None
 
     async def on_start(self) -> None:
         pool = await connect(self.spec.dsn, max_size=2)
@@ -82,6 +84,7 @@ class Supervisor(HeliosActor):
         self._metrics = AccountMetrics()
         self.spawn(self._health(), "health")
         self.spawn(self._watch_kill_switch(), "kill-switch")
+        self.spawn(self._watch_risk(), "risk-report")
 
     # ---- commands ------------------------------------------------------------------------------------------------------
 
@@ -304,6 +307,21 @@ class Supervisor(HeliosActor):
                 await self.emergency_stop("kill switch file")
             await asyncio.sleep(0.25)
 
+    async def _watch_risk(self) -> None:
+        while True:
+            await asyncio.sleep(RISK_INTERVAL_S)
+            await self._report_risk()
+
+    async def _report_risk(self) -> None:
+        """Have the risk of what is held reported anew; without an answer the last report stays, with its time."""
+        if self._account is None or self._account.ts_event <= 0:
+            return
+        try:
+            profits = await call(self._peers("execution").profits.remote(), PING_TIMEOUT_S, "execution")
+            self._risk = await call(self._peers("portfolio").risk_report.remote(self._account, profits), RISK_INTERVAL_S, "portfolio")
+        except HeliosError as error:
+            self.log.warning("no risk report: %s", error)
+
     # ---- what everybody shows ------------------------------------------------------------------------------------------
 
     @property
@@ -324,6 +342,9 @@ class Supervisor(HeliosActor):
             "state": self.state.value,
             "mode": self.mode.value,
             "trading_state": self._account.trading_state.value if self._account is not None else None,
+            "risk": self._risk,
+            "volatility": self._status.get("risk", {}).get("volatility", []),
+            "allocation": self._status.get("portfolio", {}).get("allocation"),
             "trips": self._status.get("execution", {}).get("trips", []),
             "market_time_ns": self.market_time_ns,
             "heartbeat": self._beat,

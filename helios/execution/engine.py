@@ -36,7 +36,7 @@ from helios.execution.journal import ExitJournal, MemoryJournal
 from helios.execution.lifecycle import is_open, new_record
 from helios.execution.ports import Broker, LedgerStore
 from helios.execution.sender import OrderSender
-from helios.portfolio.accounting import Account
+from helios.portfolio.accounting import Account, ClosedTrade
 from helios.risk.trips import Trip
 
 SCALE_OUT_LEG = "exit-scale"
@@ -216,6 +216,11 @@ class ExecutionEngine:
             self._account.book(movement)
         self._sender.has_unsaved_fills = True  # peak and day start have moved
         return await self._save(max((movement.ts_event for movement in movements), default=0))
+
+    @property
+    def closed_trades(self) -> tuple[ClosedTrade, ...]:
+        """The newest closed trades, oldest first."""
+        return tuple(self._account.closed)
 
     @property
     def trips(self) -> tuple[Trip, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_FLOOR, Decimal
+from typing import Any
 
 from helios.config import PortfolioConfig, RiskConfig
 from helios.domain.decisions import FloatArray, NoTrade, TradePlan, Verdict
@@ -59,6 +60,8 @@ class PortfolioDesk:
         self._config = config
         self._risk = risk
         self._instruments = instruments
+        self.allocation: dict[str, Any] = {}
+        """The last allocation as plain JSON: when, how it ended, weights held and wanted, targets of the holdings."""
         self._history = PriceHistory(config.covariance_days, config.covariance, config.covariance_half_life_days)
         self._planner = TargetPlanner(config, risk, instruments, sectors or self._base)
         self.upkeep = Upkeep(config, risk.max_leverage, instruments, sectors or self._base, self._history, self._planner.view)
@@ -94,7 +97,20 @@ class PortfolioDesk:
                 weights, status = self._enter(entries, multiplier, request, results)
         self.upkeep.remember(request.plans)
         rounded = {s: round(w, 10) for s, w in sorted(weights.items())}
+        self.allocation = {
+            "bar_time": request.bar_time,
+            "status": status,
+            "held": {s: round(w, 10) for s, w in sorted(_held_weights(request).items())},
+            "wanted": rounded,
+            "targets": dict(self.upkeep.targets),
+            "last_rebalance": self.upkeep.last_reason,
+        }
         return AllocationResponse(tuple(results[p.decision_id] for p in request.plans), rounded, status)
+
+    @property
+    def history(self) -> PriceHistory:
+        """What the desk remembers of prices; for reports, not to be changed."""
+        return self._history
 
     def rebalance(self, request: RebalanceRequest) -> RebalanceResponse:
         """Return the trims of holdings that are due; see `Upkeep.rebalance`."""

@@ -145,7 +145,8 @@ class RiskDesk:
         state = worst_state(account.trading_state, trading_state(account, self._limits, self._mode))
         if state is not TradingState.ACTIVE:
             detail = (
-                f"no entries ({', '.join(account.trips) or 'limits of the moment'}): drawdown {float(drawdown_of(account)):.2%}, daily loss {account.daily_loss:.2%}, "
+                f"no entries ({', '.join(account.trips) or 'limits of the moment'}): "
+                f"drawdown {float(drawdown_of(account)):.2%}, daily loss {account.daily_loss:.2%}, "
                 f"{account.consecutive_losses} losses in a row"
             )
             return _no_trade(prediction, _STATE_CODES[state], detail)
