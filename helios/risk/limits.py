@@ -397,7 +397,9 @@ def _measures(r: LimitRequest, config: LimitConfig, sectors: Mapping[str, str]) 
 def _is_near(m: _Measure, config: LimitConfig) -> bool:
     if m.is_near is not None:
         return m.is_near
-    return bool(m.limit > 0 and float(m.value) >= config.warn_utilisation * float(m.limit))
+    # as they are written: 0.16 of 0.2 is 80 %, which its binary neighbours are not
+    value, limit = (Decimal(str(v)) for v in (m.value, m.limit))
+    return not value.is_nan() and limit > 0 and value >= _exact(config.warn_utilisation) * limit
 
 
 def _is_money_lost(account: AccountSnapshot, config: LimitConfig) -> bool:

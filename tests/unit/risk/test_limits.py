@@ -9,7 +9,16 @@ from helios.config import LimitConfig
 from helios.domain.enums import MarketKind, Side, TradingMode
 from helios.domain.market import MarketSnapshot
 from helios.errors import RejectedError
-from helios.risk.limits import LimitRequest, TradingState, check_limits, trading_state
+from helios.risk.limits import (
+    LimitRequest,
+    PastOrder,
+    Severity,
+    TradingState,
+    check_limits,
+    limit_utilisation,
+    limit_warnings,
+    trading_state,
+)
 from helios.risk.sectors import DEFAULT_SECTORS, sector_of
 from tests.unit.risk.builders import T0, account, instrument, order, position
 
@@ -45,10 +54,23 @@ def test_drawdown_of_fifteen_and_a_half_percent_is_refused_whatever_was_reported
     assert "max drawdown exceeded" in violation.detail
 
 
-def test_approval_sample_passes() -> None:
-    sample = account("95000", peak_equity_quote=Decimal(100000), day_start_equity_quote=Decimal(96154))
-    perp = order("11400", account=sample, instrument=PERP, leverage=1.3)
-    assert codes(perp) == []
+def test_approval_sample_passes_and_shows_its_utilisation() -> None:
+    # position 12/20 %, leverage 1.3/2.0, drawdown 5/15 %, daily loss 1.2/5 %
+    limits = LimitConfig(max_portfolio_leverage=2.0, max_open_positions=20)
+    others = [position(f"X{i}/USDT", "11210") for i in range(10)]  # 118 % of the equity, and the order's 12 %
+    before = {"peak_equity_quote": Decimal(100_000), "day_start_equity_quote": Decimal("96153.8")}
+    spread = {f"X{i}": f"s{i}" for i in range(10)}
+    asked = order("11400", account=account("95000", *others, cash_quote=Decimal(20_000), **before), instrument=PERP, leverage=1.3)
+    assert check_limits(asked, limits, spread) == ()
+    filled = account("95000", *others, position("BTC/USDT:USDT", "11400"), **before)
+    used = {row["name"]: row for row in limit_utilisation(filled, limits, sectors=spread)}
+    assert (used["position"]["of"], used["position"]["value"], used["position"]["limit"]) == ("BTC/USDT:USDT", 0.12, 0.2)
+    assert (used["leverage"]["value"], used["leverage"]["limit"]) == (pytest.approx(1.3), 2.0)
+    assert (used["drawdown"]["value"], used["drawdown"]["share"]) == (0.05, pytest.approx(1 / 3))
+    assert (used["daily_loss"]["value"], used["daily_loss"]["share"]) == (
+        pytest.approx(0.012, abs=1e-6),
+        pytest.approx(0.24, abs=1e-4),
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,6 +99,8 @@ def test_approval_sample_passes() -> None:
         ({"instrument": instrument(min_quantity_base=Decimal(101))}, "MIN_QUANTITY"),
         ({"instrument": instrument(max_quantity_base=Decimal(99))}, "MAX_QUANTITY"),
         ({"data_age_s": 5.01}, "STALE_DATA"),
+        ({"market": None}, "STALE_DATA"),
+        ({"account": account(cash_quote=Decimal("NaN"))}, "INSUFFICIENT_BALANCE"),
         ({"data_age_s": math.nan}, "STALE_DATA"),
         ({"side": Side.SELL}, "SHORT_NOT_ALLOWED"),
         ({"reduce_only": True}, "REDUCE_ONLY_WOULD_INCREASE"),
@@ -155,3 +179,84 @@ def test_live_stops_after_three_losses() -> None:
 
 def test_sectors_default_to_other_and_can_be_replaced() -> None:
     assert (sector_of("btc"), sector_of("NEWCOIN"), sector_of("BTC", {"BTC": "mine"})) == ("store-of-value", "other", "mine")
+
+
+def warnings(request: LimitRequest, config: LimitConfig = CONFIG) -> list[str]:
+    found = limit_warnings(request, config, DEFAULT_SECTORS)
+    assert all(w.severity is Severity.WARN for w in found)
+    return [w.code for w in found]
+
+
+def test_what_is_near_a_limit_is_warned_of_and_not_refused() -> None:
+    assert warnings(order("15999")) == []
+    near = order("16000")
+    (warning,) = limit_warnings(near, CONFIG, DEFAULT_SECTORS)
+    assert (warning.code, warning.value, warning.limit, warning.severity) == ("MAX_POSITION", "0.16", "0.2", Severity.WARN)
+    assert "near its limit" in warning.detail
+    assert codes(near) == []
+    assert warnings(order(account=account(entries_today=16))) == ["MAX_ENTRIES_PER_DAY"]
+    assert warnings(order(account=account(drawdown=0.12))) == ["MAX_DRAWDOWN"]
+    assert "MAX_POSITION" not in warnings(order("21000"))  # broken: a refusal is no warning
+
+
+def test_correlation_is_warned_of_from_070_and_where_it_is_not_known() -> None:
+    holder = account("100000", position("ETH/USDT", "1000"))
+    assert warnings(order(account=holder, correlations={"ETH/USDT": 0.70})) == []
+    assert warnings(order(account=holder, correlations={"ETH/USDT": 0.71})) == ["MAX_CORRELATION"]
+    (unknown,) = limit_warnings(order(account=holder), CONFIG, DEFAULT_SECTORS)
+    assert "ETH/USDT is not known" in unknown.detail
+
+
+def test_a_reduction_is_warned_of_nothing() -> None:
+    ruined = account("10", position("BTC/USDT", "100", "100"), peak_equity_quote=Decimal(100000), entries_today=99)
+    assert warnings(order(account=ruined, side=Side.SELL, reduce_only=True)) == []
+
+
+def test_the_same_order_again_within_a_minute_is_a_duplicate() -> None:
+    same = PastOrder("BTC/USDT", Side.BUY, Decimal(100), T0 - 59 * 10**9)
+    assert codes(order(recent=(same,))) == ["DUPLICATE_ORDER"]
+    others = (
+        same._replace(ts_event=T0 - 60 * 10**9), same._replace(symbol="ETH/USDT"),
+        same._replace(quantity_base=Decimal(99)), same._replace(side=Side.SELL),
+    )  # fmt: skip
+    assert codes(order(recent=others)) == []
+    held = account("100000", position("BTC/USDT", "-200", "100"))
+    assert codes(order(account=held, recent=(same,), reduce_only=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("hours", "hour", "is_open"),
+    [((9, 16), 9, True), ((9, 16), 15, True), ((9, 16), 16, False), ((22, 4), 3, True), ((22, 4), 4, False), ((0, 24), 0, True)],
+)
+def test_trading_hours_where_they_are_set(hours: tuple[int, int], hour: int, is_open: bool) -> None:
+    now = T0 // (24 * 3600 * 10**9) * (24 * 3600 * 10**9) + hour * 3600 * 10**9
+    assert codes(order(now_ns=now), LimitConfig(trading_hours_utc=hours)) == ([] if is_open else ["OUTSIDE_TRADING_HOURS"])
+
+
+@pytest.mark.parametrize("hours", [[9], [9, 9], [-1, 5], [9, 25], [1, 2, 3]])
+def test_trading_hours_that_are_none_are_refused(hours: list[int]) -> None:
+    with pytest.raises(ValueError, match="trading hours"):
+        LimitConfig(trading_hours_utc=hours)
+
+
+def test_sums_of_money_where_they_are_set() -> None:
+    hard = LimitConfig(max_daily_loss_quote=Decimal(500), min_balance_quote=Decimal(200))
+    lost = account("99500", day_start_equity_quote=Decimal(100_000))
+    assert codes(order(account=lost), hard) == ["MAX_DAILY_LOSS_QUOTE"]
+    assert trading_state(lost, hard) is TradingState.REDUCING
+    assert codes(order(account=lost)) == []
+    assert "MIN_BALANCE" in codes(order("20", account=account("199")), hard)
+    assert "MIN_BALANCE" not in codes(order("20", account=account("200")), hard)
+
+
+@pytest.mark.parametrize("equity", ["NaN", "Infinity", "0", "-1"])
+def test_an_unknown_equity_fails_closed(equity: str) -> None:
+    assert {"MAX_POSITION", "MAX_SECTOR", "MAX_LEVERAGE"} <= set(codes(order(account=account(equity, cash_quote=Decimal(10**6)))))
+    assert trading_state(account(equity), CONFIG) is TradingState.HALTED
+
+
+def test_utilisation_is_json_and_says_none_where_it_does_not_know() -> None:
+    rows = limit_utilisation(account("NaN", position("BTC/USDT", "5")), CONFIG)
+    assert {row["name"]: row["share"] for row in rows}["position"] is None
+    assert {row["name"] for row in limit_utilisation(account(), LimitConfig(max_daily_loss_quote=Decimal(1)))} >= {"daily_loss_quote"}
+    assert next(r for r in limit_utilisation(account(), CONFIG, TradingMode.LIVE) if r["name"] == "consecutive_losses")["limit"] == 3

@@ -119,7 +119,7 @@ def test_the_board_speaks_before_the_account() -> None:
 
 
 def test_regime_by_configured_thresholds() -> None:
-    together = np.column_stack([MARKET, MARKET * 2, MARKET + RNG.standard_normal(90) * 1e-4])
+    together = np.column_stack([MARKET, MARKET * 2, MARKET + np.sin(np.arange(90.0)) * 1e-4])
     assert risk_report(inputs(returns=together)).correlation_regime is CorrelationRegime.CRISIS
     patient = LimitConfig(crisis_correlation=1.0)
     assert risk_report(inputs(returns=together, limits=patient)).correlation_regime is CorrelationRegime.COUPLED
