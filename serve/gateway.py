@@ -149,7 +149,7 @@ def _add_questions(router: APIRouter, backend: Backend) -> None:
 
     @router.get("/portfolio")
     async def portfolio() -> Any:
-        """Equity, cash, profit, drawdown (a positive fraction), the equity curve, and the weights held and wanted; null where unknown."""
+        """Equity, cash, profit, drawdown (a positive fraction), the equity curve, weights held and wanted; null where unknown."""
         snapshot = await backend.snapshot()
         rest = {"equity_history": snapshot.get("equity_history", []), "allocation": snapshot.get("allocation")}
         return _json({k: snapshot.get(k) for k in PORTFOLIO} | rest)

@@ -80,6 +80,7 @@ function show(data) {
   showAccount();
   showCurve();
   showTables();
+  showRisk();
   showModel();
 }
 
@@ -146,6 +147,49 @@ function showTables() {
   fill("orders", snapshot.orders ?? [], 5, "No order yet", (o) => line(o.symbol,
     Number(o.side) > 0 ? ["BUY", "buy"] : ["SELL", "sell"], [quantity(o.filled_base), "n"],
     [Number(o.filled_base) > 0 ? price(o.average_price) : "–", "n"], o.status));
+}
+const STATE_TONES = { ACTIVE: "healthy", REDUCING: "warn", HALTED: "bad" };
+const REGIME_TONES = { LOW: "good", MEDIUM: "", HIGH: "warn", EXTREME: "bad" };
+const COUNTED = new Set(["open_positions", "entries_today", "consecutive_losses"]);
+const words = (name) => name.replaceAll("_", " ");
+function showRisk() {
+  const permitted = snapshot.trading_state ?? "unknown";
+  put("trading-state", permitted, `chip ${STATE_TONES[permitted] ?? "unknown"}`);
+  const trips = snapshot.trips ?? [];
+  $("trips").hidden = !trips.length;
+  put("trips", trips.map((t) => `${t.code.replaceAll("_", " ")}: ${t.detail}`).join("; "));
+  const risk = snapshot.risk ?? {};
+  const tail = (risk.tails ?? []).find((t) => t.method === "historical" && t.level === 0.95) ?? {};
+  const figures = [["VaR 95 %, a day", percent(tail.var)], ["CVaR 95 %", percent(tail.cvar)], ["Risk score", fixed(risk.risk_score, 0)],
+    ["Exposure", percent(risk.gross_exposure, 1)], ["Beta to BTC", fixed(risk.beta_market, 2)], ["Sharpe, 30 d", fixed(risk.sharpe_30d, 2)],
+    ["Max drawdown", percent(risk.max_drawdown)], ["Correlation", known(risk.mean_correlation) ? `${fixed(risk.mean_correlation, 2)} ${risk.correlation_regime}` : "–"]];
+  const key = JSON.stringify(figures);
+  if (drawn.get("risk-figures") !== key) {
+    drawn.set("risk-figures", key);
+    $("risk-figures").replaceChildren(...figures.map(([name, value]) => {
+      const box = make("div");
+      box.append(make("dt", name), make("dd", value));
+      return box;
+    }));
+  }
+  fill("limits", risk.limit_utilisation ?? [], 5, "Account not known yet", (l) => {
+    const show = (value) => COUNTED.has(l.name) || l.name.endsWith("quote") ? fixed(value, 0) : l.name === "leverage" ? fixed(value, 2) : percent(value, 1);
+    return line(words(l.name), l.of, [show(l.value), "n"], [show(l.limit), "n"], used(l.share));
+  });
+  fill("volatility", snapshot.volatility ?? [], 6, "No forecast yet", (v) => line(v.symbol, [percent(v.daily_volatility), "n"],
+    [percent(v.annualized_volatility, 0), "n"], [v.regime ?? "–", REGIME_TONES[v.regime] ?? ""], v.method ?? v.refusal ?? "–",
+    [fixed(v.ratio, 2), `n ${v.ratio > 2 ? "warn" : ""}`]));
+}
+function used(share) {
+  const box = make("span", undefined, share >= 1 ? "bad" : share >= 0.8 ? "warn" : "");
+  const meter = make("meter");
+  meter.max = 1;
+  meter.high = 0.8;
+  meter.optimum = 0;
+  meter.value = Number(share) || 0;
+  meter.setAttribute("aria-label", "share of the limit used");
+  box.append(meter, percent(share, 0));
+  return box;
 }
 function confidence(value) {
   const box = make("span");

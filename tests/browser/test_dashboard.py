@@ -173,3 +173,16 @@ def test_engine_down_and_socket_loss_are_shown_and_end_by_themselves(page: Page,
     server.start()
     expect(page.locator("#connection")).to_have_text("Connected", timeout=8_000)
     expect(page.locator("#state")).to_have_text("RUNNING")
+
+
+def test_limits_breakers_and_volatility_are_shown_and_follow(page: Page, server: Server) -> None:
+    expect(page.locator("#trading-state")).to_have_text("ACTIVE")
+    expect(page.locator("#trips")).to_be_hidden()
+    expect(page.locator("#risk-figures")).to_contain_text("2.13%")
+    expect(page.locator("#limits tr").nth(1)).to_contain_text("BTC/ZAR")
+    expect(page.locator("#limits tr").nth(1).locator("span")).to_have_class("warn")
+    expect(page.locator("#volatility tr").nth(3)).to_contain_text("EXTREME")
+    server.desk.trading_state = "HALTED"
+    server.desk.trips = [{"code": "MAX_DRAWDOWN", "detail": "max drawdown exceeded: 0.155 against 0.15"}]
+    expect(page.locator("#trading-state")).to_have_class("chip bad")
+    expect(page.locator("#trips")).to_contain_text("MAX DRAWDOWN: max drawdown exceeded")

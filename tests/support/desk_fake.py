@@ -32,6 +32,9 @@ class FakeDesk:
         self.commands: list[tuple[str, ...]] = []
         self.n_snapshots = 0
         self.predicted: list[NDArray[np.float32]] = []
+        self.trading_state = "ACTIVE"
+        self.trips: list[dict[str, Any]] = []
+        self.attributed: list[tuple[Any, ...]] = []
         self.note = "Signal below the entry threshold"
 
     # ---- Backend -------------------------------------------------------------------------------------------------------
@@ -50,7 +53,10 @@ class FakeDesk:
             if args[0] == "live" and args[1] != "I_CONFIRM_LIVE_TRADING":
                 raise RejectedError("live trading needs the exact confirmation I_CONFIRM_LIVE_TRADING")
             return args[0].upper()
-        self.state = {"pause": "PAUSED", "resume": "RUNNING", "emergency_stop": "EMERGENCY_STOP", "clear": "PAUSED"}[name]
+        states = {"pause": "PAUSED", "resume": "RUNNING", "emergency_stop": "EMERGENCY_STOP", "clear": "PAUSED"}
+        self.state = states.get(name, self.state)
+        if name == "reset_breakers":
+            return {"trading_state": "ACTIVE", "trips": []}
         return {"state": self.state, "still_open": []} if name == "emergency_stop" else self.state
 
     async def predict(self, values: NDArray[np.float32]) -> dict[str, Any]:
@@ -105,6 +111,11 @@ class FakeDesk:
         }
         return found[0] | {"steps": steps, "orders": self._orders()[:1], "order_events": [], "fills": []}
 
+    async def attribution(self, by: str, first_day: int | None, last_day: int | None) -> dict[str, Any]:
+        self._check()
+        self.attributed.append((by, first_day, last_day))
+        return {"by": by, "stages": {"totals": {"pnl_quote": Decimal("12.50")}, "groups": []}}
+
     async def aclose(self) -> None:
         return
 
@@ -133,6 +144,7 @@ class FakeDesk:
             "predictions": self._predictions() if self.has_status else [], "decisions": self._decisions(),
             "latency_ms": {"prediction": {"p50": 2.9, "p95": 4.4, "p99": 6.0}}, "first_prediction_at": 5.0, "replay": None,
             "errors": [], "orders": self._orders(), "tiers": self._tiers(),
+            "trading_state": self.trading_state, "trips": self.trips, "risk": self._risk(), "volatility": self._volatility(),
             "feeds": self._feeds(), "components": [], "emergency_still_open": [],
             "equity_history": [[(START_NS + i * MINUTE_NS) // 1_000_000, 100_000 + 2.5 * i + 60 * ((i // 7) % 11 - 5)]
                                for i in range(600)],
@@ -187,6 +199,25 @@ class FakeDesk:
             {"id": t, "name": t.title(), "status": status.get(t, "healthy"), "members": 1, "restarts": 0, "errors": 0,
              "latency_ms": {} if t == "data" else latency}
             for t in TIERS
+        ]  # fmt: skip
+
+    def _risk(self) -> dict[str, Any] | None:
+        if not self.has_account:
+            return None
+        rows = (("drawdown", "", 0.0049, 0.15), ("position", "BTC/ZAR", 0.17, 0.20), ("open_positions", "", 2.0, 10.0))
+        return {
+            "limit_utilisation": [{"name": n, "of": of, "value": v, "limit": m, "share": v / m} for n, of, v, m in rows],
+            "tails": [{"method": "historical", "level": 0.95, "var": 0.0213, "cvar": 0.0305}],
+            "risk_score": 31.4, "gross_exposure": 0.24, "beta_market": 0.81, "sharpe_30d": None, "max_drawdown": 0.031,
+            "mean_correlation": 0.56, "correlation_regime": "COUPLED",
+        }  # fmt: skip
+
+    def _volatility(self) -> list[dict[str, Any]]:
+        regimes = ("LOW", "MEDIUM", "HIGH", "EXTREME")
+        return [
+            {"symbol": s, "daily_volatility": 0.02 + 0.01 * i, "annualized_volatility": 0.38 + 0.19 * i, "regime": regimes[i],
+             "method": "GARCH", "ratio": 0.9 + 0.5 * i}
+            for i, s in enumerate(SYMBOLS)
         ]  # fmt: skip
 
     def _feeds(self) -> list[dict[str, Any]]:

@@ -233,3 +233,27 @@ def test_candles_are_the_newest_oldest_first_with_null_for_unknown(client: TestC
 def test_bad_questions_for_candles_are_refused(client: TestClient, query: dict[str, Any]) -> None:
     assert client.get("/api/v1/market/candles", params=query, headers=AUTH).status_code == 422
     assert client.get("/api/v1/market/candles", params={"symbol": "BTC/ZAR"}).status_code == 401
+
+
+def test_risk_tells_breakers_limits_and_volatility(client: TestClient, desk: FakeDesk) -> None:
+    desk.trading_state, desk.trips = "REDUCING", [{"code": "MAX_DAILY_LOSS", "detail": "5.2 % against 5 %"}]
+    told = client.get("/api/v1/risk", headers=AUTH).json()
+    assert (told["trading_state"], told["trips"][0]["code"]) == ("REDUCING", "MAX_DAILY_LOSS")
+    assert told["risk"]["limit_utilisation"][1]["share"] == pytest.approx(0.85)
+    assert told["risk"]["sharpe_30d"] is None
+    assert [v["regime"] for v in told["volatility"]] == ["LOW", "MEDIUM", "HIGH", "EXTREME"]
+
+
+@pytest.mark.parametrize(("body", "given"), [(None, ()), ({}, ()), ({"code": "MAX_DRAWDOWN"}, ("MAX_DRAWDOWN",))], ids=str)
+def test_a_person_resets_breakers(client: TestClient, desk: FakeDesk, body: dict[str, str] | None, given: tuple[str, ...]) -> None:
+    answer = client.post("/api/v1/risk/reset", json=body, headers=AUTH)
+    assert (answer.status_code, answer.json()["trading_state"]) == (200, "ACTIVE")
+    assert desk.commands == [("reset_breakers", *given)]
+
+
+def test_attribution_takes_days_and_refuses_what_it_cannot_group(client: TestClient, desk: FakeDesk) -> None:
+    told = client.get("/api/v1/attribution?by=symbol&since=2026-01-01&until=2026-01-02", headers=AUTH).json()
+    assert told["stages"]["totals"]["pnl_quote"] == "12.50"
+    assert desk.attributed == [("symbol", 20454, 20455)]
+    for query in ("by=moon", "since=yesterday", "since=2026-01-02&until=2026-01-01"):
+        assert client.get(f"/api/v1/attribution?{query}", headers=AUTH).status_code == 422
