@@ -74,8 +74,6 @@ def features_batch(sizes: Sizes) -> list[Contest]:
     return [Contest(work, "s", 1, lambda: features_with_reference(rows, btc), "TA-Lib", peer, note)]
 
 
-
-
 def book(sizes: Sizes) -> list[Contest]:
     """The order book, every update verified by its checksum."""
     updates = book_updates(sizes.diffs)

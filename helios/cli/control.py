@@ -153,3 +153,43 @@ def mode(
 ) -> None:
     """Switch between PAPER and LIVE."""
     show(ask(state_dir, "POST", "/api/v1/engine/mode", {"mode": wanted, "confirmation": confirm}), as_json)
+
+
+@app.command()
+def risk(state_dir: StateDir = None, as_json: AsJson = False) -> None:
+    """Breakers, use of the limits, VaR and the volatility of every symbol of the running desk."""
+    answer = ask(state_dir, "GET", "/api/v1/risk")
+    if as_json:
+        show(answer, True)
+        return
+    report = answer.get("risk") or {}
+    print(f"{'trading state':>20}  {answer.get('trading_state')}")
+    for trip in answer.get("trips") or []:
+        print(f"{trip['code']:>20}  {trip['detail']} (reset: {trip['reset_rule']})")
+    for limit in report.get("limit_utilisation", []):
+        print(f"{limit['name']:>20}  {_number(limit['value'])} of {_number(limit['limit'])}  {limit['of']}")
+    for tail in report.get("tails", []):
+        method = f"{tail['method']} {tail['level']:.0%}"
+        print(f"{method:>20}  VaR {_number(tail['var'])}  CVaR {_number(tail['cvar'])} of equity, a day")
+    for name in ("risk_score", "gross_exposure", "beta_market", "sharpe_30d", "max_drawdown", "correlation_regime"):
+        print(f"{name:>20}  {_number(report.get(name))}")
+    for row in answer.get("volatility") or []:
+        print(f"{row['symbol']:>20}  {_number(row.get('daily_volatility'))} a day, {row.get('regime')}, {row.get('method')}")
+
+
+@app.command("reset-breakers")
+def reset_breakers(
+    code: Annotated[str | None, typer.Argument(help="Which one, e.g. MAX_DRAWDOWN; all of them without it.")] = None,
+    state_dir: StateDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Release circuit breakers that tripped and no longer hold; a drawdown then counts from the present equity."""
+    answer = ask(state_dir, "POST", "/api/v1/risk/reset", {} if code is None else {"code": code})
+    if as_json:
+        show(answer, True)
+        return
+    print(f"{answer['trading_state']}" + (f", still open: {', '.join(answer['trips'])}" if answer["trips"] else ""))
+
+
+def _number(value: Any) -> str:
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, int | float) else str(value)
