@@ -171,7 +171,7 @@ class ExitMonitor:
         trigger price as last price and no levels: the book at the close is not the book of that moment. A bar whose prices are
         unknown or contradict each other fires nothing.
         """
-        if not (0 < bar.low <= min(bar.open, bar.close) and max(bar.open, bar.close) <= bar.high < math.inf):
+        if not (0 < bar.low <= bar.open <= bar.high < math.inf and bar.low <= bar.close <= bar.high):
             return []
         fired = self._fire(lambda watch: watch.through(bar), market)
         return [replace(trigger, market=_moved(trigger)) for trigger in fired]
