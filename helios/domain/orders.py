@@ -136,7 +136,7 @@ class Movement:
 
 @dataclass(frozen=True, slots=True)
 class PositionView:
-    """A position as others see it: signed quantity, average entry, last mark."""
+    """A position as others see it: signed quantity, average entry, last mark, and the stop that holds now as far as marks tell."""
 
     symbol: str
     quantity_base: Decimal

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import count
 
@@ -40,6 +40,17 @@ from helios.portfolio.accounting import Account, ClosedTrade
 from helios.risk.trips import Trip
 
 SCALE_OUT_LEG = "exit-scale"
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaving:
+    """That a position is to be left, or a part of it: why, at which price the rule fired, and the market of that moment."""
+
+    position_id: str
+    reason: ExitReason
+    price: Decimal
+    ts: int
+    market: MarketSnapshot
 
 
 class ExecutionEngine:
@@ -150,8 +161,8 @@ class ExecutionEngine:
         outcomes: list[OrderOutcome] = []
         for trigger in triggers:
             price = Decimal(str(trigger.trigger_price))
-            close = self._exit if trigger.fraction >= 1 else self._scale_out
-            outcome = await close(trigger.position_id, trigger.reason, price, trigger.ts_event, trigger.market)
+            leaving = _Leaving(trigger.position_id, trigger.reason, price, trigger.ts_event, trigger.market)
+            outcome = await (self._exit(leaving) if trigger.fraction >= 1 else self._scale_out(leaving))
             if outcome is not None:
                 outcomes.append(outcome)
         await self._save(max((trigger.ts_event for trigger in triggers), default=0))
@@ -170,7 +181,7 @@ class ExecutionEngine:
         for view in self._account.snapshot(self._now).positions:
             position_id, market = self._account.position_id(view.symbol), markets.get(view.symbol)
             if position_id is not None and market is not None:
-                await self._exit(position_id, reason, market.last, market.ts_event, market)
+                await self._exit(_Leaving(position_id, reason, market.last, market.ts_event, market))
         after = await self._save(max((market.ts_event for market in markets.values()), default=0))
         return [position.symbol for position in after.positions]
 
@@ -327,23 +338,19 @@ class ExecutionEngine:
             return Decimal(0)
         return scale_out_quantity(plan, abs(position.quantity_base), price, instrument)
 
-    async def _exit(
-        self, position_id: str, reason: ExitReason, price: Decimal, ts: int, market: MarketSnapshot
-    ) -> OrderOutcome | None:
-        async with self._lock(market.symbol):
-            outcome = await self._close_out(position_id, reason, price, ts, market)
-            if self._account.position(position_id) is None:
-                self._attempts.pop(position_id, None)
+    async def _exit(self, leaving: _Leaving) -> OrderOutcome | None:
+        async with self._lock(leaving.market.symbol):
+            outcome = await self._close_out(leaving)
+            if self._account.position(leaving.position_id) is None:
+                self._attempts.pop(leaving.position_id, None)
             else:
-                self._attempts[position_id] = self._attempts.get(position_id, 0) + 1
+                self._attempts[leaving.position_id] = self._attempts.get(leaving.position_id, 0) + 1
             return outcome
 
-    async def _close_out(
-        self, position_id: str, reason: ExitReason, price: Decimal, ts: int, market: MarketSnapshot
-    ) -> OrderOutcome | None:
-        settled, on_the_way = await self._settle(position_id, market)
-        position = self._account.position(position_id)
-        if position is None or position.symbol != market.symbol:
+    async def _close_out(self, leaving: _Leaving) -> OrderOutcome | None:
+        settled, on_the_way = await self._settle(leaving.position_id, leaving.market)
+        position = self._account.position(leaving.position_id)
+        if position is None or position.symbol != leaving.market.symbol:
             return settled
         # What an order without an answer may have closed already is not sold again; the rest need not wait for it.
         quantity = abs(position.quantity_base) - on_the_way
@@ -352,29 +359,27 @@ class ExecutionEngine:
         # An earlier attempt that ended although something is still held failed or filled in part: the next id is due.
         for attempt in count():
             leg = f"exit-{attempt}" if attempt else "exit"
-            record = _exit_record(position_id, position, leg, quantity, self.epoch, reason, price, ts)
+            record = _exit_record(leaving, position, leg, quantity, self.epoch)
             if record.client_order_id in self._sender.records:
                 continue
-            outcome = await self._reduce(record, market)
+            outcome = await self._reduce(record, leaving.market)
             if outcome is not None:
                 return outcome
         return None
 
-    async def _scale_out(
-        self, position_id: str, reason: ExitReason, price: Decimal, ts: int, market: MarketSnapshot
-    ) -> OrderOutcome | None:
+    async def _scale_out(self, leaving: _Leaving) -> OrderOutcome | None:
         # One id, one order, however it ends: a part that could not be closed stays under the stop with the rest.
-        async with self._lock(market.symbol):
-            settled, on_the_way = await self._settle(position_id, market)
-            position = self._account.position(position_id)
-            plan = next((plan for plan in self._account.exit_plans() if plan.position_id == position_id), None)
-            if position is None or plan is None or plan.symbol != market.symbol or on_the_way > 0:
+        async with self._lock(leaving.market.symbol):
+            settled, on_the_way = await self._settle(leaving.position_id, leaving.market)
+            position = self._account.position(leaving.position_id)
+            plan = next((plan for plan in self._account.exit_plans() if plan.position_id == leaving.position_id), None)
+            if position is None or plan is None or plan.symbol != leaving.market.symbol or on_the_way > 0:
                 return settled
-            quantity = self._scale_out_quantity(plan, price)
-            record = _exit_record(position_id, position, SCALE_OUT_LEG, quantity, self.epoch, reason, price, ts)
+            quantity = self._scale_out_quantity(plan, leaving.price)
+            record = _exit_record(leaving, position, SCALE_OUT_LEG, quantity, self.epoch)
             if quantity <= 0 or record.client_order_id in self._sender.records:
                 return settled
-            return await self._reduce(record, market)
+            return await self._reduce(record, leaving.market)
 
     async def _settle(self, position_id: str, market: MarketSnapshot) -> tuple[OrderOutcome | None, Decimal]:
         # Ask about every open order that reduces the position; the last outcome, and how much may still be on its way.
@@ -447,20 +452,18 @@ class ExecutionEngine:
         return self._symbol_locks.setdefault(symbol, asyncio.Lock())
 
 
-def _exit_record(
-    position_id: str, position: PositionView, leg: str, quantity: Decimal, epoch: int, reason: ExitReason, price: Decimal, ts: int
-) -> OrderRecord:
+def _exit_record(leaving: _Leaving, position: PositionView, leg: str, quantity: Decimal, epoch: int) -> OrderRecord:
     intent = OrderIntent(
-        client_order_id=client_order_id(position_id, leg),
+        client_order_id=client_order_id(leaving.position_id, leg),
         decision_id=position.decision_id,
         symbol=position.symbol,
         side=Side.SELL if position.quantity_base > 0 else Side.BUY,
         quantity_base=quantity,
-        reference_price=price,
+        reference_price=leaving.price,
         reduce_only=True,
         leg=leg,
         leverage=position.leverage,
-        ts_event=ts,
-        reason=reason.value,
+        ts_event=leaving.ts,
+        reason=leaving.reason.value,
     )
     return new_record(intent, epoch)

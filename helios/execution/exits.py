@@ -168,9 +168,10 @@ class ExitMonitor:
         """Return the exits that a closed bar fires, where single prices are unknown.
 
         The trigger price is the level, or the open where that was beyond it already. The snapshot of each exit carries the
-        trigger price as last price and no levels: the book at the close is not the book of that moment.
+        trigger price as last price and no levels: the book at the close is not the book of that moment. A bar whose prices are
+        unknown or contradict each other fires nothing.
         """
-        if not all(_is_price(price) for price in (bar.open, bar.high, bar.low, bar.close)):
+        if not (0 < bar.low <= bar.open <= bar.high < math.inf and bar.low <= bar.close <= bar.high):
             return []
         fired = self._fire(lambda watch: watch.through(bar), market)
         return [replace(trigger, market=_moved(trigger)) for trigger in fired]

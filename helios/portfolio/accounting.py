@@ -17,6 +17,7 @@ from helios.domain.enums import MovementKind, Side
 from helios.domain.events import Mark
 from helios.domain.orders import AccountSnapshot, ExitPlan, ExitRule, Fill, Movement, OrderRecord, PositionView
 from helios.errors import InvariantError, RejectedError
+from helios.execution.exit_rules import protective_stop
 from helios.execution.ports import AccountState
 from helios.portfolio.currency import BookedFill, CurrencyBalances, base_of, book_fill, is_spot, quote_of
 
@@ -469,7 +470,7 @@ class Account:
             opened_at=position.opened_at,
             leverage=position.leverage,
             decision_id=position.decision_id,
-            stop_price=math.nan if plan is None else plan.stop_price,
+            stop_price=math.nan if plan is None else protective_stop(plan, plan.best_price)[0],
             target_price=math.nan if plan is None else plan.target_price,
             expires_at=0 if plan is None else plan.expires_at,
         )

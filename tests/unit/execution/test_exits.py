@@ -115,8 +115,20 @@ def test_quiet_bar_raises_the_water_for_the_next_one() -> None:
     assert (hit.reason, hit.trigger_price) == (ExitReason.TRAILING_STOP, pytest.approx(103.95))
 
 
-def test_bar_with_a_missing_price_fires_nothing() -> None:
-    assert on_bar(LONG, bar(100, 109, math.nan, 100)) == []
+@pytest.mark.parametrize(
+    "broken",
+    [
+        bar(100, 109, math.nan, 100),
+        bar(math.nan, 109, 95, 100),
+        bar(100, math.inf, 95, 100),
+        bar(100, 109, 95, math.nan),
+        bar(100, 109, 0, 100),
+        bar(94, 99, 95, 96),  # opened below its low
+        bar(100, 101, 95, 102),
+    ],
+)
+def test_bar_with_prices_that_are_unknown_or_contradict_each_other_fires_nothing(broken: Bar) -> None:
+    assert on_bar(LONG, broken) == []
 
 
 BREAKEVEN = replace(LONG, trailing_pct=0.0, breakeven_activate_pct=0.02, breakeven_price=100.3)
