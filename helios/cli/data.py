@@ -1,4 +1,4 @@
-"""Commands on files: features, volatility, size; and the sandbox exchange alone."""
+"""Commands on files: features, size; and the sandbox exchange alone."""
 
 from __future__ import annotations
 
@@ -114,34 +114,6 @@ def read_candles(file: Path) -> tuple[np.ndarray, FloatArray]:
     for index, column in enumerate(values):
         bars[:, index] = column
     return opens, bars
-
-
-@app.command()
-def volatility(
-    file: Annotated[Path, typer.Argument(help="Candles as Parquet.")],
-    timeframe: Annotated[str, typer.Option(help="The file's timeframe.")] = "5m",
-    as_json: AsJson = False,
-) -> None:
-    """Forecast the volatility of the next day from a candle file."""
-    from helios.risk.volatility import VolatilityModel  # imports arch: a second and a half that other commands need not wait
-
-    opens, bars = read_candles(file)
-    chosen = _timeframe(timeframe)
-    model = VolatilityModel(load_config().risk, 86_400 // chosen.seconds, file.stem)
-    model.seed(bars[:, BAR_VALUES.index("close")], int(opens[-1]) + chosen.ns)
-    forecast = model.forecast()
-    answer: dict[str, Any] = {
-        "daily_volatility": forecast.daily_volatility,
-        "annualized_volatility": forecast.annualized_volatility,
-        "regime": forecast.regime.value,
-        "method": forecast.method,
-        "omega": forecast.omega,
-        "alpha": forecast.alpha,
-        "beta": forecast.beta,
-        "nu": forecast.nu,
-        "converged": forecast.method == "GARCH",
-    }
-    _print(answer, as_json)
 
 
 @app.command()
