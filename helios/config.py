@@ -103,7 +103,7 @@ class RiskConfig(_Section):
     garch_tasks_from: int = Field(8, ge=2)
     forecast_ttl_h: float = Field(4.0, gt=0)
     alert_rise: float = Field(2.0, gt=1)
-    ewma_lambda: float = Field(0.98, gt=0, lt=1)
+    ewma_daily_decay: float = Field(0.5, gt=0, lt=1)
     max_leverage: float = Field(3.0, ge=1)
     min_addition: float = Field(0.01, ge=0)
     size_method: Literal["kelly", "half_kelly", "fixed_fractional", "volatility_adjusted"] = "kelly"

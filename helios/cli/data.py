@@ -1,4 +1,4 @@
-"""Commands on files: features, volatility; and the sandbox exchange alone."""
+"""Commands on files: features; and the sandbox exchange alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import typer
 
 from helios.cli.app import app
 from helios.cli.control import AsJson
-from helios.config import load_config
 from helios.domain.decisions import FloatArray
 from helios.domain.enums import FEATURE_TIMEFRAMES, Timeframe
 from helios.domain.market import BAR_VALUES
@@ -111,34 +110,6 @@ def read_candles(file: Path) -> tuple[np.ndarray, FloatArray]:
     for index, column in enumerate(values):
         bars[:, index] = column
     return opens, bars
-
-
-@app.command()
-def volatility(
-    file: Annotated[Path, typer.Argument(help="Candles as Parquet.")],
-    timeframe: Annotated[str, typer.Option(help="The file's timeframe.")] = "5m",
-    as_json: AsJson = False,
-) -> None:
-    """Forecast the volatility of the next day from a candle file."""
-    from helios.risk.volatility import VolatilityModel  # imports arch: a second and a half that other commands need not wait
-
-    opens, bars = read_candles(file)
-    chosen = _timeframe(timeframe)
-    model = VolatilityModel(load_config().risk, 86_400 // chosen.seconds, file.stem)
-    model.seed(bars[:, BAR_VALUES.index("close")], int(opens[-1]) + chosen.ns)
-    forecast = model.forecast()
-    answer: dict[str, Any] = {
-        "daily_volatility": forecast.daily_volatility,
-        "annualized_volatility": forecast.annualized_volatility,
-        "regime": forecast.regime.value,
-        "method": forecast.method,
-        "omega": forecast.omega,
-        "alpha": forecast.alpha,
-        "beta": forecast.beta,
-        "nu": forecast.nu,
-        "converged": forecast.method == "GARCH",
-    }
-    _print(answer, as_json)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)

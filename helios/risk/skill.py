@@ -87,8 +87,8 @@ class SkillTracker:
     Parameters
     ----------
     bars_per_day : int, default=288
-    decay : float, default=0.98
-        Of the first EWMA, per bar.
+    daily_decay : float, default=0.5
+        Of the first EWMA, per day.
 
     Attributes
     ----------
@@ -98,11 +98,11 @@ class SkillTracker:
         Days that were not: too many prices missing, nothing moved, or a forecast missing.
     """
 
-    def __init__(self, bars_per_day: int = 288, decay: float = 0.98) -> None:
+    def __init__(self, bars_per_day: int = 288, daily_decay: float = 0.5) -> None:
         self._bars_per_day = bars_per_day
         self._bar_ns = NS_PER_DAY // bars_per_day
         self._every_ns = NS_PER_DAY // min(24, bars_per_day)
-        self._ewma, self._ewma_daily = _Ewma(decay), _Ewma(RISKMETRICS_DAILY ** (1.0 / bars_per_day))
+        self._ewma, self._ewma_daily = (_Ewma(d ** (1.0 / bars_per_day)) for d in (daily_decay, RISKMETRICS_DAILY))
         self._bar, self._bar_time = 0, 0
         self._close, self._close_bar = math.nan, 0
         self._squares, self._n_known = 0.0, 0

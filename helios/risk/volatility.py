@@ -24,6 +24,8 @@ MINUTES_PER_DAY = 1_440
 REFERENCE_DAYS = 30
 SHOCK_MOVE = 0.05
 """A move within one hour from which the parameters are fitted anew before their time."""
+REGIME_MARGIN = 1.1
+"""How far the forecast must be from that of the last fit before a new regime counts: at a percentile it would else fit every hour."""
 
 
 class VolatilityModel:
@@ -152,7 +154,8 @@ class VolatilityModel:
     def request(self) -> FitRequest:
         """Return what the fit that is due needs."""
         c = self._config
-        return FitRequest(self._symbol, self._bar_time, self._returns.values(), c.garch_min_returns, c.ewma_lambda)
+        decay = c.ewma_daily_decay ** (1.0 / self._bars_per_day)
+        return FitRequest(self._symbol, self._bar_time, self._returns.values(), c.garch_min_returns, decay)
 
     def apply(self, result: FitResult) -> bool:
         """Go on with the parameters of a fit; one for another bar than the present, or that nobody waits for, is ignored."""
@@ -232,6 +235,7 @@ class VolatilityModel:
         self._fitted_at = 0
         self._fit_limits = FIXED_THRESHOLDS
         self._fit_regime = VolatilityRegime.LOW
+        self._fit_volatility = math.nan
         self._forecast: VolatilityForecast | None = None
         self._history.reset(())
         self._is_seeding = False
@@ -244,7 +248,6 @@ class VolatilityModel:
         if not math.isnan(close):
             self._close, self._close_time = close, bar_time
         earlier, self._bar_time = self._bar_time, bar_time
-        self._is_seeding = False
         if self.n_returns < MIN_RETURNS:
             self._forecast, self.due_reason = None, ""
             return
@@ -285,7 +288,10 @@ class VolatilityModel:
 
     def _has_new_regime(self) -> bool:
         assert self._forecast is not None
-        return classify(self._forecast.daily_volatility, self._fit_limits) is not self._fit_regime
+        now, then = self._forecast.daily_volatility, self._fit_volatility
+        if max(now, then) < REGIME_MARGIN * min(now, then):
+            return False
+        return classify(now, self._fit_limits) is not self._fit_regime
 
     def _has_shock(self) -> bool:
         return any(abs(self._close / close - 1.0) > SHOCK_MOVE for close in self._hour if close > 0.0)
@@ -307,7 +313,8 @@ class VolatilityModel:
         if volatilities.size >= MIN_REFERENCE:
             low, medium, high = np.quantile(volatilities, REGIME_QUANTILES).tolist()
             self._fit_limits = (low, medium, high)
-        self._fit_regime = classify(float(volatilities[-1]), self._fit_limits)
+        self._fit_volatility = float(volatilities[-1])
+        self._fit_regime = classify(self._fit_volatility, self._fit_limits)
         return volatilities
 
     def _remember(self) -> None:

@@ -63,7 +63,7 @@ class VolatilityDesk:
     def begin(self, symbol: str, closes: FloatArray, end_time: int) -> None:
         """Start a symbol from history up to its fit, which is then due; see `VolatilityModel.seed`."""
         self._model(symbol).begin(closes, end_time)
-        self._skill[symbol] = SkillTracker(self._bars_per_day, self._config.ewma_lambda)
+        self._skill[symbol] = SkillTracker(self._bars_per_day, self._config.ewma_daily_decay)
         self._skill[symbol].seed(closes, end_time)
         self._rises[symbol] = RiseWatch(self._config.alert_rise, self._bars_per_day)
 
@@ -118,7 +118,7 @@ class VolatilityDesk:
     def _model(self, symbol: str) -> VolatilityModel:
         if symbol not in self._models:
             self._models[symbol] = VolatilityModel(self._config, self._bars_per_day, symbol)
-            self._skill[symbol] = SkillTracker(self._bars_per_day, self._config.ewma_lambda)
+            self._skill[symbol] = SkillTracker(self._bars_per_day, self._config.ewma_daily_decay)
             self._rises[symbol] = RiseWatch(self._config.alert_rise, self._bars_per_day)
         return self._models[symbol]
 

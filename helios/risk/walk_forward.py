@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -35,6 +35,8 @@ class SkillReport:
     n_skipped, n_fits, n_fallbacks : int
     fit_reasons : dict of str to int
         Fits by what made them due.
+    days : ndarray of shape (n_days, 4)
+        The losses, oldest first, in the order of `Losses`.
     """
 
     symbol: str
@@ -45,6 +47,7 @@ class SkillReport:
     n_fits: int
     n_fallbacks: int
     fit_reasons: dict[str, int]
+    days: FloatArray = field(repr=False, compare=False)
 
     def verdict(self, rival: str) -> str:
         """Return `better`, `worse` or `no difference`: of the model against a rival, at the 5 % level."""
@@ -79,7 +82,7 @@ def walk_forward(
     bar_ns = NS_PER_DAY // bars_per_day
     n_seed = min(config.garch_max_returns + 1, len(closes) // 2)
     first = end_time - (len(closes) - 1) * bar_ns
-    model, tracker = VolatilityModel(config, bars_per_day, symbol), SkillTracker(bars_per_day, config.ewma_lambda)
+    model, tracker = VolatilityModel(config, bars_per_day, symbol), SkillTracker(bars_per_day, config.ewma_daily_decay)
     model.seed(closes[:n_seed], first + (n_seed - 1) * bar_ns)
     tracker.seed(closes[:n_seed], first + (n_seed - 1) * bar_ns)
     reasons: dict[str, int] = {"FIRST": model.fits}
@@ -108,4 +111,4 @@ def _report(symbol: str, found: list[Losses], tracker: SkillTracker, model: Vola
     table = np.array(found, dtype=np.float64).reshape(-1, len(Losses._fields))
     means = Losses(*(table.mean(axis=0).tolist() if len(table) else [math.nan] * table.shape[1]))
     rivals = {name: diebold_mariano(table[:, 0], table[:, column], _LAGS) for column, name in enumerate(Losses._fields) if column > 0}
-    return SkillReport(symbol, means, rivals, tracker.n, tracker.n_skipped, model.fits, model.fallbacks, reasons)
+    return SkillReport(symbol, means, rivals, tracker.n, tracker.n_skipped, model.fits, model.fallbacks, reasons, table)

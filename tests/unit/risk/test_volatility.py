@@ -1,19 +1,24 @@
 from __future__ import annotations
 
 import math
+import pickle
+from collections import Counter, deque
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from helios.config import RiskConfig
 from helios.domain.enums import VolatilityRegime
-from helios.errors import InsufficientHistoryError, SolverError
-from helios.risk.garch import filter_variance, fit_garch, sum_of_variances, variance_path
+from helios.errors import InsufficientHistoryError, SolverError, StaleDataError
+from helios.risk.fitting import FitResult, fit
+from helios.risk.garch import VarianceParameters, filter_variance, fit_garch, sum_of_variances, variance_path
 from helios.risk.regimes import FIXED_THRESHOLDS, ForecastHistory, classify
-from helios.risk.volatility import VolatilityModel
+from helios.risk.returns import ReturnWindow
+from helios.risk.volatility import NS_PER_H, VolatilityModel, _schedule_shift
 from tests.unit.risk.builders import BAR_NS, T0, garch_returns, prices
 
-QUICK = RiskConfig(garch_max_returns=600, garch_refit_h=4.0, ewma_lambda=0.94)
+QUICK = RiskConfig(garch_max_returns=600, garch_refit_h=4.0)
 CLOSES = prices(1200)
 
 
@@ -23,9 +28,15 @@ def seeded(n: int = 700, config: RiskConfig = QUICK, symbol: str = "BTC/USDT") -
     return model
 
 
-def feed(model: VolatilityModel, start: int, stop: int) -> None:
+def feed(model: VolatilityModel, start: int, stop: int) -> list[tuple[int, str]]:
+    """Return the bars at which a fit was due, and why."""
+    reasons = []
     for i in range(start, stop):
-        model.update(float(CLOSES[i]), T0 + (i - start + 1) * BAR_NS)
+        bar_time = T0 + (i - start + 1) * BAR_NS
+        if model.take(float(CLOSES[i]), bar_time):
+            reasons.append((i, model.due_reason))
+        model.update(float(CLOSES[i]), bar_time)
+    return reasons
 
 
 def test_forecast_is_a_daily_fraction_near_the_true_one() -> None:
@@ -80,30 +91,56 @@ def test_same_bar_twice_changes_nothing() -> None:
 
 
 def test_refits_every_four_hours_of_market_time() -> None:
-    model = seeded()
-    feed(model, 700, 700 + 96)
-    assert model.fits == 1 + 2
+    scheduled = [bar for bar, reason in feed(seeded(), 700, 700 + 96) if reason == "SCHEDULE"]
+    assert len(scheduled) == 2
+    assert scheduled[1] - scheduled[0] == 48
 
 
-def test_symbols_do_not_all_refit_at_the_same_bar() -> None:
-    refits = set()
-    for symbol in ("BTC/USDT", "ETH/USDT", "SOL/USDT", "XRP/USDT", "ADA/USDT"):
-        model = seeded(symbol=symbol)
-        for i in range(700, 748):
-            model.update(float(CLOSES[i]), T0 + (i - 699) * BAR_NS)
-            if model.fits == 2:
-                refits.add(i)
-                break
-    assert len(refits) >= 4
+def test_two_hundred_symbols_spread_their_fits_over_the_slots_of_the_schedule() -> None:
+    slots = Counter(_schedule_shift(f"COIN{i}/USDT", 4 * NS_PER_H, BAR_NS) // BAR_NS for i in range(200))
+    assert set(slots) <= set(range(48))
+    assert len(slots) >= 44
+    assert max(slots.values()) <= 12
+    # Pearson's test against even slots: 99.9 % of random draws lie below this bound.
+    assert sum((slots[slot] - 200 / 48) ** 2 / (200 / 48) for slot in range(48)) < 82.7
 
 
 def test_a_jump_refits_before_its_time_and_once_an_hour() -> None:
     model = seeded(config=RiskConfig(garch_max_returns=600, garch_refit_h=10_000.0))
+    bar, reasons = T0 + 20 * BAR_NS, []
     feed(model, 700, 720)
-    assert model.fits == 1
     for i in range(720, 731):
-        model.update(float(CLOSES[i]) * 1.08, T0 + (i - 699) * BAR_NS)
-    assert model.fits == 2
+        bar += BAR_NS
+        if model.take(float(CLOSES[i]) * 1.08, bar):
+            reasons.append(model.due_reason)
+        model.update(0.0, bar)
+    assert reasons == ["SHOCK"]
+
+
+def test_leaving_the_regime_of_the_last_fit_refits_at_most_once_an_hour() -> None:
+    model = seeded(config=RiskConfig(garch_max_returns=600, garch_refit_h=10_000.0))
+    close, bar, fits = float(CLOSES[699]), T0, []
+    for i in range(60):
+        close, bar = close * math.exp(0.008 * (-1) ** i), bar + BAR_NS
+        if model.take(close, bar):
+            fits.append((bar, model.due_reason))
+        model.update(close, bar)
+    assert fits
+    assert {reason for _, reason in fits} == {"REGIME"}
+    assert fits[0][0] - T0 >= NS_PER_H
+    assert all(later - earlier >= NS_PER_H for (earlier, _), (later, _) in pairwise(fits))
+
+
+def test_a_regime_left_by_a_hair_does_not_refit() -> None:
+    model = seeded(config=RiskConfig(garch_max_returns=600, garch_refit_h=10_000.0))
+    daily = model.forecast().daily_volatility
+    model._fit_limits = (daily * 0.5, daily * 0.999, daily * 2.0)  # the fit's own forecast stands just above a limit
+    model._fit_regime = VolatilityRegime.MEDIUM
+    reasons = []
+    for i in range(1, 20):
+        model.take(math.nan, T0 + i * BAR_NS)
+        reasons.append(model.due_reason)
+    assert set(reasons) == {""}
 
 
 def test_a_restarted_model_agrees_from_the_next_fit_on() -> None:
@@ -147,9 +184,9 @@ def test_ewma_is_the_recursion_by_hand() -> None:
     model = VolatilityModel(QUICK)
     model.seed(CLOSES[:60], T0)
     returns = np.diff(np.log(CLOSES[:60]))
-    variance = np.mean(returns[:30] ** 2)
+    variance, decay = np.mean(returns[:30] ** 2), 0.5 ** (1 / 288)
     for value in returns:
-        variance = 0.94 * variance + 0.06 * value**2
+        variance = decay * variance + (1 - decay) * value**2
     assert model.forecast().daily_volatility == pytest.approx(math.sqrt(288 * variance), rel=1e-12)
 
 
@@ -231,3 +268,91 @@ def test_closed_form_equals_the_path_even_next_to_a_unit_root() -> None:
     total = sum_of_variances(np.array([0.3]), parameters, 288)[0]
     assert total == pytest.approx(variance_path(0.3, parameters, 288).sum(), rel=1e-12)
     assert filter_variance(np.array([1.0]), parameters).shape == (2,)
+
+
+@pytest.mark.parametrize("minutes_per_bar", [1, 5, 15])
+def test_the_minute_path_has_sixty_positive_steps_whatever_the_bar(minutes_per_bar: int) -> None:
+    model = VolatilityModel(QUICK, 1440 // minutes_per_bar)
+    model.seed(CLOSES[:700], T0)
+    path = model.minute_path()
+    assert path.shape == (60,)
+    assert np.all(path > 0)
+    bars = model.forecast_path(60 // minutes_per_bar)
+    np.testing.assert_allclose(path.reshape(-1, minutes_per_bar).sum(axis=1), bars, rtol=1e-12)
+    assert model.minute_path(7).shape == (7,)
+    assert model.forecast().daily_volatility ** 2 == pytest.approx(model.minute_path(1440).sum(), rel=1e-12)
+
+
+def test_a_forecast_lasts_four_hours_without_a_price() -> None:
+    model = seeded()
+    for i in range(1, 48):
+        model.update(math.nan, T0 + i * BAR_NS)
+    assert model.forecast().ts_event == T0 + 47 * BAR_NS
+    with pytest.raises(StaleDataError, match=r"no price for 4\.0 h"):
+        model.update(math.nan, T0 + 48 * BAR_NS)
+    assert model.update(float(CLOSES[700]), T0 + 49 * BAR_NS).daily_volatility > 0
+
+
+def test_a_forecast_asked_for_later_than_its_last_bar_is_refused() -> None:
+    model = seeded()
+    assert model.forecast(T0 + 4 * NS_PER_H - 1) is model.forecast()
+    with pytest.raises(StaleDataError):
+        model.forecast(T0 + 4 * NS_PER_H)
+
+
+def test_a_fit_computed_elsewhere_gives_the_same_model() -> None:
+    here, elsewhere = seeded(), seeded()
+    for i in range(700, 800):
+        bar_time = T0 + (i - 699) * BAR_NS
+        wanted = here.update(float(CLOSES[i]), bar_time)
+        if elsewhere.take(float(CLOSES[i]), bar_time):
+            assert elsewhere.apply(pickle.loads(pickle.dumps(fit(pickle.loads(pickle.dumps(elsewhere.request()))))))
+        assert elsewhere.forecast() == wanted
+    assert elsewhere.fits == here.fits > 2
+
+
+def test_a_fit_of_another_bar_or_that_nobody_waits_for_is_ignored() -> None:
+    model = seeded(config=RiskConfig(garch_max_returns=600, garch_refit_h=BAR_NS / NS_PER_H))
+    before = model.parameters
+    assert not model.apply(fit(model.request()))
+    assert model.take(float(CLOSES[700]), T0 + BAR_NS)
+    late = fit(model.request())
+    assert model.take(float(CLOSES[701]), T0 + 2 * BAR_NS)
+    assert not model.apply(late)
+    assert not model.apply(FitResult("X", T0 + 2 * BAR_NS, before, "GARCH", is_garch_tried=True))
+    assert (model.parameters, model.due) == (before, True)
+    # until the fit that is waited for comes, the earlier parameters move on with the bars
+    assert model.forecast().ts_event == T0 + 2 * BAR_NS
+    assert model.apply(fit(model.request()))
+    assert model.parameters != before
+
+
+def test_the_reason_of_a_fallback_is_known_and_forgotten_with_the_next_good_fit() -> None:
+    model = VolatilityModel(QUICK)
+    model.seed(np.full(700, 5.0), T0)
+    assert model.fallback_reason == "zero variance: nothing to fit"
+    model.seed(CLOSES[:700], T0)
+    assert (model.fallback_reason, model.forecast().method) == ("", "GARCH")
+
+
+def test_the_window_keeps_the_newest_and_counts_what_is_known() -> None:
+    window, kept = ReturnWindow(7), deque(maxlen=7)
+    for i in range(40):
+        value = math.nan if i % 5 == 0 else float(i)
+        window.append(value)
+        kept.append(value)
+        np.testing.assert_array_equal(window.values(), np.array(kept))
+        assert (len(window), window.n_known) == (len(kept), sum(not math.isnan(v) for v in kept))
+    window.values()[:] = 0.0
+    np.testing.assert_array_equal(window.values(), np.array(kept))
+
+
+@pytest.mark.parametrize("missing", [[], [0], [499], [3, 4, 5], list(range(0, 500, 7)), list(range(500))])
+def test_the_vectorised_filter_equals_the_step_by_step_one(missing: list[int]) -> None:
+    returns = 100 * garch_returns(500)
+    returns[missing] = np.nan
+    parameters = VarianceParameters(0.001, 0.08, 0.9, 6.0, 0.04)
+    variances = [parameters.omega + parameters.persistence * parameters.backcast]
+    for value in returns.tolist():
+        variances.append(parameters.step(variances[-1], value))
+    np.testing.assert_allclose(filter_variance(returns, parameters), variances, rtol=1e-13)
