@@ -84,5 +84,6 @@ BENCHMARKS: dict[str, Prepare] = {
     "feed": _later("contests_feed", "feed"),
     "history": _later("contests_history", "history"),
     "storage": _later("contests_storage", "storage"),
+    "risk": _later("contests_limits", "risk"),
 }
 """Works that are timed turn by turn with their peers, by name; imported when they are prepared."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 
 from helios.config import LimitConfig
@@ -16,8 +16,8 @@ from helios.risk.sectors import DEFAULT_SECTORS
 
 PreTradeCheck = Callable[[OrderIntent, AccountSnapshot, MarketSnapshot | None, int], tuple[str, ...]]
 Findings = Callable[[OrderIntent, tuple[Violation, ...]], None]
-REMEMBERED_ORDERS = 256
-"""So many orders are looked through for a duplicate: far more than a desk sends within the window."""
+REMEMBERED_ORDERS = 16
+"""So many orders of a symbol are looked through for a duplicate: more than a desk sends within the window."""
 
 
 class LimitCheck:
@@ -49,7 +49,7 @@ class LimitCheck:
         self._mode = mode
         self._sectors = sectors
         self._on_findings = on_findings
-        self._passed: deque[tuple[str, PastOrder]] = deque(maxlen=REMEMBERED_ORDERS)
+        self._passed: dict[str, deque[tuple[str, PastOrder]]] = defaultdict(lambda: deque(maxlen=REMEMBERED_ORDERS))
 
     def set_mode(self, mode: TradingMode) -> None:
         """Follow the engine's trading mode."""
@@ -72,7 +72,7 @@ class LimitCheck:
             if findings:
                 self._on_findings(intent, findings)
         if not violations and not intent.reduce_only:
-            self._passed.append((intent.client_order_id, _past(intent, now_ns)))
+            self._passed[intent.symbol].append((intent.client_order_id, _past(intent, now_ns)))
         return tuple(dict.fromkeys(violation.code for violation in violations))
 
     def _request(self, intent: OrderIntent, account: AccountSnapshot, market: MarketSnapshot | None, now_ns: int) -> LimitRequest:
@@ -91,7 +91,7 @@ class LimitCheck:
             now_ns=now_ns,
             correlations=dict(intent.correlations),
             volatility_ratio=intent.volatility_ratio,
-            recent=tuple(past for order_id, past in self._passed if order_id != intent.client_order_id),
+            recent=tuple(past for order_id, past in self._passed[intent.symbol] if order_id != intent.client_order_id),
         )
 
 

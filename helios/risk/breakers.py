@@ -227,7 +227,7 @@ class BreakerBoard:
             seen = self._seen(seen.account, now_ns)  # the drawdown counts from here
         for breaker in BREAKERS:
             events += self._judge(breaker, "", breaker.read(seen), seen)
-        for symbol in sorted(volatility_ratios):
+        for symbol in sorted(self._worth_judging(volatility_ratios)):
             events += self._judge(VOLATILITY, symbol, self._volatility(volatility_ratios[symbol]), seen)
         return tuple(events)
 
@@ -298,6 +298,12 @@ class BreakerBoard:
     def _rebase(self, account: AccountSnapshot) -> None:
         if has_equity(account) and account.peak_equity_quote.is_finite():
             self._kept.rebased = (account.peak_equity_quote, account.equity_quote)
+
+    def _worth_judging(self, ratios: Mapping[str, float]) -> set[str]:
+        # of hundreds of symbols the few that trip now or have tripped
+        limit = self._limits.max_volatility_ratio
+        blocked = {trip.symbol for trip in self._kept.trips.values()}
+        return {symbol for symbol, ratio in ratios.items() if ratio > limit or symbol in blocked}
 
     def _volatility(self, ratio: float) -> Reading:
         limit = self._limits.max_volatility_ratio

@@ -30,12 +30,18 @@ class CorrelationRegime(StrEnum):
 
 
 def value_at_risk(returns: FloatArray, level: float = 0.95) -> float:
-    """Return historical VaR: the loss (positive fraction) exceeded in a share 1 - level of observations.
+    """Return historical VaR: the loss (positive fraction) that the next period exceeds with probability 1 - level.
 
-    The (1 - level) quantile of returns, linearly interpolated, negated; negative where even that quantile is a gain.
+    The return of rank (1 - level)(n + 1), between two of them linearly, negated; the worst return where that rank is below 1 (99 %
+    with fewer than 99 observations). Negative where even that is a gain. Rank and n + 1 make the probability exact for
+    exchangeable returns; numpy's default rank promises 1 % and gives 1.4 % with 250 observations.
+
+    References
+    ----------
+    .. [1] Hyndman and Fan, "Sample quantiles in statistical packages", American Statistician 50, 1996, definition 6.
     """
     known = _known(returns)
-    return float(-np.quantile(known, 1.0 - level)) if known.size >= 2 else math.nan
+    return float(-np.quantile(known, 1.0 - level, method="weibull")) if known.size >= 2 else math.nan
 
 
 def conditional_value_at_risk(returns: FloatArray, level: float = 0.95) -> float:

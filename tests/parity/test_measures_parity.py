@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from scipy import integrate, stats
 
@@ -28,6 +31,7 @@ from helios.risk.var import (
     tail_loss,
 )
 
+RECORDED = Path(os.environ.get("HELIOS_REALDATA", Path(__file__).resolve().parents[2].parent / "shared/data/recorded"))
 HEAVY = np.random.default_rng(21).standard_t(5, 1_001) * 0.02 - 0.0005
 PATH = np.concatenate([[1.0], np.cumprod(1.0 + HEAVY)])
 LEVELS = (0.95, 0.975, 0.99)
@@ -42,12 +46,14 @@ def test_cvar_is_skfolios_to_the_last_digit(level: float, n: int) -> None:
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_var_lies_between_skfolios_loss_and_the_next_one(level: float) -> None:
-    # skfolio takes an observed loss; ours interpolates as numpy's quantile does, so it is at most one observation away
+    # skfolio takes an observed loss; ours lies between two, so it is at most one observation away
     skfolio = pytest.importorskip("skfolio.measures")
     ranked = np.sort(-HEAVY[:250])[::-1]
     at = int(np.argmin(np.abs(ranked - float(skfolio.value_at_risk(HEAVY[:250], beta=level)))))
     assert ranked[at + 1] <= value_at_risk(HEAVY[:250], level) <= ranked[max(at - 1, 0)]
-    assert value_at_risk(HEAVY[:250], level) == -np.quantile(HEAVY[:250], 1 - level)
+    assert value_at_risk(HEAVY[:250], level) == pytest.approx(
+        -float(stats.mstats.mquantiles(HEAVY[:250], 1 - level, 0, 0)[0]), rel=1e-12
+    )
 
 
 def test_drawdown_measures_are_skfolios() -> None:
@@ -132,3 +138,20 @@ def test_kupiec_refuses_a_true_model_about_as_often_as_it_says() -> None:
     refused = np.mean([kupiec(int(x), 500, 0.95) < 0.05 for x in exceeded])
     assert 0.03 < refused < 0.08
     assert kupiec(45, 500, 0.95) < 0.001  # 9 % for a promised 5 %
+
+
+def prices(name: str) -> np.ndarray:
+    path = RECORDED / "binance-perp-15m-2022" / f"{name}_15m.parquet"
+    if not path.exists():
+        pytest.skip(f"recorded prices are not at {path.parent}")
+    return pl.read_parquet(path, columns=["close"])["close"].to_numpy()
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("name", ["BTCUSDT", "ETHUSDT", "SOLUSDT"])
+def test_on_recorded_prices_five_percent_of_the_periods_exceed_the_filtered_tail(name: str) -> None:
+    closes = prices(name)[::16]  # four hours
+    returns = np.diff(closes) / closes[:-1]
+    periods = range(250, len(returns), 4)
+    exceeded = sum(-returns[i] > tail_loss(returns[i - 250 : i], 0.95, TailMethod.FILTERED).var for i in periods)
+    assert kupiec(exceeded, len(periods), 0.95) > 0.05

@@ -33,7 +33,8 @@ LADDER = np.arange(-10, 11) / 100.0
 
 
 def test_var_and_cvar_of_a_ladder() -> None:
-    assert value_at_risk(LADDER, 0.95) == pytest.approx(0.09)
+    assert value_at_risk(LADDER, 0.95) == pytest.approx(0.099)  # rank 1.1 of 21
+    assert value_at_risk(LADDER, 0.99) == pytest.approx(0.10)  # nothing is known beyond the worst
     assert conditional_value_at_risk(LADDER, 0.95) == pytest.approx((0.10 + 0.05 * 0.09) / 1.05)  # 5 % of 21 are 1.05 of them
 
 

@@ -71,7 +71,7 @@ def test_the_filtered_tail_follows_the_present_volatility() -> None:
     calm, storm = (filtered_tail_loss(np.append(returns, [last] * 5), 0.95, parameters).var for last in (0.001, 0.08))
     assert storm > 1.5 * calm
     now = math.sqrt(filter_variance(returns * 100, parameters)[-1]) / 100
-    expected = -np.quantile(returns * 100 / np.sqrt(filter_variance(returns * 100, parameters)[:-1]), 0.05) * now
+    expected = -np.quantile(returns * 100 / np.sqrt(filter_variance(returns * 100, parameters)[:-1]), 0.05, method="weibull") * now
     assert filtered_tail_loss(returns, 0.95, parameters).var == pytest.approx(expected, rel=1e-12)
 
 
@@ -87,6 +87,13 @@ def test_a_portfolio_earns_by_its_weights_and_a_gap_matters_only_where_something
     assert earned[0] == pytest.approx(0.0)
     assert math.isnan(earned[1])
     assert portfolio_returns(np.zeros(3), returns).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("level", [0.95, 0.99])
+def test_the_next_return_exceeds_the_historical_tail_as_often_as_promised(level: float) -> None:
+    draws = np.random.default_rng(17).standard_t(4, (6_000, 101))
+    exceeded = sum(-row[-1] > tail_loss(row[:-1], level).var for row in draws)
+    assert kupiec(exceeded, len(draws), level) > 0.05
 
 
 def test_kupiec_by_hand_and_its_edges() -> None:
