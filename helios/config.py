@@ -143,6 +143,8 @@ class PortfolioConfig(_Section):
     min_trade_quote: Decimal = Decimal(50)
     covariance_days: int = Field(90, ge=10)
     rebalance_drift: float = Field(0.05, gt=0)
+    min_cash: float = Field(0.0, ge=0, lt=1)
+    max_turnover: float | None = Field(None, gt=0)
 
 
 class ExecutionConfig(_Section):

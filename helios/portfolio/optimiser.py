@@ -16,11 +16,11 @@ from helios.domain.decisions import FloatArray
 from helios.errors import SolverError
 from helios.numerics import one_thread
 from helios.portfolio.active_set import ActiveSet, Guess
-from helios.portfolio.constraints import FEASIBLE, Constraints, Region, check_limits, pin_correlated, region
+from helios.portfolio.constraints import FEASIBLE, Constraints, Region, check_limits, region
 from helios.portfolio.covariance import repair_psd
 from helios.portfolio.problems import CLARABEL_SETTINGS, CompiledProblem, RatioProblem, UtilityProblem
 
-__all__ = ["CLARABEL_SETTINGS", "Constraints", "MeanVarianceOptimiser", "matrix_root", "pin_correlated"]
+__all__ = ["CLARABEL_SETTINGS", "Constraints", "MeanVarianceOptimiser", "matrix_root"]
 
 _NEAR = 1e-6
 _Problem = TypeVar("_Problem", bound=CompiledProblem)
