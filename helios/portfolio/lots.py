@@ -69,8 +69,8 @@ def round_to_lots(
         raise SolverError("weights, prices and lots do not fit together, or a weight is not finite")
     if not all(x.is_finite() and x > 0 for x in (*prices, *lots, equity)) or not (min_trade.is_finite() and min_trade >= 0):
         raise SolverError("a price, a lot or the equity is not positive, or the smallest trade is negative")
-    held = [Decimal(x) * equity for x in w0.tolist()]
-    moved = [Decimal(x) * equity - h for x, h in zip(w.tolist(), held, strict=True)]
+    held = [_exact(x) * equity for x in w0.tolist()]
+    moved = [_exact(x) * equity - h for x, h in zip(w.tolist(), held, strict=True)]
     q = [_worth(_whole(x / p, lot), p, min_trade) for x, p, lot in zip(moved, prices, lots, strict=True)]
     rows = _limited(limits, held, equity)
     while any(_shrink(row, q, held, prices, lots, min_trade) for row in rows):
@@ -81,7 +81,7 @@ def round_to_lots(
 def _limited(limits: Constraints, held: Sequence[Decimal], equity: Decimal) -> list[_Row]:
     gross = [*zip(limits.sector_matrix.tolist(), limits.sector_cap.tolist(), strict=True), ([1.0] * len(held), limits.gross_cap)]
     given = [(shares, cap, True) for shares, cap in gross] + [(limits.funded.tolist(), limits.spendable, False)]
-    rows = [_Row(tuple(map(Decimal, shares)), is_gross, Decimal(cap) * equity) for shares, cap, is_gross in given]
+    rows = [_Row(tuple(map(_exact, shares)), is_gross, _exact(cap) * equity) for shares, cap, is_gross in given]
     return [_Row(row.shares, row.is_gross, max(row.most, row.total(held))) for row in rows]
 
 
@@ -107,6 +107,10 @@ def _shrink(
         left = max(abs(q[i]) - lost, _ZERO).copy_sign(q[i])
         q[i] = _worth(left, prices[i], min_trade)
         has_shrunk = True
+
+
+def _exact(share: float) -> Decimal:
+    return Decimal(repr(float(share)))  # the number as written: 0.3 of 1000 are 30 lots of 10, not 29
 
 
 def _whole(quantity: Decimal, lot: Decimal) -> Decimal:

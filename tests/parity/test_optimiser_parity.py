@@ -29,11 +29,11 @@ class Case:
         return len(self.weights)
 
     @property
-    def P(self) -> FloatArray:
+    def picks(self) -> FloatArray:
         return np.eye(self.n)[: len(self.Q)]
 
     def after(self) -> Posterior:
-        return posterior(self.sigma, self.weights, self.P, self.Q, self.confidences, DELTA, TAU)
+        return posterior(self.sigma, self.weights, self.picks, self.Q, self.confidences, DELTA, TAU)
 
 
 def case(seed: int) -> Case:
@@ -64,7 +64,7 @@ def test_views_to_weights_equal_pypfopts(group: int) -> None:
     for c in cases(group):
         after = c.after()
         theirs = pypfopt.BlackLittermanModel(
-            c.sigma, pi=DELTA * c.sigma @ c.weights, P=c.P, Q=c.Q, tau=TAU, risk_aversion=DELTA, omega="idzorek",
+            c.sigma, pi=DELTA * c.sigma @ c.weights, P=c.picks, Q=c.Q, tau=TAU, risk_aversion=DELTA, omega="idzorek",
             view_confidences=c.confidences,
         )  # fmt: skip
         np.testing.assert_allclose(after.mu, theirs.bl_returns().to_numpy(), rtol=1e-8, atol=1e-13)
