@@ -106,7 +106,7 @@ def region(limits: Constraints, w0: FloatArray, is_invested: bool = False) -> Re
     Parameters
     ----------
     is_invested : bool
-        Whether the weights must sum to as much of 1 - `cash` as the bounds reach.
+        Whether the weights must sum to as much of 1 - `cash` as bounds, sectors, budget and leverage leave room for.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def region(limits: Constraints, w0: FloatArray, is_invested: bool = False) -> Re
         raise SolverError("the limits leave no weight to an asset")
     lower = np.minimum(lower, upper)
     can_bind = ~single & (rows @ np.maximum(np.abs(lower), np.abs(upper)) > caps)
-    total = min(1.0 - limits.cash, float(upper.sum())) if is_invested else None
+    total = _reachable(limits, upper, rows[:-1][can_bind[:-1]], caps[:-1][can_bind[:-1]]) if is_invested else None
     if total is not None and (lower >= 0).all() and total <= limits.gross_cap:
         can_bind[-1] = False  # the sum says the same
     reach = float(np.maximum(np.abs(lower - w0), np.abs(upper - w0)).sum())
@@ -137,6 +137,15 @@ def _bounds(limits: Constraints, w0: FloatArray) -> tuple[FloatArray, FloatArray
     if limits.max_trade is not None:
         lower, upper = np.maximum(lower, w0 - limits.max_trade), np.minimum(upper, w0 + limits.max_trade)
     return lower.copy(), upper.copy()
+
+
+def _reachable(limits: Constraints, upper: FloatArray, rows: FloatArray, caps: FloatArray) -> float:
+    # Exact where no asset is in two sectors; where one is, the sum may be out of reach, and the solver will say so.
+    room, apart = np.maximum(upper, 0.0), ~(rows > 0).any(axis=0)
+    sectors = sum(min(float(cap), float(row @ room)) for row, cap in zip(rows, caps, strict=True))
+    most = float(sectors + room[apart].sum() + np.minimum(upper, 0.0).sum())
+    is_all_paid = bool((limits.funded >= 1).all())
+    return min(1.0 - limits.cash, most, limits.gross_cap, limits.spendable if is_all_paid else most)
 
 
 def check_limits(limits: Constraints, n_assets: int) -> None:

@@ -95,8 +95,9 @@ class MeanVarianceOptimiser:
     ) -> FloatArray:
         """Return the weights of largest (mu - risk_free)'w / sqrt(w'Sigma w), invested as fully as the limits allow.
 
-        Weights sum to min(1 - cash, sum of upper bounds); the rest is cash, so that caps that do not reach 1 are kept instead
-        of broken. Costs play no part; a turnover limit is measured from `w0` (None: from all cash).
+        Weights sum to 1 - cash, or to what caps, sectors, budget and leverage leave room for; the rest is cash, so that limits
+        that do not reach 1 are kept instead of broken. Costs play no part; a turnover limit is measured from `w0` (None: from
+        all cash).
 
         Raises
         ------

@@ -202,6 +202,16 @@ def test_max_sharpe_keeps_a_cap_that_cannot_reach_one() -> None:
     np.testing.assert_allclose(w, 0.4, atol=1e-6)
 
 
+def test_max_sharpe_leaves_in_cash_what_the_sectors_have_no_room_for() -> None:
+    sectors = replace(Constraints.long_only(3), sector_matrix=np.array([[1.0, 1.0, 0], [0, 0, 1.0]]), sector_cap=np.array([0.5, 0.2]))
+    solver = MeanVarianceOptimiser(3)
+    for w in (solver.max_sharpe(MU, SIGMA, sectors), solver.min_variance(SIGMA, sectors)):
+        assert (w[0] + w[1], w[2]) == pytest.approx((0.5, 0.2), abs=1e-9)
+    one = replace(sectors, sector_matrix=np.ones((1, 3)), sector_cap=np.array([0.6]))
+    raw = MU / np.diag(SIGMA)
+    np.testing.assert_allclose(solver.max_sharpe(MU, SIGMA, one), 0.6 * raw / raw.sum(), rtol=1e-8)
+
+
 def test_max_sharpe_without_anything_worth_holding_raises() -> None:
     with pytest.raises(SolverError):
         MeanVarianceOptimiser(3).max_sharpe(-MU, SIGMA, Constraints.long_only(3))
