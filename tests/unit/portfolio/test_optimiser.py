@@ -223,3 +223,16 @@ def test_the_root_reproduces_the_matrix() -> None:
     root = matrix_root(np.array([[2.0, 1.0], [1.0, 0.5]]))
     np.testing.assert_allclose(root.T @ root, [[2.0, 1.0], [1.0, 0.5]], atol=1e-12)
     assert cvxpy.CLARABEL in cvxpy.installed_solvers()
+
+
+def test_the_exact_solver_answers_by_itself_and_the_compiled_problem_is_the_exception() -> None:
+    rng, n = np.random.default_rng(5), 6
+    solver = MeanVarianceOptimiser(n)
+    for _ in range(40):
+        sigma = np.cov(rng.normal(0, 0.02, (40, n)).T)
+        mu, w0 = np.abs(rng.normal(0.001, 0.004, n)), rng.dirichlet(np.ones(n)) * 0.5
+        limits = Constraints.long_only(n, 0.4)
+        solver.solve(mu, sigma, w0, np.full(n, 0.001), 2.5, replace(limits, upper=np.maximum(w0, 0.4)))
+        solver.max_sharpe(mu, sigma, limits)
+        solver.min_variance(sigma, limits)
+    assert not solver._compiled
