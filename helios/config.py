@@ -201,6 +201,8 @@ class PortfolioConfig(_Section):
     covariance_half_life_days: float = Field(30.0, gt=0)
     rebalance_calendar: Literal["none", "daily", "weekly", "monthly"] = "none"
     rebalance_hour_utc: int = Field(0, ge=0, le=23)
+    min_cash: float = Field(0.0, ge=0, lt=1)
+    max_turnover: float | None = Field(None, gt=0)
 
 
 class ExecutionConfig(_Section):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class Constraints:
     gross_cap : float
         Largest sum of absolute weights (leverage).
     cash : float
-        Least share of equity kept in cash: the funded weights sum to at most 1 - `cash`, whatever the budget.
+        Least share of equity kept in cash: where it is not 0, the funded weights sum to at most 1 - `cash`, whatever the budget.
     turnover : float
         Largest sum of |w - w0|; infinite where trading is not limited.
     max_trade : ndarray of shape (n_assets,) or None
@@ -50,6 +50,11 @@ class Constraints:
     cash: float = 0.0
     turnover: float = math.inf
     max_trade: FloatArray | None = None
+
+    @property
+    def spendable(self) -> float:
+        """Largest sum of funded weights: the budget, less the cash that must stay."""
+        return min(self.budget, 1.0 - self.cash) if self.cash > 0 else self.budget
 
     @classmethod
     def long_only(cls, n_assets: int, max_position: float = 1.0) -> Constraints:
@@ -101,7 +106,7 @@ def region(limits: Constraints, w0: FloatArray, is_invested: bool = False) -> Re
     Parameters
     ----------
     is_invested : bool
-        Whether the weights must sum to as much of 1 - `cash` as the bounds reach.
+        Whether the weights must sum to as much of 1 - `cash` as bounds, sectors, budget and leverage leave room for.
 
     Raises
     ------
@@ -119,13 +124,12 @@ def region(limits: Constraints, w0: FloatArray, is_invested: bool = False) -> Re
         raise SolverError("the limits leave no weight to an asset")
     lower = np.minimum(lower, upper)
     can_bind = ~single & (rows @ np.maximum(np.abs(lower), np.abs(upper)) > caps)
-    budget = min(limits.budget, 1.0 - limits.cash) if limits.cash > 0 else limits.budget
-    total = min(1.0 - limits.cash, float(upper.sum())) if is_invested else None
+    total = _reachable(limits, upper, rows[:-1][can_bind[:-1]], caps[:-1][can_bind[:-1]]) if is_invested else None
     if total is not None and (lower >= 0).all() and total <= limits.gross_cap:
         can_bind[-1] = False  # the sum says the same
     reach = float(np.maximum(np.abs(lower - w0), np.abs(upper - w0)).sum())
     turnover = limits.turnover if limits.turnover < reach else math.inf
-    return Region(lower, upper, w0, rows[can_bind], caps[can_bind], limits.funded, budget, turnover, total)
+    return Region(lower, upper, w0, rows[can_bind], caps[can_bind], limits.funded, limits.spendable, turnover, total)
 
 
 def _bounds(limits: Constraints, w0: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -133,6 +137,15 @@ def _bounds(limits: Constraints, w0: FloatArray) -> tuple[FloatArray, FloatArray
     if limits.max_trade is not None:
         lower, upper = np.maximum(lower, w0 - limits.max_trade), np.minimum(upper, w0 + limits.max_trade)
     return lower.copy(), upper.copy()
+
+
+def _reachable(limits: Constraints, upper: FloatArray, rows: FloatArray, caps: FloatArray) -> float:
+    # Exact where no asset is in two sectors; where one is, the sum may be out of reach, and the solver will say so.
+    room, apart = np.maximum(upper, 0.0), ~(rows > 0).any(axis=0)
+    sectors = sum(min(float(cap), float(row @ room)) for row, cap in zip(rows, caps, strict=True))
+    most = float(sectors + room[apart].sum() + np.minimum(upper, 0.0).sum())
+    is_all_paid = bool((limits.funded >= 1).all())
+    return min(1.0 - limits.cash, most, limits.gross_cap, limits.spendable if is_all_paid else most)
 
 
 def check_limits(limits: Constraints, n_assets: int) -> None:
@@ -156,32 +169,42 @@ def check_limits(limits: Constraints, n_assets: int) -> None:
         raise SolverError("a sector's share, a trade limit or the turnover is negative")
 
 
-def pin_correlated(limits: Constraints, w0: FloatArray, correlation: FloatArray, most: float) -> Constraints:
+def pin_correlated(
+    lower: FloatArray, upper: FloatArray, w0: FloatArray, correlation: FloatArray, most: float
+) -> tuple[FloatArray, FloatArray]:
     """Forbid to increase an asset that moves too much like a larger holding.
 
-    The correlation is signed by side: long BTC and short ETH offset each other, two longs add up. An asset without a position
-    is judged by the side its bounds allow; where both are allowed, only the side that would add up is closed.
+    The correlation is signed by side: long BTC and short ETH offset each other, two longs add up. So a purchase is closed by a
+    long holding that moves along or a short one that moves against, a sale by the opposite; buying back a short stays possible.
 
     Parameters
     ----------
-    w0 : ndarray of shape (n_assets,)
-        Present weights. Only holdings larger than the asset's own pin it (the earlier one of two equals).
+    lower, upper, w0 : ndarray of shape (n_assets,)
+        Bounds and present weights. Only a holding larger than the asset's own pins it (of two equals, the earlier).
     correlation : ndarray of shape (n_assets, n_assets)
     most : float
-        Largest signed correlation at which an asset may still be increased. NaN counts as above it.
+        Largest signed correlation at which an asset may still be increased. NaN counts as above it: what cannot be judged is
+        not added to.
 
     Returns
     -------
-    limits : Constraints
-        With `upper` lowered or `lower` raised to what is held. Reducing stays possible, so "do nothing" stays feasible.
+    lower, upper : ndarray of shape (n_assets,)
+        Closed at what is held, or at 0 on the other side of it: "do nothing" stays feasible.
     """
-    lower, upper, size = limits.lower.copy(), limits.upper.copy(), np.abs(w0)
+    lower, upper, size = lower.copy(), upper.copy(), np.abs(w0)
     for i in range(len(w0)):
-        larger = [j for j in np.flatnonzero(size) if j != i and (size[j], -j) > (size[i], -i)]
-        toward = [~(correlation[i, j] * np.sign(w0[j]) <= most) for j in larger]  # bought
-        against = [~(-correlation[i, j] * np.sign(w0[j]) <= most) for j in larger]  # sold
-        if any(toward):
+        larger = [j for j in np.flatnonzero(size).tolist() if j != i and (size[j], -j) > (size[i], -i)]
+        alike = [float(correlation[i, j] * np.sign(w0[j])) for j in larger]
+        if not all(x <= most for x in alike):
             upper[i] = max(min(upper[i], max(w0[i], 0.0)), lower[i])
-        if any(against):
+        if not all(-x <= most for x in alike):
             lower[i] = min(max(lower[i], min(w0[i], 0.0)), upper[i])
-    return replace(limits, lower=lower, upper=upper)
+    return lower, upper
+
+
+def correlation_of(sigma: FloatArray) -> FloatArray:
+    """Return the correlations of a covariance; 0 with an asset that does not move."""
+    volatility = np.sqrt(np.maximum(np.diag(sigma), 0.0))
+    outer = np.outer(volatility, volatility)
+    result: FloatArray = np.divide(sigma, outer, out=np.zeros_like(sigma), where=outer > 0)
+    return result

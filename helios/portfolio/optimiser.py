@@ -16,11 +16,11 @@ from helios.domain.decisions import FloatArray
 from helios.errors import SolverError
 from helios.numerics import one_thread
 from helios.portfolio.active_set import ActiveSet, Guess
-from helios.portfolio.constraints import FEASIBLE, Constraints, Region, check_limits, pin_correlated, region
+from helios.portfolio.constraints import FEASIBLE, Constraints, Region, check_limits, region
 from helios.portfolio.covariance import repair_psd
 from helios.portfolio.problems import CLARABEL_SETTINGS, CompiledProblem, RatioProblem, UtilityProblem
 
-__all__ = ["CLARABEL_SETTINGS", "Constraints", "MeanVarianceOptimiser", "matrix_root", "pin_correlated"]
+__all__ = ["CLARABEL_SETTINGS", "Constraints", "MeanVarianceOptimiser", "matrix_root"]
 
 _NEAR = 1e-6
 _Problem = TypeVar("_Problem", bound=CompiledProblem)
@@ -95,8 +95,9 @@ class MeanVarianceOptimiser:
     ) -> FloatArray:
         """Return the weights of largest (mu - risk_free)'w / sqrt(w'Sigma w), invested as fully as the limits allow.
 
-        Weights sum to min(1 - cash, sum of upper bounds); the rest is cash, so that caps that do not reach 1 are kept instead
-        of broken. Costs play no part; a turnover limit is measured from `w0` (None: from all cash).
+        Weights sum to 1 - cash, or to what caps, sectors, budget and leverage leave room for; the rest is cash, so that limits
+        that do not reach 1 are kept instead of broken. Costs play no part; a turnover limit is measured from `w0` (None: from
+        all cash).
 
         Raises
         ------

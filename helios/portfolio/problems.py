@@ -63,7 +63,7 @@ class CompiledProblem:
         self.mu.value, self.w0.value = mu, within.w0
         self.lower.value, self.upper.value = within.lower, within.upper
         self.funded.value, self.budget.value = within.funded, within.budget
-        if self.gross_rows is not None:
+        if self.gross_rows is not None and self.gross_caps is not None:
             self.gross_rows.value, self.gross_caps.value = within.gross_rows, within.gross_caps
         reach = float(np.maximum(np.abs(within.lower - within.w0), np.abs(within.upper - within.w0)).sum())
         self.turnover.value = min(within.turnover, 1.0 + reach)  # infinity is no number to a solver

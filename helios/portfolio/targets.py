@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from helios.domain.enums import Side
 from helios.domain.market import Instrument
 from helios.errors import InsufficientHistoryError
 from helios.portfolio.black_litterman import posterior
+from helios.portfolio.constraints import correlation_of, pin_correlated
 from helios.portfolio.history import DAY_NS, PriceHistory
 from helios.portfolio.optimiser import Constraints, MeanVarianceOptimiser
 
@@ -47,6 +49,8 @@ class TargetPlanner:
         By symbol; says what can be sold short.
     sector_of : callable
         Sector of a symbol.
+    max_correlation : float
+        A symbol whose correlation with a larger holding, signed by side, exceeds this may not be increased.
     """
 
     def __init__(
@@ -55,11 +59,13 @@ class TargetPlanner:
         risk: RiskConfig,
         instruments: Mapping[str, Instrument],
         sector_of: Callable[[str], str],
+        max_correlation: float = 1.0,
     ) -> None:
         self._config = config
         self._risk = risk
         self._instruments = instruments
         self._sector_of = sector_of
+        self._max_correlation = max_correlation
         self._solvers: dict[int, MeanVarianceOptimiser] = {}
 
     def targets(
@@ -83,7 +89,8 @@ class TargetPlanner:
         mu = estimate.mu[at] - gamma * estimate.sigma[np.ix_(at, rest)] @ w_rest
         w0 = np.array([held.get(p.symbol, 0.0) for p in plans])
         cost = np.array([self._config.cost_pct * _per_day(p) for p in plans])
-        w = self._solver(len(plans)).solve(mu, estimate.sigma[np.ix_(at, at)], w0, cost, gamma, self._limits(plans, w0, held))
+        limits = self._pinned(self._limits(plans, w0, held), estimate, at, held)
+        w = self._solver(len(plans)).solve(mu, estimate.sigma[np.ix_(at, at)], w0, cost, gamma, limits)
         return Targets({p.symbol: round(float(x), 10) for p, x in zip(plans, w, strict=True)}, estimate.method)
 
     def view(self, plan: TradePlan) -> float:
@@ -145,9 +152,18 @@ class TargetPlanner:
             sector_matrix=matrix,
             sector_cap=np.maximum(self._config.max_sector - in_sector, matrix @ np.abs(w0)),
             funded=funded,
-            budget=max(1.0 - paid, float(funded @ w0)),
+            budget=max(1.0 - self._config.min_cash - paid, float(funded @ w0)),
             gross_cap=max(self._risk.max_leverage - gross, float(np.abs(w0).sum())),
+            turnover=math.inf if self._config.max_turnover is None else self._config.max_turnover,
         )
+
+    def _pinned(self, limits: Constraints, estimate: _Estimate, at: list[int], held: Mapping[str, float]) -> Constraints:
+        # Judged over all holdings, planned or not. Without history the correlations are unknown, and stated as 0.
+        w0 = np.array([held.get(s, 0.0) for s in estimate.symbols])
+        lower, upper = w0.copy(), w0.copy()
+        lower[at], upper[at] = limits.lower, limits.upper
+        lower, upper = pin_correlated(lower, upper, w0, correlation_of(estimate.sigma), self._max_correlation + 1e-12)
+        return replace(limits, lower=lower[at], upper=upper[at])
 
     def _lower(self, plan: TradePlan, w0: float) -> float:
         if plan.side is Side.BUY:

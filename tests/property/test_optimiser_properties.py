@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import Decimal
+from typing import Any
 
+import cvxpy
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helios.domain.decisions import FloatArray
 from helios.domain.enums import VerdictKind
+from helios.portfolio.active_set import ActiveSet
+from helios.portfolio.constraints import region
+from helios.portfolio.lots import round_to_lots
 from helios.portfolio.optimiser import Constraints, MeanVarianceOptimiser
+from helios.portfolio.problems import UtilityProblem
 from helios.review.rules import RuleReviewer
 from helios.review.schema import clip
 from tests.support.review_values import make_account, make_plan, make_request
 
+cp: Any = cvxpy
 N = 4
 SOLVER = MeanVarianceOptimiser(N)
 GAMMA = 2.5
-SMALL = 1e-6
+SMALL = 1e-8
 seeds = st.integers(0, 10_000)
 
 
@@ -71,7 +79,7 @@ def test_permuted_assets_permute_the_answer(seed: int, order: list[int]) -> None
     straight = SOLVER.solve(mu, sigma, w0, cost, GAMMA, base)
     turned = replace(base, sector_matrix=base.sector_matrix[:, order])
     permuted = SOLVER.solve(mu[order], sigma[np.ix_(order, order)], w0[order], cost, GAMMA, turned)
-    np.testing.assert_allclose(permuted, straight[order], atol=1e-5)
+    np.testing.assert_allclose(permuted, straight[order], atol=1e-8)
 
 
 @settings(max_examples=30, deadline=None)
@@ -90,6 +98,126 @@ def test_every_answer_keeps_every_limit_and_is_no_worse_than_doing_nothing(seed:
 
     if (limits().sector_matrix @ w0 <= 0.8).all():
         assert utility(w) >= utility(w0) - 1e-9
+
+
+@settings(max_examples=30, deadline=None)
+@given(seeds, st.floats(0.0, 0.5), st.floats(0.0, 1.0))
+def test_a_tighter_turnover_never_trades_more(seed: int, turnover: float, share: float) -> None:
+    mu, sigma, w0 = problem(seed)
+    cost = np.full(N, 0.0005)
+    loose = SOLVER.solve(mu, sigma, w0, cost, GAMMA, replace(limits(1.0), sector_cap=np.ones(2), turnover=turnover))
+    tight = SOLVER.solve(mu, sigma, w0, cost, GAMMA, replace(limits(1.0), sector_cap=np.ones(2), turnover=turnover * share))
+    assert np.abs(loose - w0).sum() <= turnover + 1e-8
+    assert np.abs(tight - w0).sum() <= min(np.abs(loose - w0).sum(), turnover * share) + 1e-8
+
+
+@settings(max_examples=30, deadline=None)
+@given(seeds, st.floats(0.05, 1.5), st.floats(0.1, 1.0))
+def test_a_tighter_leverage_never_gives_more_gross_exposure(seed: int, gross: float, share: float) -> None:
+    mu, sigma, _ = problem(seed)
+    both, zero = replace(limits(), lower=np.full(N, -0.6), funded=np.zeros(N), sector_cap=np.full(2, 1.2)), np.zeros(N)
+    loose = SOLVER.solve(mu, sigma, zero, zero, GAMMA, replace(both, gross_cap=gross))
+    tight = SOLVER.solve(mu, sigma, zero, zero, GAMMA, replace(both, gross_cap=gross * share))
+    assert np.abs(tight).sum() <= min(np.abs(loose).sum(), gross * share) + 1e-8
+
+
+@settings(max_examples=20, deadline=None)
+@given(seeds, st.permutations(range(N)))
+def test_permuted_assets_permute_ratio_and_variance(seed: int, order: list[int]) -> None:
+    mu, sigma, _ = problem(seed)
+    mu[0] = abs(mu[0]) + 0.001
+    base = Constraints.long_only(N, 0.4)
+    turned = sigma[np.ix_(order, order)]
+    np.testing.assert_allclose(SOLVER.max_sharpe(mu[order], turned, base), SOLVER.max_sharpe(mu, sigma, base)[order], atol=1e-7)
+    np.testing.assert_allclose(SOLVER.min_variance(turned, base), SOLVER.min_variance(sigma, base)[order], atol=1e-9)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seeds, st.floats(0.01, 100.0))
+def test_the_ratio_does_not_depend_on_the_unit_of_time(seed: int, days: float) -> None:
+    mu, sigma, _ = problem(seed)
+    mu[0] = abs(mu[0]) + 0.001
+    base = Constraints.long_only(N, 0.4)
+    np.testing.assert_allclose(SOLVER.max_sharpe(mu * days, sigma * days, base), SOLVER.max_sharpe(mu, sigma, base), atol=1e-8)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seeds, st.integers(1, 9), st.booleans(), st.booleans())
+def test_the_answer_is_what_cvxpy_says(seed: int, n: int, is_limited: bool, has_shorts: bool) -> None:
+    mu, sigma, w0, cost, rule = any_problem(seed, n, is_limited, has_shorts)
+    ours = MeanVarianceOptimiser(n).solve(mu, sigma, w0, cost, GAMMA, rule)
+    theirs = plainly(mu, sigma, w0, cost, rule)
+
+    def utility(x: FloatArray) -> float:
+        return float(mu @ x - GAMMA / 2 * x @ sigma @ x - cost @ np.abs(x - w0))
+
+    assert region(rule, w0).violation(ours) <= 1e-8
+    assert abs(utility(ours) - utility(theirs)) <= 1e-6 * abs(utility(theirs)) + 1e-10
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def any_problem(
+    seed: int, n: int, is_limited: bool, has_shorts: bool
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, Constraints]:
+    """Sectors, budget, leverage and caps around weights that keep them; turnover and trade limits where `is_limited`."""
+    rng = np.random.default_rng(seed)
+    sigma = np.cov((rng.normal(0, 0.02, (3 * n + 5, n)) + rng.normal(0, 0.02, (3 * n + 5, 1))).T).reshape(n, n)
+    lower = np.where(rng.random(n) < 0.4, -0.4, 0.0) if has_shorts else np.zeros(n)
+    w0 = rng.dirichlet(np.ones(n)) * 0.7 * np.where(lower < 0, rng.choice([-1.0, 1.0], n), 1.0)
+    k = max(n // 3, 1)
+    sectors = (np.arange(n) % k == np.arange(k)[:, None]).astype(float)
+    rule = Constraints(
+        np.minimum(lower, w0), np.full(n, max(0.35, np.abs(w0).max())), sectors, np.maximum(0.4, sectors @ np.abs(w0)),
+        (lower == 0).astype(float), budget=0.8, gross_cap=1.0,
+    )  # fmt: skip
+    if is_limited:
+        rule = replace(rule, turnover=0.3, max_trade=rng.uniform(0.05, 0.3, n))
+    return rng.normal(0.001, 0.004, n), sigma, w0, rng.uniform(0.0, 0.003, n), rule
+
+
+def plainly(mu: FloatArray, sigma: FloatArray, w0: FloatArray, cost: FloatArray, rule: Constraints) -> FloatArray:
+    """State the problem anew, without anything of ours."""
+    w = cp.Variable(len(mu))
+    gain = 1e3 * mu @ w - 1e3 * GAMMA / 2 * cp.quad_form(w, sigma, assume_PSD=True) - 1e3 * cost @ cp.abs(w - w0)
+    kept = [w >= rule.lower, w <= rule.upper, rule.sector_matrix @ cp.abs(w) <= rule.sector_cap, rule.funded @ w <= rule.budget]
+    kept += [cp.norm1(w) <= rule.gross_cap]
+    if rule.max_trade is not None:
+        kept += [cp.abs(w - w0) <= rule.max_trade, cp.norm1(w - w0) <= rule.turnover]
+    cp.Problem(cp.Maximize(gain), kept).solve(solver=cp.CLARABEL, tol_gap_abs=1e-11, tol_gap_rel=1e-11, tol_feas=1e-11)
+    return np.asarray(w.value)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seeds, st.integers(1, 8), st.booleans())
+def test_every_way_to_the_answer_gives_the_same(seed: int, n: int, has_shorts: bool) -> None:
+    mu, sigma, w0, cost, rule = any_problem(seed, n, True, has_shorts)
+    within = region(rule, w0)
+    ours = MeanVarianceOptimiser(n).solve(mu, sigma, w0, cost, GAMMA, rule)
+    scale = float(np.abs(mu).max())
+    exact = ActiveSet(sigma * GAMMA / scale, mu / scale, cost / scale, within)
+    walked, leapt = exact.walk(np.clip(w0, within.lower, within.upper)), exact.leap(exact.nearest(ours, 1e-7))
+    compiled = UtilityProblem(n, len(within.gross_caps))
+    compiled.cost.value = cost / scale
+    compiled.bind(mu / scale, within)
+    inside = compiled.solved(sigma * GAMMA / scale)
+    for other in (w for w in (walked, leapt) if w is not None):
+        np.testing.assert_allclose(other, ours, atol=1e-9)
+    np.testing.assert_allclose(inside, ours, atol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seeds, st.integers(1, 8), st.booleans(), st.sampled_from(["0.001", "1", "7"]), st.integers(0, 80))
+def test_whole_lots_stay_within_every_limit(seed: int, n: int, has_shorts: bool, lot: str, smallest: int) -> None:
+    mu, sigma, w0, cost, rule = any_problem(seed, n, False, has_shorts)
+    w = MeanVarianceOptimiser(n).solve(mu, sigma, w0, cost, GAMMA, rule)
+    prices = [Decimal(int(p)) for p in np.random.default_rng(seed).integers(1, 20, n)]
+    lots, equity = [Decimal(lot)] * n, Decimal(1_000)
+    q = round_to_lots(w, w0, prices, lots, Decimal(smallest), equity, rule)
+    after = w0 + np.array([float(x * p / equity) for x, p in zip(q, prices, strict=True)])
+    within = region(rule, w0)
+    assert within.violation(after) <= max(within.violation(w0), 0.0) + 1e-12
+    assert (np.abs(after - w0) <= np.abs(w - w0) + 1e-12).all()
+    assert all(x % step == 0 and (x == 0 or abs(x) * p >= smallest) for x, p, step in zip(q, prices, lots, strict=True))
 
 
 @settings(max_examples=60, deadline=None)

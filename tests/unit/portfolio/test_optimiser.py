@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from helios.errors import SolverError
+from helios.portfolio.constraints import region
+from helios.portfolio.covariance import repair_psd
 from helios.portfolio.optimiser import Constraints, MeanVarianceOptimiser, matrix_root
+from helios.portfolio.problems import UtilityProblem
 
 ZERO3 = np.zeros(3)
 MU = np.array([0.004, 0.003, 0.002])
@@ -72,6 +75,12 @@ def test_singular_covariance_and_one_asset_are_solved() -> None:
         replace(FREE, lower=np.full(3, 0.5), sector_cap=np.full(3, 0.1)),
         replace(FREE, lower=np.full(3, 6.0)),
         replace(FREE, upper=np.array([1.0, np.nan, 1.0])),
+        replace(FREE, lower=np.full(3, 0.5), turnover=1.0),
+        replace(FREE, lower=np.full(3, 0.5), max_trade=np.full(3, 0.4)),
+        replace(FREE, lower=np.full(3, 0.3), cash=0.5),
+        replace(FREE, turnover=float("nan")),
+        replace(FREE, turnover=-0.1),
+        replace(FREE, upper=np.ones(2)),
     ],
 )
 def test_infeasible_limits_raise(limits: Constraints) -> None:
@@ -96,16 +105,89 @@ def test_no_assets_and_wrong_shapes_raise() -> None:
         solve(cost=-0.1)
 
 
-def test_the_problem_is_compiled_once_and_forgets_the_last_answer() -> None:
-    solver = MeanVarianceOptimiser(3)
-    assert solver._utility.problem.is_dcp(dpp=True)
-    first = solver.solve(MU, SIGMA, ZERO3, ZERO3, 2.5, FREE)
-    compiled = solver._utility.problem._cache.param_prog
+def test_the_problem_is_compiled_once_and_takes_new_numbers() -> None:
+    problem, within = UtilityProblem(3, 0), region(FREE, ZERO3)
+    assert problem.problem.is_dcp(dpp=True)
+    problem.cost.value = ZERO3
+    problem.bind(MU, within)
+    np.testing.assert_allclose(problem.solved(2.5 * SIGMA), MU / (2.5 * np.diag(SIGMA)), rtol=1e-6)
+    compiled = problem.problem._cache.param_prog
     assert compiled is not None
-    solver.solve(-MU, SIGMA, ZERO3, ZERO3, 2.5, FREE)
-    again = solver.solve(MU, SIGMA, ZERO3, ZERO3, 2.5, FREE)
-    assert solver._utility.problem._cache.param_prog is compiled
-    assert first.tobytes() == again.tobytes()
+    problem.bind(2 * MU, within)
+    np.testing.assert_allclose(problem.solved(5.0 * SIGMA), MU / (2.5 * np.diag(SIGMA)), rtol=1e-6)
+    assert problem.problem._cache.param_prog is compiled
+
+
+def test_nothing_is_remembered_from_the_last_problem() -> None:
+    used = MeanVarianceOptimiser(3)
+    for other in (-MU, 3 * MU):
+        used.solve(other, SIGMA, np.full(3, 0.2), np.full(3, 0.001), 2.5, FREE)
+        used.max_sharpe(np.abs(other), SIGMA, Constraints.long_only(3, 0.5))
+    for limits in (FREE, replace(FREE, gross_cap=1.2, budget=0.8)):
+        fresh = MeanVarianceOptimiser(3).solve(MU, SIGMA, ZERO3, ZERO3, 2.5, limits)
+        assert used.solve(MU, SIGMA, ZERO3, ZERO3, 2.5, limits).tobytes() == fresh.tobytes()
+
+
+def test_a_singular_problem_is_answered_alike_before_and_after_others() -> None:
+    sigma, mu, cost = np.full((3, 3), 0.0009), np.array([0.004, 0.004, 0.003]), np.full(3, 0.0001)
+    limits = replace(Constraints.long_only(3, 0.5), turnover=0.6)
+    solver = MeanVarianceOptimiser(3)
+    first = solver.solve(mu, sigma, ZERO3, cost, 1.0, limits)
+    solver.solve(-mu, SIGMA, ZERO3, cost, 1.0, limits)
+    assert solver.solve(mu, sigma, ZERO3, cost, 1.0, limits).tobytes() == first.tobytes()
+
+
+@pytest.mark.parametrize("outside", [np.array([0.9, 0.0, 0.0]), np.array([0.6, 0.6, 0.6])])
+def test_present_weights_outside_the_limits_are_brought_inside(outside: object) -> None:
+    limits = replace(Constraints.long_only(3, 0.5), sector_matrix=np.ones((1, 3)), sector_cap=np.array([0.8]))
+    w = MeanVarianceOptimiser(3).solve(MU, SIGMA, np.asarray(outside), np.full(3, 0.01), 2.5, limits)
+    assert (w <= 0.5).all() and w.sum() <= 0.8 + 1e-8
+
+
+def test_turnover_trade_and_cash_limits_bind() -> None:
+    rich, w0 = np.full(3, 0.1), np.array([0.1, 0.0, 0.0])
+    solver = MeanVarianceOptimiser(3)
+    w = solver.solve(rich, SIGMA, w0, ZERO3, 2.5, replace(FREE, turnover=0.4))
+    assert np.abs(w - w0).sum() == pytest.approx(0.4, abs=1e-9)
+    w = solver.solve(rich, SIGMA, w0, ZERO3, 2.5, replace(FREE, max_trade=np.array([0.05, 0.2, 0.0])))
+    np.testing.assert_allclose(w, [0.15, 0.2, 0.0], atol=1e-12)
+    w = solver.solve(rich, SIGMA, w0, ZERO3, 2.5, replace(FREE, cash=0.3))
+    assert w.sum() == pytest.approx(0.7, abs=1e-9)
+    assert solver.max_sharpe(rich, SIGMA, replace(Constraints.long_only(3), cash=0.25)).sum() == pytest.approx(0.75, abs=1e-9)
+
+
+def test_no_turnover_means_the_present_weights() -> None:
+    w0 = np.array([0.2, 0.3, 0.1])
+    np.testing.assert_allclose(MeanVarianceOptimiser(3).solve(MU, SIGMA, w0, ZERO3, 2.5, replace(FREE, turnover=0.0)), w0, atol=1e-10)
+
+
+def test_without_risk_aversion_the_best_asset_is_filled_first() -> None:
+    w = MeanVarianceOptimiser(3).solve(MU, SIGMA, ZERO3, ZERO3, 0.0, Constraints.long_only(3, 0.6))
+    np.testing.assert_allclose(w, [0.6, 0.4, 0.0], atol=1e-8)
+
+
+def test_least_variance_of_independent_assets_is_the_closed_form() -> None:
+    raw = 1 / np.diag(SIGMA)
+    np.testing.assert_allclose(MeanVarianceOptimiser(3).min_variance(SIGMA, Constraints.long_only(3)), raw / raw.sum(), rtol=1e-9)
+    capped = MeanVarianceOptimiser(3).min_variance(SIGMA, Constraints.long_only(3, 0.3))
+    np.testing.assert_allclose(capped, 0.3)
+
+
+def test_a_matrix_that_is_no_covariance_is_repaired_first() -> None:
+    broken = SIGMA.copy()
+    broken[0, 1] = broken[1, 0] = 0.0020  # a correlation of 1.67
+    limits = Constraints.long_only(3)
+    np.testing.assert_allclose(solve(sigma=broken, limits=limits), solve(sigma=repair_psd(broken), limits=limits), atol=1e-7)
+
+
+def test_an_asset_without_risk_and_one_without_room_are_fine() -> None:
+    limits = replace(Constraints.long_only(3), upper=np.array([0.4, 0.0, 1.0]))
+    w = MeanVarianceOptimiser(3).max_sharpe(MU, np.diag([0.0009, 0.0016, 0.0]), limits)
+    assert w[1] == 0.0 and w.sum() == pytest.approx(1.0)
+    assert w[2] > 0.99
+    one = MeanVarianceOptimiser(1)
+    np.testing.assert_allclose(one.max_sharpe(MU[:1], SIGMA[:1, :1], Constraints.long_only(1, 0.4)), 0.4)
+    np.testing.assert_allclose(one.min_variance(SIGMA[:1, :1], Constraints.long_only(1)), 1.0)
 
 
 def test_max_sharpe_of_independent_assets_is_the_closed_form() -> None:
@@ -120,6 +202,16 @@ def test_max_sharpe_keeps_a_cap_that_cannot_reach_one() -> None:
     np.testing.assert_allclose(w, 0.4, atol=1e-6)
 
 
+def test_max_sharpe_leaves_in_cash_what_the_sectors_have_no_room_for() -> None:
+    sectors = replace(Constraints.long_only(3), sector_matrix=np.array([[1.0, 1.0, 0], [0, 0, 1.0]]), sector_cap=np.array([0.5, 0.2]))
+    solver = MeanVarianceOptimiser(3)
+    for w in (solver.max_sharpe(MU, SIGMA, sectors), solver.min_variance(SIGMA, sectors)):
+        assert (w[0] + w[1], w[2]) == pytest.approx((0.5, 0.2), abs=1e-9)
+    one = replace(sectors, sector_matrix=np.ones((1, 3)), sector_cap=np.array([0.6]))
+    raw = MU / np.diag(SIGMA)
+    np.testing.assert_allclose(solver.max_sharpe(MU, SIGMA, one), 0.6 * raw / raw.sum(), rtol=1e-8)
+
+
 def test_max_sharpe_without_anything_worth_holding_raises() -> None:
     with pytest.raises(SolverError):
         MeanVarianceOptimiser(3).max_sharpe(-MU, SIGMA, Constraints.long_only(3))
@@ -131,3 +223,16 @@ def test_the_root_reproduces_the_matrix() -> None:
     root = matrix_root(np.array([[2.0, 1.0], [1.0, 0.5]]))
     np.testing.assert_allclose(root.T @ root, [[2.0, 1.0], [1.0, 0.5]], atol=1e-12)
     assert cvxpy.CLARABEL in cvxpy.installed_solvers()
+
+
+def test_the_exact_solver_answers_by_itself_and_the_compiled_problem_is_the_exception() -> None:
+    rng, n = np.random.default_rng(5), 6
+    solver = MeanVarianceOptimiser(n)
+    for _ in range(40):
+        sigma = np.cov(rng.normal(0, 0.02, (40, n)).T)
+        mu, w0 = np.abs(rng.normal(0.001, 0.004, n)), rng.dirichlet(np.ones(n)) * 0.5
+        limits = Constraints.long_only(n, 0.4)
+        solver.solve(mu, sigma, w0, np.full(n, 0.001), 2.5, replace(limits, upper=np.maximum(w0, 0.4)))
+        solver.max_sharpe(mu, sigma, limits)
+        solver.min_variance(sigma, limits)
+    assert not solver._compiled
