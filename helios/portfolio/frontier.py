@@ -119,7 +119,8 @@ def fitted(weights: FloatArray, limits: Constraints) -> FloatArray:
     paid = float(limits.funded @ weights)
     budget = limits.budget / paid if paid > 0 else math.inf
     total = limits.gross_cap / float(weights.sum()) if weights.sum() > 0 else math.inf
-    return weights * max(min(1.0, budget, total, *of_assets, *of_sectors), 0.0)
+    scaled: FloatArray = weights * max(min(1.0, budget, total, *of_assets, *of_sectors), 0.0)
+    return scaled
 
 
 def efficient_frontier(

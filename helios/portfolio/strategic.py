@@ -89,10 +89,10 @@ def strategic_targets(
 ) -> dict[str, float]:
     """Return the target weight of every held symbol.
 
-    The posterior under the live views, then the largest mu'w - (gamma / 2) w'Sigma w over the holdings, each between 0 and its present
-    weight (and no more than `max_position`); up to `max_position` where a live view points the way the position is held. Costs play no
-    part: the band of `rebalance.advise` weighs them. Closing everything is always allowed, so that the problem is never
-    infeasible: caps that a market move broke are restored, not excused.
+    The posterior under the live views, then the largest mu'w - (gamma / 2) w'Sigma w over the holdings, each between 0 and its
+    present weight (and no more than `max_position`); up to `max_position` where a live view points the way the position is held.
+    Costs play no part: the band of `rebalance.advise` weighs them. Closing everything is always allowed, so that the problem is
+    never infeasible: caps that a market move broke are restored, not excused.
 
     Parameters
     ----------
