@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def random_views(rng: np.random.Generator, names: list[str]) -> tuple[list[View]
     """Views, and the same as skfolio's equations; each asset is the first of at most one, so that none repeats another."""
     views, equations = [], []
     order = rng.permutation(len(names))
-    for first, second in zip(order[:-1], order[1:], strict=True):
+    for first, second in pairwise(order):
         a, b, q, c = names[first], names[second], float(rng.normal(0, 0.01)), float(rng.uniform(0.02, 1))
         is_relative = rng.random() < 0.5
         views.append(View.relative(a, b, q, c) if is_relative else View.absolute(a, q, c))
