@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -253,12 +254,17 @@ def _size(sigma: FloatArray) -> int:
 def _solved(problem: Any, variable: Any) -> FloatArray:
     # Caps that leave hardly any choice keep the solver from its tenth digit; then its usual eight must do.
     for settings in (CLARABEL_SETTINGS, {"max_threads": 1}):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # cvxpy warns of inaccuracy; the status below is the check
-            try:
-                problem.solve(solver=cp.CLARABEL, warm_start=False, **settings)
-            except cp.error.SolverError as error:
-                raise SolverError(f"the solver gave up: {error}") from error
-        if problem.status == cp.OPTIMAL and variable.value is not None:
+        ended = _solve(problem, settings)
+        if ended == cp.OPTIMAL and variable.value is not None:
             return np.maximum(np.asarray(variable.value, dtype=np.float64), 0.0)
-    raise SolverError(f"the solver ended as {problem.status}")
+    raise SolverError(f"the solver ended as {ended}")
+
+
+def _solve(problem: Any, settings: Mapping[str, object]) -> str:
+    with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
+        warnings.simplefilter("ignore", UserWarning)  # cvxpy warns of inaccuracy; the status is the check
+        try:
+            problem.solve(solver=cp.CLARABEL, warm_start=False, **settings)
+        except cp.error.SolverError:
+            return "failed"
+    return str(problem.status)

@@ -171,3 +171,20 @@ def test_a_frontier_of_nothing_raises(mu: np.ndarray, n: int) -> None:
 def test_the_frontier_of_equal_returns_is_one_portfolio() -> None:
     points = efficient_frontier(np.full(3, 0.001), SIGMA, 3)
     np.testing.assert_allclose(points, np.tile(minimum_variance(SIGMA), (3, 1)), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("sectors", "cap", "sector_cap", "total"),
+    [([2, 1], 1.0, 0.4, 0.8), ([3, 1], 0.2, 0.4, 0.6), ([1, 2], 1 / 3, 0.2, 0.4), ([1, 1, 1], 1.0, 1 / 3, 1.0)],
+    ids=["all-sectors-full", "one-free-choice", "position-above-sector", "no-choice"],
+)
+def test_the_frontier_holds_where_caps_leave_little_choice(sectors: list[int], cap: float, sector_cap: float, total: float) -> None:
+    matrix = np.repeat(np.eye(len(sectors)), sectors, axis=1)
+    n = sum(sectors)
+    limits = Constraints(np.zeros(n), np.full(n, cap), matrix, np.full(len(sectors), sector_cap), np.ones(n))
+    for seed in range(2):
+        rng = np.random.default_rng(seed)
+        sigma = np.cov(rng.normal(0, 0.03, (60, n)) @ rng.normal(size=(n, n)), rowvar=False)
+        points = efficient_frontier(rng.normal(0.001, 0.002, n), sigma, 4, limits=limits)
+        np.testing.assert_allclose(points.sum(axis=1), total, atol=1e-7)
+        assert (points @ matrix.T <= sector_cap + 1e-7).all()
