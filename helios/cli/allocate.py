@@ -197,6 +197,8 @@ def _text(file: Path) -> str:
 
 
 def _as_dict(answer: _Answer) -> dict[str, Any]:
+    from helios.portfolio.covariance import correlation
+
     proposal, held, figures = answer.proposal, answer.holdings, answer.proposal.figures
     return {
         "as_of": iso(answer.as_of_ns),
@@ -207,6 +209,7 @@ def _as_dict(answer: _Answer) -> dict[str, Any]:
         "assets": _asset_rows(answer),
         "cash": proposal.cash,
         "portfolio": _figures_dict(figures),
+        "correlation": correlation(proposal.estimate.sigma_plus).tolist(),
         "equity": held.equity,
         "trades": [
             {"symbol": t.symbol, "change": t.change, "value_quote": t.value_quote, "quantity_base": t.quantity_base,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -224,7 +226,7 @@ ERRORS = {
     "position": (["--max-position", "0"], "candles", "--max-position 0 is not above 0"),
     "sector": (["--max-sector", "nan"], "candles", "--max-sector nan is not above 0"),
     "hold": (["--hold-days", "0"], "candles", "--hold-days must be above 0"),
-    "risk free": (["--risk-free", "9"], "candles", "no asset is expected to earn more than the risk-free rate"),
+    "risk free": (["--risk-free", "9"], "candles", "risk-free"),
     "held": (["--holdings", "unheld.json"], "candles", "unknown asset 'SOL/USDT'; known are cash"),
     "owed": (["--holdings", "owed.json"], "candles", "the quantity of BTC/USDT is not a number of 0 or more"),
     "worthless": (["--holdings", "nothing.json"], "candles", "worth nothing"),
@@ -252,3 +254,21 @@ def test_what_is_wrong_is_one_line_and_exit_code_1(run: Run, candles: FloatArray
     assert (code, out) == (1, "")
     assert words in err
     assert err.count("\n") == 1
+
+
+def test_the_commands_of_the_manual_run_and_print_what_it_shows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    manual = (Path(__file__).resolve().parents[3] / "docs" / "portfolio.md").read_text()
+    exec(re.search(r"<<'PY'\n(.*?)\nPY\n", manual, re.DOTALL)[1], {})  # type: ignore[index]  # our own text
+    for name, content in re.findall(r"cat > (\S+) <<'JSON'\n(.*?)\nJSON\n", manual, re.DOTALL):
+        (tmp_path / name).write_text(content)
+    outputs = []
+    commands = re.findall(r"^(helios allocate .*)$", manual, re.MULTILINE)
+    for command in commands:
+        monkeypatch.setattr("sys.argv", shlex.split(command, comments=True))
+        assert main() == 0, command
+        outputs.append("\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines()))
+    assert len(commands) == 5
+    assert outputs[0] == re.search(r"```text\n(.*?)\n```", manual, re.DOTALL)[1]  # type: ignore[index]
