@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 
 from helios.domain.decisions import FloatArray
+from helios.errors import InsufficientHistoryError
 from helios.portfolio.covariance import estimate
-from helios.portfolio.history import DAY_NS, HOUR_NS, PriceHistory, pairwise_correlation
+from helios.portfolio.gaps import mixed_covariance, pairwise_correlation
+from helios.portfolio.history import DAY_NS, HOUR_NS, PriceHistory
 
 NOW = 20_000 * DAY_NS
 
@@ -129,3 +131,57 @@ def test_the_configured_estimator_is_used_with_its_half_life_in_days() -> None:
     daily(by_hours, "A", steps, step_ns=HOUR_NS)
     assert by_days.covariance(["A"]) == pytest.approx(estimate(steps[:, None], "ewma", 10.0))
     assert by_hours.covariance(["A"]) == pytest.approx(24 * estimate(steps[:, None], "ewma", 48.0))
+
+
+def market(n_rows: int, n_assets: int, seed: int = 0) -> FloatArray:
+    rng = np.random.default_rng(seed)
+    returns: FloatArray = rng.normal(0, 0.02, (n_rows, n_assets)) + rng.normal(0, 0.02, (n_rows, 1))
+    return returns
+
+
+def test_one_missed_close_of_each_of_many_symbols_does_not_take_the_estimate_away() -> None:
+    history, returns = PriceHistory(90), market(90, 60)
+    rng, symbols = np.random.default_rng(1), [f"S{i}" for i in range(60)]
+    for symbol, column in zip(symbols, returns.T, strict=True):
+        closes = 100 * np.cumprod(np.concatenate([[1.0], 1 + column]))
+        closes[rng.integers(1, 90, 3)] = np.nan  # not kept: hardly a day is left that all share
+        history.seed(symbol, range(NOW - 90 * DAY_NS, NOW + 1, DAY_NS), closes.tolist(), 1.0)
+    sigma = history.covariance(symbols)
+    assert np.linalg.eigvalsh(sigma)[0] >= -1e-18
+    np.testing.assert_allclose(sigma, estimate(returns), atol=0.6 * 0.0004)
+    assert np.abs(sigma - estimate(returns)).mean() < 0.1 * 0.0004
+
+
+def test_a_newcomer_takes_nothing_from_symbols_with_a_long_history() -> None:
+    history, returns = PriceHistory(90), market(90, 3)
+    for symbol, column in zip("ABC", returns.T, strict=True):
+        daily(history, symbol, column)
+    before = history.covariance(["A", "B", "C"])
+    daily(history, "N", returns_of(9, 30) / 5, step_ns=HOUR_NS)
+    after = history.covariance(["A", "B", "C", "N"])
+    np.testing.assert_allclose(after[:3, :3], before, rtol=0.1)
+    assert after[3, 3] == pytest.approx(24 * (returns_of(9, 30) / 5).var(ddof=1))
+
+
+def test_pairs_without_a_common_row_get_the_typical_correlation_and_still_prices_none() -> None:
+    returns = market(120, 4)
+    returns[:60, 2], returns[60:, 3] = np.nan, np.nan  # the third and fourth never meet
+    returns = np.column_stack([returns, np.zeros(120)])
+    sigma = mixed_covariance(returns, np.empty((0, 5)), 24.0)
+    deviation = np.sqrt(np.diag(sigma)[:4])
+    found = (sigma[:4, :4] / np.outer(deviation, deviation))[np.triu_indices(4, 1)]
+    assert found[-1] == pytest.approx(found[:-1].mean(), abs=0.02)
+    np.testing.assert_array_equal(sigma[4], 0.0)
+
+
+def test_the_mixed_estimate_of_whole_data_is_near_the_usual_one() -> None:
+    returns = market(90, 5)
+    np.testing.assert_allclose(mixed_covariance(returns, np.empty((0, 5)), 24.0), estimate(returns), rtol=0.12)
+
+
+def test_a_symbol_without_twenty_returns_has_no_covariance() -> None:
+    history = PriceHistory(90)
+    daily(history, "A", returns_of(1, 80))
+    daily(history, "B", returns_of(2, 12))
+    with pytest.raises(InsufficientHistoryError):
+        history.covariance(["A", "B"])
