@@ -87,7 +87,7 @@ def posterior(
 
 
 def _gain(prior_covariance: FloatArray, P: FloatArray, confidences: FloatArray) -> FloatArray:
-    variance = np.maximum(np.einsum("kn,nm,km->k", P, prior_covariance, P), 0.0)
+    variance = np.maximum(((P @ prior_covariance) * P).sum(axis=1), 0.0)
     omega = np.diag(variance * (1 - confidences) / confidences)
     # Scaled to a unit diagonal, so that what counts as singular does not depend on how much each view portfolio moves. The
     # pseudo-inverse: repeated certain views make the matrix singular without making the answer ambiguous.

@@ -153,7 +153,8 @@ def closes_grid(
     grid = np.full(((last - first) // step_ns + 1, len(symbols)), np.nan)
     for column, (times, values) in enumerate(columns):
         grid[(times - first) // step_ns, column] = values
-    return np.arange(first, last + 1, step_ns, dtype=np.int64), grid
+    # Not arange with a stop and a step: it counts in doubles, which are too coarse for nanoseconds.
+    return first + step_ns * np.arange(len(grid), dtype=np.int64), grid
 
 
 def _on_step(closes: Mapping[int, float], step_ns: int, first_ns: int | None) -> tuple[np.ndarray, FloatArray]:
@@ -198,9 +199,10 @@ def _constant_correlation(returns: FloatArray, _: float) -> FloatArray:
     gamma = float(((S - F) ** 2).sum())
     if gamma <= 0:
         return S  # two assets: the sample is its own target
-    kappa = (_pi_minus_rho(returns - returns.mean(axis=0), S, r_bar)) / gamma
+    kappa = _pi_minus_rho(returns - returns.mean(axis=0), S, r_bar) / gamma
     delta = min(max(kappa / t, 0.0), 1.0)
-    return delta * F + (1.0 - delta) * S
+    shrunk: FloatArray = delta * F + (1.0 - delta) * S
+    return shrunk
 
 
 def _pi_minus_rho(X: FloatArray, S: FloatArray, r_bar: float) -> float:

@@ -7,6 +7,8 @@ a sum of 1.
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +22,8 @@ from helios.portfolio.optimiser import CLARABEL_SETTINGS, Constraints, matrix_ro
 cp: Any = cvxpy  # its names are re-exported implicitly, which strict type checking refuses
 DAYS_PER_YEAR = 365
 NEWTON_STEPS = 100
+SMALLEST_SPAN = 1e-7
+"""Of returns, in units of the largest: below it a frontier is one point."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,8 @@ def fitted(weights: FloatArray, limits: Constraints) -> FloatArray:
     paid = float(limits.funded @ weights)
     budget = limits.budget / paid if paid > 0 else math.inf
     total = limits.gross_cap / float(weights.sum()) if weights.sum() > 0 else math.inf
-    return weights * max(min(1.0, budget, total, *of_assets, *of_sectors), 0.0)
+    scaled: FloatArray = weights * max(min(1.0, budget, total, *of_assets, *of_sectors), 0.0)
+    return scaled
 
 
 def efficient_frontier(
@@ -150,12 +155,16 @@ def efficient_frontier(
     scale = max(float(np.abs(mu).max()), 1e-12)
     w, constraints = _invested(n, max_position, limits)
     highest = float(mu @ _solved(cp.Problem(cp.Maximize((mu / scale) @ w), constraints), w))
-    lowest = float(mu @ minimum_variance(sigma, max_position, limits))
+    least = minimum_variance(sigma, max_position, limits)
+    lowest = float(mu @ least)
+    span = max(highest - lowest, 0.0) / scale
+    if span < SMALLEST_SPAN:  # equal returns, or caps that leave one portfolio only
+        return np.tile(least, (n_points, 1))
     wanted = cp.Parameter()
     problem = cp.Problem(cp.Minimize(cp.sum_squares(_unit_root(sigma) @ w)), [*constraints, (mu / scale) @ w >= wanted])
     points = []
-    for target in np.linspace(lowest, highest, n_points):
-        wanted.value = target / scale - 1e-9  # the last point is a single vertex: leave the solver a little room
+    for share in np.linspace(0.0, 1.0, n_points):
+        wanted.value = lowest / scale + span * min(share, 1.0 - 1e-6)  # the last is a single vertex: leave the solver some room
         points.append(_solved(problem, w))
     return np.array(points)
 
@@ -243,10 +252,19 @@ def _size(sigma: FloatArray) -> int:
 
 
 def _solved(problem: Any, variable: Any) -> FloatArray:
-    try:
-        problem.solve(solver=cp.CLARABEL, **CLARABEL_SETTINGS)
-    except cp.error.SolverError as error:
-        raise SolverError(f"the solver gave up: {error}") from error
-    if problem.status != cp.OPTIMAL or variable.value is None:
-        raise SolverError(f"the solver ended as {problem.status}")
-    return np.maximum(np.asarray(variable.value, dtype=np.float64), 0.0)
+    # Caps that leave hardly any choice keep the solver from its tenth digit; then its usual eight must do.
+    for settings in (CLARABEL_SETTINGS, {"max_threads": 1}):
+        ended = _solve(problem, settings)
+        if ended == cp.OPTIMAL and variable.value is not None:
+            return np.maximum(np.asarray(variable.value, dtype=np.float64), 0.0)
+    raise SolverError(f"the solver ended as {ended}")
+
+
+def _solve(problem: Any, settings: Mapping[str, object]) -> str:
+    with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
+        warnings.simplefilter("ignore", UserWarning)  # cvxpy warns of inaccuracy; the status is the check
+        try:
+            problem.solve(solver=cp.CLARABEL, warm_start=False, **settings)
+        except cp.error.SolverError:
+            return "failed"
+    return str(problem.status)

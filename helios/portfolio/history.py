@@ -10,9 +10,9 @@ from itertools import islice
 import numpy as np
 
 from helios.domain.decisions import FloatArray
-from helios.errors import InsufficientHistoryError
 from helios.pipeline.ports import SymbolContext
 from helios.portfolio.covariance import HALF_LIFE_ROWS, MIN_ROWS, aligned_returns, closes_grid, estimate
+from helios.portfolio.gaps import mixed_covariance, pairwise_correlation
 
 HOUR_NS = 3_600_000_000_000
 DAY_NS = 24 * HOUR_NS
@@ -20,8 +20,6 @@ MIN_DAILY_ROWS = 60
 TURNOVER_NS = 30 * DAY_NS
 CORRELATION_DAYS = 30
 MIN_COMMON_RETURNS = 10
-SMALLEST_VARIANCE = 1e-20
-"""Of returns; below it a price did not move but by rounding."""
 MAX_GRIDS = 64
 """Sets of symbols whose returns are kept at once; asked for more, the memory starts anew."""
 
@@ -101,14 +99,16 @@ class PriceHistory:
         return [s for s in sorted(symbols) if any(self._has_returns(s, step) for step in (HOUR_NS, DAY_NS))]
 
     def covariance(self, symbols: Sequence[str]) -> FloatArray:
-        """Estimate the daily covariance of `symbols`: daily returns from 60 common ones on, else hourly ones times 24.
+        """Estimate the daily covariance of `symbols`.
 
-        The estimate is kept until a close on the hour comes in: within the hour nothing it rests on can change.
+        From daily returns if all share 60; while every symbol is younger, from hourly ones times 24; from 20 daily ones that all
+        share; else, where gaps and newcomers leave too few moments in common, pair by pair (`gaps.mixed_covariance`). The estimate is
+        kept until a close on the hour comes in: within the hour nothing it rests on can change.
 
         Raises
         ------
         InsufficientHistoryError
-            If neither grid has enough rows that all symbols share.
+            If a symbol has fewer than 20 returns of either length.
         """
         key = tuple(symbols)
         if key not in self._estimates:
@@ -138,10 +138,10 @@ class PriceHistory:
 
     def correlation_matrix(self, symbols: Sequence[str], now_ns: int) -> FloatArray:
         """Return the correlations of `symbols` by the rule of `correlations`, pair by pair; 1 on the diagonal."""
-        daily, n_daily = pairwise_correlation(self._window(symbols, DAY_NS, now_ns))
+        daily, n_daily = pairwise_correlation(self._window(symbols, DAY_NS, now_ns), MIN_COMMON_RETURNS)
         if (n_daily >= CORRELATION_DAYS).all():
             return daily
-        hourly, _ = pairwise_correlation(self._window(symbols, HOUR_NS, now_ns))
+        hourly, _ = pairwise_correlation(self._window(symbols, HOUR_NS, now_ns), MIN_COMMON_RETURNS)
         preferred = np.where((n_daily < CORRELATION_DAYS) & np.isfinite(hourly), hourly, daily)
         np.fill_diagonal(preferred, 1.0)
         return preferred
@@ -168,12 +168,16 @@ class PriceHistory:
 
     def _estimate(self, symbols: Sequence[str]) -> FloatArray:
         daily = aligned_returns(self._closes, symbols, DAY_NS)
-        if np.isfinite(daily).all(axis=1).sum() >= MIN_DAILY_ROWS:
+        known = np.isfinite(daily)
+        if known.all(axis=1).sum() >= MIN_DAILY_ROWS:
             return estimate(daily, self._estimator, self._half_life_days)
-        try:
-            return 24.0 * estimate(aligned_returns(self._closes, symbols, HOUR_NS), self._estimator, 24.0 * self._half_life_days)
-        except InsufficientHistoryError:
+        hourly = aligned_returns(self._closes, symbols, HOUR_NS)
+        is_young = not (known.sum(axis=0) >= MIN_DAILY_ROWS).any()
+        if is_young and np.isfinite(hourly).all(axis=1).sum() >= MIN_ROWS:
+            return 24.0 * estimate(hourly, self._estimator, 24.0 * self._half_life_days)
+        if known.all(axis=1).sum() >= MIN_ROWS:
             return estimate(daily, self._estimator, self._half_life_days)
+        return mixed_covariance(daily, hourly, 24.0)
 
     def prior_weights(self, symbols: Sequence[str]) -> FloatArray:
         """Weights by 30-day turnover in quote currency; equal where no turnover is known."""
@@ -209,34 +213,3 @@ class PriceHistory:
 
 def _is_kept(close_time: int, close: float) -> bool:
     return close_time % HOUR_NS == 0 and math.isfinite(close) and close > 0
-
-
-def pairwise_correlation(returns: FloatArray, min_rows: int = MIN_COMMON_RETURNS) -> tuple[FloatArray, np.ndarray]:
-    """Correlate every pair of columns over the rows that both have.
-
-    Parameters
-    ----------
-    returns : ndarray of shape (n_observations, n_assets)
-        NaN where unknown.
-
-    Returns
-    -------
-    correlation : ndarray of shape (n_assets, n_assets)
-        1 on the diagonal; NaN for a pair with fewer than `min_rows` common rows or a column that did not move in them.
-    n_rows : ndarray of int, shape (n_assets, n_assets)
-        Common rows of each pair.
-    """
-    known = np.isfinite(returns)
-    n_rows = known.T.astype(np.float64) @ known
-    with np.errstate(invalid="ignore", divide="ignore"):
-        centre = np.where(known, returns, 0.0).sum(axis=0) / known.sum(axis=0)
-        x = np.where(known, returns - centre, 0.0)  # any shift leaves correlations alone; this one keeps digits
-        mean = x.T @ known / n_rows  # [i, j]: mean of i over the rows that i and j share
-        variance = (x**2).T @ known / n_rows - mean**2
-        covariance = x.T @ x / n_rows - mean * mean.T
-        moved = variance > SMALLEST_VARIANCE
-        result = covariance / np.sqrt(variance * variance.T)
-    is_known = (n_rows >= min_rows) & moved & moved.T
-    result = np.where(is_known, np.clip(result, -1.0, 1.0), np.nan)
-    np.fill_diagonal(result, 1.0)
-    return result, n_rows.astype(np.int64)

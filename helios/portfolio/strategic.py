@@ -73,7 +73,8 @@ def live_views(views: Sequence[StandingView], symbols: Sequence[str], now_ns: in
         is_usable = view.made_ns <= now_ns and math.isfinite(view.daily_return) and 0.0 <= view.confidence <= 1.0
         if is_usable and (view.symbol not in newest or view.made_ns >= newest[view.symbol].made_ns):
             newest[view.symbol] = view
-    faded = [(v, v.confidence_at(now_ns)) for s, v in sorted(newest.items()) if s in symbols]
+    known = set(symbols)
+    faded = [(v, v.confidence_at(now_ns)) for s, v in sorted(newest.items()) if s in known]
     return [View.absolute(v.symbol, v.daily_return, left) for v, left in faded if left > SMALLEST_CONFIDENCE]
 
 
@@ -89,10 +90,10 @@ def strategic_targets(
 ) -> dict[str, float]:
     """Return the target weight of every held symbol.
 
-    The posterior under the live views, then the largest mu'w - (gamma / 2) w'Sigma w over the holdings, each between 0 and its present
-    weight (and no more than `max_position`); up to `max_position` where a live view points the way the position is held. Costs play no
-    part: the band of `rebalance.advise` weighs them. Closing everything is always allowed, so that the problem is never
-    infeasible: caps that a market move broke are restored, not excused.
+    The posterior under the live views, then the largest mu'w - (gamma / 2) w'Sigma w over the holdings, each between 0 and its
+    present weight (and no more than `max_position`); up to `max_position` where a live view points the way the position is held.
+    Costs play no part: the band of `rebalance.advise` weighs them. Closing everything is always allowed, so that the problem is
+    never infeasible: caps that a market move broke are restored, not excused.
 
     Parameters
     ----------

@@ -80,7 +80,7 @@ def view_matrix(views: Sequence[View], symbols: Sequence[str]) -> ViewMatrix:
         for symbol, weight in view.weights:
             P[row, column[symbol]] = weight
     made = ViewMatrix(P, np.array([v.daily_return for v in views], dtype=float), np.array([v.confidence for v in views], dtype=float))
-    _check_pairs(views, made)
+    _check_pairs(views)
     _check_certain(made)
     return made
 
@@ -161,14 +161,17 @@ def _check(view: View, known: Mapping[str, int], where: str) -> None:
         raise ConfigError(f"{where}: confidence {view.confidence:g} lies outside 0..1")
 
 
-def _check_pairs(views: Sequence[View], made: ViewMatrix) -> None:
-    for second in range(len(views)):
-        for first in range(second):
-            where = f"views {first + 1} and {second + 1} ({views[second].label})"
-            for sign in (1.0, -1.0):
-                if np.abs(made.P[first] - sign * made.P[second]).max() <= _TOLERANCE:
-                    is_same = math.isclose(made.Q[first], sign * made.Q[second], rel_tol=1e-9, abs_tol=1e-15)
-                    raise ConfigError(f"{where} {'say the same twice' if is_same else 'contradict each other'}")
+def _check_pairs(views: Sequence[View]) -> None:
+    seen: dict[tuple[tuple[str, float], ...], tuple[int, float]] = {}
+    for number, view in enumerate(views, 1):
+        ordered = sorted(view.weights)
+        sign = math.copysign(1.0, ordered[0][1])  # B - A is A - B the other way round
+        portfolio = tuple((symbol, round(sign * weight, 9)) for symbol, weight in ordered)
+        first, expected = seen.setdefault(portfolio, (number, sign * view.daily_return))
+        if first != number:
+            is_same = math.isclose(expected, sign * view.daily_return, rel_tol=1e-9, abs_tol=1e-15)
+            words = "say the same twice" if is_same else "contradict each other"
+            raise ConfigError(f"views {first} and {number} ({view.label}) {words}")
 
 
 def _check_certain(made: ViewMatrix) -> None:

@@ -7,11 +7,21 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
+from helios.domain.decisions import FloatArray
 from helios.domain.market import MarketSnapshot
-from helios.errors import InsufficientHistoryError, SolverError
+from helios.errors import ConfigError, InsufficientHistoryError, SolverError
 from helios.pipeline.ports import SymbolContext
 from helios.portfolio.black_litterman import posterior
-from helios.portfolio.covariance import aligned_returns, repair_psd, shrunk_covariance
+from helios.portfolio.covariance import (
+    ESTIMATORS,
+    aligned_returns,
+    closes_grid,
+    correlation,
+    estimate,
+    repair_psd,
+    rescaled,
+    shrunk_covariance,
+)
 from helios.portfolio.history import DAY_NS, HOUR_NS, TURNOVER_NS, PriceHistory
 
 RNG = np.random.default_rng(5)
@@ -128,3 +138,134 @@ def test_the_same_certain_view_twice_is_no_contradiction() -> None:
 def test_a_view_that_is_no_number_raises(Q: float, c: float) -> None:
     with pytest.raises(SolverError):
         posterior(SIGMA, PRIOR, np.array([[1.0, 0.0]]), np.array([Q]), np.array([c]), 2.5, 0.025)
+
+
+@pytest.mark.parametrize("name", sorted(ESTIMATORS))
+def test_every_estimator_is_psd_in_squared_units_and_leaves_out_incomplete_rows(name: str) -> None:
+    returns = RNG.multivariate_normal([0, 0], SIGMA, 200)
+    holes = np.vstack([returns[:100], [[np.nan, 9.0], [9.0, np.inf]], returns[100:]])
+    sigma = estimate(holes, name)
+    np.testing.assert_array_equal(sigma, estimate(returns, name))
+    np.testing.assert_allclose(estimate(3 * returns, name), 9 * sigma, rtol=1e-9)
+    np.testing.assert_allclose(sigma, SIGMA, rtol=0.6)
+    wide = estimate(RNG.normal(0, 0.02, (25, 60)), name)  # fewer rows than assets
+    assert np.linalg.eigvalsh(wide)[0] >= -1e-18
+    np.testing.assert_array_equal(wide, wide.T)
+
+
+@pytest.mark.parametrize("name", sorted(ESTIMATORS))
+def test_one_asset_and_one_that_does_not_move_are_estimated(name: str) -> None:
+    moving = RNG.normal(0, 0.02, (50, 1))
+    assert estimate(moving, name)[0, 0] == pytest.approx(moving.var(), rel=0.5)
+    still = estimate(np.hstack([moving, np.zeros((50, 1))]), name)
+    assert np.isfinite(still).all()
+    assert still[0, 1] == pytest.approx(0, abs=1e-12)
+
+
+def test_unknown_estimators_and_half_lives_raise() -> None:
+    with pytest.raises(ConfigError, match="unknown covariance 'garch'"):
+        estimate(np.zeros((30, 2)), "garch")
+    with pytest.raises(ConfigError):
+        estimate(np.zeros((30, 2)), "ewma", 0.0)
+    with pytest.raises(InsufficientHistoryError):
+        estimate(np.zeros((30, 0)))
+
+
+def test_the_weighted_estimate_follows_what_happened_last() -> None:
+    calm_then_wild = np.vstack([RNG.normal(0, 0.01, (90, 2)), RNG.normal(0, 0.05, (30, 2))])
+    assert estimate(calm_then_wild, "ewma", 5.0)[0, 0] > 1.5 * estimate(calm_then_wild, "sample")[0, 0]
+
+
+def test_denoising_keeps_the_common_factor_and_flattens_noise() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 0.02, (400, 20))
+    np.testing.assert_allclose(correlation(estimate(noise, "denoised")), np.eye(20), atol=0.12)
+    driven = noise + rng.normal(0, 0.04, (400, 1))
+    values = np.linalg.eigvalsh(correlation(estimate(driven, "denoised")))
+    assert values[-1] > 10
+    np.testing.assert_allclose(values[:-1], values[0], rtol=0.1)  # the diagonal is put back to 1 after averaging
+    np.testing.assert_allclose(np.diag(estimate(driven, "denoised")), driven.var(axis=0, ddof=1), rtol=1e-9)
+
+
+def test_rescaling_keeps_correlations_and_takes_the_forecasts_it_knows() -> None:
+    made = rescaled(SIGMA, np.array([0.06, np.nan]))
+    np.testing.assert_allclose(np.sqrt(np.diag(made)), [0.06, 0.04])
+    np.testing.assert_allclose(correlation(made), correlation(SIGMA))
+    np.testing.assert_array_equal(rescaled(np.zeros((2, 2)), np.array([0.1, -1.0])), np.zeros((2, 2)))
+
+
+def test_repair_refuses_what_is_no_number() -> None:
+    with pytest.raises(SolverError):
+        repair_psd(np.array([[np.nan, 0.0], [0.0, 1.0]]))
+
+
+def test_the_grid_of_nanoseconds_has_a_time_for_every_row() -> None:
+    days = [(20_089 + i) * DAY_NS for i in range(274)]  # a length that arange() over floats gets wrong
+    times, grid = closes_grid({"A": dict.fromkeys(days, 1.0)}, ["A"], DAY_NS)
+    assert times.tolist() == days
+    assert grid.shape == (274, 1)
+
+
+def model(P: FloatArray, Q: FloatArray, c: FloatArray, sigma: FloatArray = SIGMA, tau: float = 0.025) -> FloatArray:
+    return posterior(sigma, np.full(len(sigma), 1 / len(sigma)), P, Q, c, 2.5, tau).mu
+
+
+def test_no_views_are_the_prior_with_the_uncertainty_of_equilibrium() -> None:
+    made = posterior(SIGMA, PRIOR, np.zeros((0, 2)), np.zeros(0), np.zeros(0), 2.5, 0.025)
+    np.testing.assert_array_equal(made.mu, made.pi)
+    np.testing.assert_allclose(made.sigma_plus, 1.025 * SIGMA)
+
+
+def test_a_certain_relative_view_holds_exactly_and_leaves_what_it_does_not_ask() -> None:
+    sigma = np.diag([0.0004, 0.0004, 0.0009])
+    before, after = (
+        model(np.zeros((0, 3)), np.zeros(0), np.zeros(0), sigma),
+        model(np.array([[1.0, -1.0, 0.0]]), np.array([0.004]), np.array([1.0]), sigma),
+    )
+    assert after[0] - after[1] == pytest.approx(0.004, rel=1e-12)
+    assert after[:2].sum() == pytest.approx(before[:2].sum())  # equal variances: half each
+    assert after[2] == before[2]
+
+
+def test_one_asset_and_identical_assets_have_an_answer() -> None:
+    one = model(np.array([[1.0]]), np.array([0.01]), np.array([1.0]), np.array([[0.0004]]))
+    assert one[0] == pytest.approx(0.01)
+    twins = model(np.array([[1.0, 0.0]]), np.array([0.01]), np.array([1.0]), np.full((2, 2), 0.0004))
+    np.testing.assert_allclose(twins, 0.01)
+    apart = model(np.array([[1.0, -1.0]]), np.array([0.01]), np.array([1.0]), np.full((2, 2), 0.0004))
+    np.testing.assert_allclose(apart, 2.5 * 0.0004)  # what never differs cannot be expected to
+
+
+def test_a_singular_covariance_and_repeated_certain_views_have_an_answer() -> None:
+    factor = np.array([[0.02], [0.03], [0.0]])
+    P = np.array([[1.0, 0, 0], [1.0, 0, 0], [0, 0, 1.0]])
+    made = model(P, np.array([0.01, 0.01, 0.5]), np.array([1.0, 1.0, 1.0]), factor @ factor.T)
+    np.testing.assert_allclose(made, [0.01, 0.015, 0.0], atol=1e-15)  # the second moves with the first, the third never
+
+
+@pytest.mark.parametrize("tau", [1e-12, 1e-6, 1.0, 1e6])
+def test_the_posterior_return_does_not_depend_on_tau(tau: float) -> None:
+    # Idzorek's Omega is in proportion to tau, which then drops out of the mean.
+    P, Q, c = np.array([[1.0, 0.0], [1.0, -1.0]]), np.array([0.01, -0.002]), np.array([0.4, 0.7])
+    np.testing.assert_allclose(model(P, Q, c, tau=tau), model(P, Q, c), rtol=1e-9)
+
+
+def test_assets_that_move_a_thousandth_as_much_keep_their_views() -> None:
+    sigma = np.diag([1e-3, 1e-17])
+    made = model(np.eye(2), np.array([0.01, 1e-10]), np.array([0.5, 1.0]), sigma)
+    assert made[1] == pytest.approx(1e-10, rel=1e-9)
+
+
+def test_order_of_assets_and_views_does_not_matter() -> None:
+    rng = np.random.default_rng(3)
+    sigma = np.cov(rng.normal(0, 0.03, (60, 5)), rowvar=False)
+    P, Q, c = rng.normal(size=(3, 5)), rng.normal(0, 0.01, 3), rng.uniform(0.1, 1, 3)
+    assets, views = rng.permutation(5), rng.permutation(3)
+    shuffled = model(P[views][:, assets], Q[views], c[views], sigma[np.ix_(assets, assets)])
+    np.testing.assert_allclose(shuffled, model(P, Q, c, sigma)[assets], rtol=1e-10)
+
+
+@pytest.mark.parametrize(("delta", "tau"), [(0.0, 0.025), (2.5, 0.0), (np.nan, 0.1), (2.5, np.inf)])
+def test_risk_aversion_and_tau_must_be_positive(delta: float, tau: float) -> None:
+    with pytest.raises(SolverError):
+        posterior(SIGMA, PRIOR, np.eye(2), np.zeros(2), np.ones(2), delta, tau)

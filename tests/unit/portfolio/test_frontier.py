@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 from helios.errors import SolverError
-from helios.portfolio.frontier import efficient_frontier, minimum_variance, risk_parity, yearly_figures
+from helios.portfolio.frontier import (
+    efficient_frontier,
+    fitted,
+    investable,
+    maximum_diversification,
+    minimum_variance,
+    risk_contributions,
+    risk_parity,
+    yearly_figures,
+)
+from helios.portfolio.optimiser import Constraints
 
 DIAGONAL = np.diag([0.0004, 0.0009, 0.0016])
 SIGMA = np.array([[0.0004, 0.0001, 0.0002], [0.0001, 0.0009, 0.0003], [0.0002, 0.0003, 0.0016]])
@@ -64,3 +74,117 @@ def test_a_matrix_that_is_none_raises(sigma: np.ndarray) -> None:
 def test_an_asset_without_variance_has_no_risk_parity() -> None:
     with pytest.raises(SolverError):
         risk_parity(np.diag([0.1, 0.0]))
+
+
+def capped(caps: float, sector: float, budget: float = 1.0, gross: float = 1.0) -> Constraints:
+    """Three assets, the first two in one sector."""
+    ones = np.ones(3)
+    sectors = np.array([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    return Constraints(0 * ones, caps * ones, sectors, np.full(2, sector), ones, budget, gross)
+
+
+@pytest.mark.parametrize(
+    ("limits", "total"),
+    [
+        (capped(0.2, 1), 0.6),
+        (capped(0.4, 0.5), 0.9),
+        (capped(1, 1), 1),
+        (capped(1, 1, budget=0.7), 0.7),
+        (capped(1, 1, gross=0.5), 0.5),
+    ],
+    ids=["position", "sector", "none", "budget", "gross"],
+)
+def test_caps_leave_cash_instead_of_being_broken(limits: Constraints, total: float) -> None:
+    assert investable(limits) == pytest.approx(total)
+    w = minimum_variance(SIGMA, limits=limits)
+    assert w.sum() == pytest.approx(total)
+    assert (w <= limits.upper + 1e-9).all()
+    assert (limits.sector_matrix @ w <= limits.sector_cap + 1e-9).all()
+    for point in efficient_frontier(MU, SIGMA, 3, limits=limits):
+        assert point.sum() == pytest.approx(total)
+        assert (limits.sector_matrix @ point <= limits.sector_cap + 1e-8).all()
+
+
+def test_bounds_that_cannot_be_met_raise() -> None:
+    ones = np.ones(2)
+    impossible = Constraints(0.8 * ones, ones, np.eye(2), ones, ones)  # two lower bounds of 80 %
+    with pytest.raises(SolverError):
+        minimum_variance(SIGMA[:2, :2], limits=impossible)
+
+
+def test_minimum_variance_under_a_sector_cap_is_that_of_the_closed_form() -> None:
+    # Independent assets, sector of the first two binding at 0.5: within it inverse variances share.
+    w = minimum_variance(DIAGONAL, limits=capped(1, 0.5))
+    np.testing.assert_allclose(w, [0.5 * 9 / 13, 0.5 * 4 / 13, 0.5], atol=1e-6)
+
+
+def test_given_risk_budgets_are_met() -> None:
+    budgets = np.array([5.0, 3.0, 2.0])
+    w = risk_parity(SIGMA, budgets)
+    np.testing.assert_allclose(risk_contributions(w, SIGMA), [0.5, 0.3, 0.2], rtol=1e-9)
+
+
+def test_risk_parity_does_not_depend_on_the_unit_of_any_asset() -> None:
+    leverage = np.array([1.0, 1e-4, 1e3])
+    w = risk_parity(SIGMA * np.outer(leverage, leverage)) * leverage
+    np.testing.assert_allclose(w / w.sum(), risk_parity(SIGMA), rtol=1e-9)
+
+
+@pytest.mark.parametrize("budgets", [np.array([1.0, 0.0, 1.0]), np.array([1.0, np.nan, 1.0]), np.ones(2)], ids=["zero", "nan", "two"])
+def test_wrong_risk_budgets_raise(budgets: np.ndarray) -> None:
+    with pytest.raises(SolverError):
+        risk_parity(SIGMA, budgets)
+
+
+def test_a_pair_without_risk_has_no_risk_parity() -> None:
+    with pytest.raises(SolverError):
+        risk_parity(np.array([[1.0, -1.0], [-1.0, 1.0]]))
+    np.testing.assert_allclose(risk_parity(np.ones((2, 2))), 0.5)  # identical assets do have one
+
+
+def test_scaling_to_the_caps_keeps_the_shares_of_risk() -> None:
+    w = fitted(risk_parity(SIGMA), capped(0.2, 0.3))
+    assert w.max() <= 0.2 + 1e-12
+    assert w[:2].sum() == pytest.approx(0.3)
+    np.testing.assert_allclose(risk_contributions(w, SIGMA), 1 / 3, rtol=1e-9)
+    np.testing.assert_array_equal(fitted(np.zeros(3), capped(0.2, 0.3)), np.zeros(3))
+
+
+def test_maximum_diversification_is_not_diluted_by_a_copy() -> None:
+    copies = np.array([[1.0, 1.0, 0.2], [1.0, 1.0, 0.2], [0.2, 0.2, 1.0]]) * 0.0004
+    w = maximum_diversification(copies)
+    np.testing.assert_allclose([w[:2].sum(), w[2]], 0.5, atol=1e-6)
+    with pytest.raises(SolverError):
+        maximum_diversification(np.diag([1.0, 0.0]))
+
+
+def test_a_portfolio_without_risk_has_no_shares_of_it() -> None:
+    assert np.isnan(risk_contributions(np.zeros(3), SIGMA)).all()
+
+
+@pytest.mark.parametrize(("mu", "n"), [(np.full(3, np.nan), 5), (np.ones(2), 5), (np.ones(3), 1)])
+def test_a_frontier_of_nothing_raises(mu: np.ndarray, n: int) -> None:
+    with pytest.raises(SolverError):
+        efficient_frontier(mu, SIGMA, n)
+
+
+def test_the_frontier_of_equal_returns_is_one_portfolio() -> None:
+    points = efficient_frontier(np.full(3, 0.001), SIGMA, 3)
+    np.testing.assert_allclose(points, np.tile(minimum_variance(SIGMA), (3, 1)), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("sectors", "cap", "sector_cap", "total"),
+    [([2, 1], 1.0, 0.4, 0.8), ([3, 1], 0.2, 0.4, 0.6), ([1, 2], 1 / 3, 0.2, 0.4), ([1, 1, 1], 1.0, 1 / 3, 1.0)],
+    ids=["all-sectors-full", "one-free-choice", "position-above-sector", "no-choice"],
+)
+def test_the_frontier_holds_where_caps_leave_little_choice(sectors: list[int], cap: float, sector_cap: float, total: float) -> None:
+    matrix = np.repeat(np.eye(len(sectors)), sectors, axis=1)
+    n = sum(sectors)
+    limits = Constraints(np.zeros(n), np.full(n, cap), matrix, np.full(len(sectors), sector_cap), np.ones(n))
+    for seed in range(2):
+        rng = np.random.default_rng(seed)
+        sigma = np.cov(rng.normal(0, 0.03, (60, n)) @ rng.normal(size=(n, n)), rowvar=False)
+        points = efficient_frontier(rng.normal(0.001, 0.002, n), sigma, 4, limits=limits)
+        np.testing.assert_allclose(points.sum(axis=1), total, atol=1e-7)
+        assert (points @ matrix.T <= sector_cap + 1e-7).all()
