@@ -87,6 +87,18 @@ SENTENCES: Mapping[str, str] = MappingProxyType({
     "OPEN": "The decision was not carried to an end.",
 })  # fmt: skip
 
+EXIT_REASONS: Mapping[str, str] = MappingProxyType({
+    "STOP": "the stop was reached",
+    "TRAILING_STOP": "the trailing stop was reached",
+    "BREAKEVEN": "the price came back to the entry after a gain",
+    "SCALE_OUT": "a part was taken off at its target",
+    "TARGET": "the target was reached",
+    "TIMEOUT": "its time was up",
+    "SIGNAL": "the model said the opposite",
+    "MANUAL": "a person closed it",
+    "EMERGENCY": "the emergency stop closes everything",
+})  # fmt: skip
+
 
 def sentence(code: str) -> str:
     """Return what a code means; an unknown one in its own words."""
