@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -111,7 +111,6 @@ class RiskConfig(_Section):
     fixed_target_pct: float = Field(0.05, gt=0)
     reserve: float = Field(0.0, ge=0, lt=1)
     ramp_step: int | None = Field(None, ge=0, le=5)
-    trading_hours_utc: tuple[Annotated[int, Field(ge=0, le=23)], Annotated[int, Field(ge=0, le=24)]] | None = None
 
 
 class LimitConfig(_Section):

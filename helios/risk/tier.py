@@ -20,7 +20,7 @@ from helios.domain.market import Instrument
 from helios.domain.orders import AccountSnapshot, PositionView
 from helios.errors import InsufficientHistoryError
 from helios.pipeline.ports import RiskRequest, RiskResponse, SymbolContext
-from helios.risk.exits import NS_PER_H, horizon_ns
+from helios.risk.exits import horizon_ns
 from helios.risk.leverage import instrument_leverage
 from helios.risk.limits import TradingState, drawdown_of, trading_state
 from helios.risk.sizing import SizeDecision, SizeRefusal, SizeRequest, size_bounds, size_position
@@ -142,9 +142,6 @@ class RiskDesk:
                 f"{account.consecutive_losses} losses in a row"
             )
             return _no_trade(prediction, _STATE_CODES[state], detail)
-        hours = self._config.trading_hours_utc
-        if hours is not None and not _is_within(prediction.bar_time, hours):
-            return _no_trade(prediction, "OUTSIDE_HOURS", f"entries only from {hours[0]:02d}:00 to {hours[1]:02d}:00 UTC")
         # The gate before the order checks these again; told here, a day's hundredth refusal is no row in the order ledger.
         most = self._limits.max_entries_per_day
         if account.entries_today >= most:
@@ -201,12 +198,6 @@ class RiskDesk:
 
 def _no_trade(prediction: Prediction, code: str, detail: str) -> NoTrade:
     return NoTrade(decision_id(prediction.symbol, prediction.bar_time), prediction.symbol, "risk", code, detail)
-
-
-def _is_within(time_ns: int, hours: tuple[int, int]) -> bool:
-    # from the first hour to before the second, over midnight where the second is the smaller
-    (start, end), hour = hours, time_ns // NS_PER_H % 24
-    return start <= hour < end if start < end else hour >= start or hour < end
 
 
 def _reference_price(context: SymbolContext) -> Decimal:

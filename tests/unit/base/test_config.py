@@ -47,8 +47,6 @@ def test_unknown_keys_are_named(tmp_path: Path, text: str, key: str) -> None:
     ("[risk]\nreserve = 1.0", "risk.reserve"),
     ("[risk]\nrisk_per_trade = 0.5", "risk.risk_per_trade"),
     ("[risk]\nfixed_stop_pct = 1.0", "risk.fixed_stop_pct"),
-    ("[risk]\ntrading_hours_utc = [9]", "risk.trading_hours_utc"),
-    ("[risk]\ntrading_hours_utc = [9, 25]", "risk.trading_hours_utc"),
     ("risk = 3", "risk"),
     ("[api]\nport = 70000", "api.port"),
 ])  # fmt: skip
@@ -89,10 +87,9 @@ def test_environment_values_are_toml_where_they_can_be(name: str, value: str, wa
     assert wanted in (desk.symbols, desk.initial_cash_quote, desk.decision_timeframe)
 
 
-def test_hours_and_ramp_step_are_read_and_unset_by_default() -> None:
-    risk = load_config(env={"HELIOS__RISK__TRADING_HOURS_UTC": "[9, 16]", "HELIOS__RISK__RAMP_STEP": "2"}).risk
-    assert (risk.trading_hours_utc, risk.ramp_step) == ((9, 16), 2)
-    assert (HeliosConfig().risk.trading_hours_utc, HeliosConfig().risk.ramp_step) == (None, None)
+def test_the_ramp_step_is_read_and_unset_by_default() -> None:
+    assert load_config(env={"HELIOS__RISK__RAMP_STEP": "2"}).risk.ramp_step == 2
+    assert HeliosConfig().risk.ramp_step is None
 
 
 @pytest.mark.parametrize("name", ["HELIOS__RISK", "HELIOS__RISK__A__B", "HELIOS__RISK__NO_SUCH"])

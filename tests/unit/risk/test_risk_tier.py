@@ -18,7 +18,6 @@ SPOT = instrument()
 PERP = instrument("ETH/USDT:USDT", MarketKind.PERP, max_leverage=Decimal(5))
 CLOSES = prices(601)
 NEXT = T0 + BAR_NS
-HOUR = NEXT // (3_600 * 10**9) % 24
 
 
 def desk(config: RiskConfig = CONFIG, limits: LimitConfig | None = None, **options: object) -> RiskDesk:
@@ -218,15 +217,3 @@ def test_fallbacks_are_reported_by_symbol() -> None:
     risk = desk()
     risk.seed(SPOT.symbol, np.full(601, 7.0), T0)
     assert risk.fallbacks == {SPOT.symbol: 1, PERP.symbol: 0}
-
-
-@pytest.mark.parametrize(("hours", "is_open"), [
-    ((HOUR, HOUR + 1), True), ((HOUR + 1, HOUR), False), ((0, 24), True), ((HOUR - 1, HOUR), False), ((HOUR + 2, HOUR + 1), True),
-    ((HOUR, HOUR), True),
-])  # fmt: skip
-def test_hours_bind_entries_and_never_a_closing(hours: tuple[int, int], is_open: bool) -> None:
-    risk = desk(CONFIG.model_copy(update={"trading_hours_utc": hours}))
-    opened = answer(risk=risk)
-    assert isinstance(opened, TradePlan) is is_open
-    assert getattr(opened, "code", "OUTSIDE_HOURS") == "OUTSIDE_HOURS"
-    assert planned(action=Action.SELL, holder=account("100000", position(SPOT.symbol, "12.5", "100")), risk=risk).reduce_only
