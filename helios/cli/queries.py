@@ -102,11 +102,15 @@ def explain(
     if as_json:
         print(json.dumps(found, default=str))
         return
-    print(f"decision {found['decision_id']}  {found['symbol']}  bar closed {found['bar_time']}")
+    print(_explanation(found))
+
+
+def _explanation(found: dict[str, Any]) -> str:
+    lines = [f"decision {found['decision_id']}  {found['symbol']}  bar closed {_words(found['bar_time'])} UTC"]
     for chapter in explain_decision(found):
-        print(f"\n{chapter.tier}")
-        for line in chapter.sentences:
-            print(textwrap.fill(line, LINE_WIDTH, initial_indent="  ", subsequent_indent="    "))
+        lines += ["", chapter.tier]
+        lines += [textwrap.fill(line, LINE_WIDTH, initial_indent="  ", subsequent_indent="    ") for line in chapter.sentences]
+    return "\n".join(lines)
 
 
 config_app = typer.Typer(help="The configuration in force.")

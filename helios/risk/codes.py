@@ -22,6 +22,7 @@ SENTENCES: Mapping[str, str] = MappingProxyType({
     "MAX_OPEN_POSITIONS": "As many positions are open as may be.",
     "SHORT_NOT_ALLOWED": "A spot market cannot be sold short, and nothing is held that could be sold.",
     "INSUFFICIENT_HISTORY": "There are too few past prices for a volatility forecast.",
+    "STALE_FORECAST": "The volatility forecast is too old to size with.",
     "VOLATILITY_BREAKER": "Volatility is far above its mean: no entries until it calms down.",
     # risk: the size
     "NO_VOLATILITY": "The price hardly moves: no stop distance can be taken from it.",
@@ -66,8 +67,22 @@ SENTENCES: Mapping[str, str] = MappingProxyType({
     "ENTRY_INTERVAL": "The last entry in this symbol is too recent.",
     "PRICE_DEVIATION": "The price is too far from the market.",
     "MAX_NOTIONAL": "The order is larger than the largest that is permitted.",
+    "MAX_DAILY_LOSS_QUOTE": "The day's loss has reached its limit in money.",
+    "MIN_BALANCE": "The account is too small to trade.",
+    "DUPLICATE_ORDER": "The same order went out a moment ago.",
+    "OUTSIDE_TRADING_HOURS": "Positions are opened only within the configured hours of the day.",
     "INSUFFICIENT_BALANCE": "The cash does not cover the order and its cushion.",
+    # the breakers
+    "EQUITY_NOT_POSITIVE": "The equity is zero or below.",
+    "TRADE_FREQUENCY": "Too many trades in too short a time; the desk cools down.",
+    "COMPONENTS_UNHEALTHY": "Too many parts of the desk are not well.",
+    "ACCOUNT_STALE": "What is known of the account is too old.",
+    "STATE_UNREADABLE": "The state of the breakers could not be read; the cautious reading holds.",
+    "MANUAL_OR_COOLDOWN": "It ends when a person ends it, or after the configured time.",
+    "NEXT_DAY": "It ends at 00:00 UTC.",
+    "NEXT_DAY_OR_WIN": "It ends at 00:00 UTC or with a winning trade.",
     # execution
+    "BAD_PRICE": "The price is not a number above zero.",
     "BAD_QUANTITY": "The quantity is not a number above zero.",
     "NO_MARKET": "There is no market snapshot to trade against.",
     "NO_PRICE": "There is no price to trade at.",
@@ -84,6 +99,18 @@ SENTENCES: Mapping[str, str] = MappingProxyType({
     "PORTFOLIO_UNAVAILABLE": "The portfolio tier did not answer.",
     "EXECUTION_UNKNOWN": "The execution tier did not answer; the ledger says what became of the order.",
     "OPEN": "The decision was not carried to an end.",
+})  # fmt: skip
+
+EXIT_REASONS: Mapping[str, str] = MappingProxyType({
+    "STOP": "the stop was reached",
+    "TRAILING_STOP": "the trailing stop was reached",
+    "BREAKEVEN": "the price came back to the entry after a gain",
+    "SCALE_OUT": "a part was taken off at its target",
+    "TARGET": "the target was reached",
+    "TIMEOUT": "its time was up",
+    "SIGNAL": "the model said the opposite",
+    "MANUAL": "a person closed it",
+    "EMERGENCY": "the emergency stop closes everything",
 })  # fmt: skip
 
 

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from helios.risk.codes import sentence
+from helios.risk.codes import EXIT_REASONS, sentence
 from helios.risk.explain_size import Values, capital, decimal_of, floats, is_above, money, number, plain, size_sentences
+
+_TIMEFRAMES = ("1m", "5m", "15m")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +26,12 @@ class Chapter:
 
 
 def explain(decision: Values) -> tuple[Chapter, ...]:
-    """Return the chapters of a decision, one per step of its trace in their order, and how it ended.
+    """Return the chapters of a decision, one per step of its trace in their order, how it ended, and how the position was left.
 
     Parameters
     ----------
     decision : mapping
-        `symbol`, `outcome`, `tier`, `detail` and `steps` as the trace store returns them.
+        `symbol`, `outcome`, `tier`, `detail`, `steps` and, where there are any, `orders` as the trace store returns them.
     """
     steps: Values = decision.get("steps") or {}
     currency = str(decision.get("symbol", "")).partition("/")[2].partition(":")[0]
@@ -43,7 +45,9 @@ def explain(decision: Values) -> tuple[Chapter, ...]:
         )
         if told:
             chapters.append(Chapter(name, told))
-    return (*chapters, Chapter("outcome", tuple(_ending(decision))))
+    chapters.append(Chapter("outcome", tuple(_ending(decision))))
+    closing = tuple(_closing(decision.get("orders") or (), currency))
+    return (*chapters, *([Chapter("closing", closing)] if closing else []))
 
 
 def refusal_sentences(step: Values) -> tuple[str, ...]:
@@ -66,11 +70,7 @@ def _prediction(step: Values, _plan: Values, _currency: str) -> Iterator[str]:
     yield f"The model {step.get('model_version')} says {said} ({chances})."
     weights = floats(step, "attention")
     if weights:
-        yield (
-            "It looked at "
-            + ", ".join(f"{w:.0%} {name}" for name, w in zip(("1m", "5m", "15m"), weights, strict=False))
-            + " candles."
-        )
+        yield "Its attention: " + ", ".join(f"{w:.0%} on {name}" for name, w in zip(_TIMEFRAMES, weights, strict=False)) + "."
 
 
 def _forecast(step: Values, _plan: Values, _currency: str) -> Iterator[str]:
@@ -142,6 +142,24 @@ def _ending(decision: Values) -> Iterator[str]:
     yield f"Ended in the tier {decision.get('tier')} as {outcome}: {sentence(outcome)}"
     if detail:
         yield capital(detail)
+
+
+def _closing(orders: Sequence[Values], currency: str) -> Iterator[str]:
+    filled = [row for row in orders if is_above(decimal_of(row.get("filled_base")), Decimal(0))]
+    exits = [row for row in filled if row.get("reduce_only")]
+    for row in exits:
+        reason = str(row.get("reason") or "SIGNAL")
+        done = f"{plain(row.get('filled_base'))} at {money(row.get('average_price'), currency)}"
+        yield f"Closed {done}: {EXIT_REASONS.get(reason, sentence(reason).rstrip('.').lower())}."
+    # An exit may close what other decisions added: then this decision alone has no result to tell.
+    if exits and sum((_signed(row) for row in filled), Decimal(0)) == 0:
+        earned = -sum((_signed(row) * decimal_of(row.get("average_price")) for row in filled), Decimal(0))
+        fees = sum((decimal_of(row.get("fee_quote")) for row in filled), Decimal(0))
+        yield f"Of it all {money(earned, currency)} less fees of {money(fees, currency)} is left: {money(earned - fees, currency)}."
+
+
+def _signed(row: Values) -> Decimal:
+    return decimal_of(row.get("side")) * decimal_of(row.get("filled_base"))
 
 
 _TELLERS: Mapping[str, Callable[[Values, Values, str], Iterator[str]]] = {

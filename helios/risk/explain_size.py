@@ -147,12 +147,12 @@ def decimal_of(value: object) -> Decimal:
 
 
 def money(value: object, currency: str = "") -> str:
-    """Write an amount to the cent, a tiny one to eight digits."""
+    """Write an amount to the cent, one below 1 to six digits: a price of 0.00001234 must not read 0.00."""
     amount = decimal_of(value)
     if not amount.is_finite():
         return "an unknown amount" if amount.is_nan() else "any amount"
-    digits = 2 if abs(amount) >= 1 or amount == 0 else 8  # a price of 0.00001234 must not read 0.00
-    return f"{amount:,.{digits}f}{f' {currency}' if currency else ''}"
+    text = f"{amount:,.2f}" if abs(amount) >= 1 or amount == 0 else f"{amount:.{5 - amount.adjusted()}f}".rstrip("0").rstrip(".")
+    return f"{text} {currency}".rstrip()
 
 
 def is_above(one: Decimal, other: Decimal) -> bool:

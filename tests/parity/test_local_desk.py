@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
+import orjson
 import pytest
 
 from helios.domain.decisions import DecisionTrace
 from helios.domain.enums import OrderStatus
 from helios.pipeline.conductor import StepReport
 from helios.pipeline.local import LocalDesk
+from helios.risk.explain import explain
 from tests.support.local_desks import make_config, make_desk, packed, write_synthetic
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,6 +71,15 @@ def test_what_comes_after_a_bar_changes_nothing_up_to_it(market: Market, whole: 
         assert packed([t for t in _traces(reports) if t.bar_time > cut]) != packed(
             [t for t in _traces(whole[1]) if cut < t.bar_time <= later]
         )
+
+
+def test_every_decision_of_a_run_is_told_without_a_gap(whole: Run) -> None:
+    for trace in _traces(whole[1]):
+        stored = orjson.loads(orjson.dumps(trace))
+        chapters = explain(stored)
+        assert [c.tier for c in chapters] == [*stored["steps"], "outcome"]
+        words = " ".join(line for c in chapters for line in c.sentences)
+        assert not any(gap in words for gap in ("None", "nan%", " nan", "unknown amount"))
 
 
 def test_every_symbol_has_exactly_one_trace_per_bar_once_it_is_warm(whole: Run) -> None:

@@ -41,6 +41,12 @@ def test_unknown_keys_are_named(tmp_path: Path, text: str, key: str) -> None:
     ("[limits]\nmax_daily_loss = inf", "limits.max_daily_loss"),
     ('[desk]\ndecision_timeframe = "7m"', "desk.decision_timeframe"),
     ("[risk]\nregime_caps = [0.1, 0.2]", "risk.regime_caps"),
+    ("[risk]\nramp_step = 6", "risk.ramp_step"),
+    ("[risk]\nramp_step = 0.5", "risk.ramp_step"),
+    ('[risk]\nsize_method = "martingale"', "risk.size_method"),
+    ("[risk]\nreserve = 1.0", "risk.reserve"),
+    ("[risk]\nrisk_per_trade = 0.5", "risk.risk_per_trade"),
+    ("[risk]\nfixed_stop_pct = 1.0", "risk.fixed_stop_pct"),
     ("risk = 3", "risk"),
     ("[api]\nport = 70000", "api.port"),
 ])  # fmt: skip
@@ -79,6 +85,11 @@ def test_the_file_of_the_working_directory_is_read_where_none_is_named(tmp_path:
 def test_environment_values_are_toml_where_they_can_be(name: str, value: str, wanted: object) -> None:
     desk = load_config(env={name: value}).desk
     assert wanted in (desk.symbols, desk.initial_cash_quote, desk.decision_timeframe)
+
+
+def test_the_ramp_step_is_read_and_unset_by_default() -> None:
+    assert load_config(env={"HELIOS__RISK__RAMP_STEP": "2"}).risk.ramp_step == 2
+    assert HeliosConfig().risk.ramp_step is None
 
 
 @pytest.mark.parametrize("name", ["HELIOS__RISK", "HELIOS__RISK__A__B", "HELIOS__RISK__NO_SUCH"])

@@ -90,34 +90,6 @@ def test_interruption_is_code_130(run: Run) -> None:
         app.registered_commands.pop()
 
 
-def test_size_of_the_worked_example(run: Run) -> None:
-    code, out, _ = run(
-        "size", "--signal", "BUY", "--confidence", "0.72", "--daily-volatility", "0.03", "--regime", "MEDIUM",
-        "--equity", "100000", "--json",
-    )  # fmt: skip
-    answer = json.loads(out)
-    wanted = {"notional": 5800, "leverage": 1.0, "stop_loss_pct": 0.06, "take_profit_pct": 0.12, "loss_at_stop": 348}
-    assert code == 0
-    assert {name: answer[name] for name in wanted} == pytest.approx(wanted)
-    assert answer["notes"]
-
-
-def test_size_says_why_nothing_may_be_risked(run: Run) -> None:
-    code, out, _ = run(
-        "size", "--signal", "sell", "--confidence", "0.2", "--daily-volatility", "0.03", "--regime", "low", "--equity", "1", "--json"
-    )
-    answer = json.loads(out)
-    assert (code, answer["signal"], answer["notional"]) == (0, "SELL", 0)
-    assert answer["code"]
-
-
-@pytest.mark.parametrize("changes", [{"--signal": "HOLD"}, {"--regime": "WILD"}, {"--equity": "much"}, {"--equity": "nan"}])
-def test_size_refuses_words_it_does_not_know(run: Run, changes: dict[str, str]) -> None:
-    options = {"--signal": "BUY", "--confidence": "0.7", "--daily-volatility": "0.03", "--regime": "LOW", "--equity": "100"} | changes
-    code, _, err = run("size", *(word for pair in options.items() for word in pair))
-    assert (code, err.count("\n")) == (1, 1)
-
-
 def test_features_of_minutes_have_all_timeframes_and_no_future(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("features", parquet(tmp_path / "c.parquet"), "-o", "f.parquet", "--json")
     assert (code, json.loads(out)) == (0, {"rows": 400, "columns": 90, "out": "f.parquet"})

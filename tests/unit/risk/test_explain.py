@@ -3,18 +3,20 @@ from __future__ import annotations
 import ast
 import math
 import re
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from helios.cli.queries import _explanation
 from helios.config import RiskConfig
 from helios.domain.decisions import NoTrade, Prediction, TradePlan, Verdict, VolatilityForecast
-from helios.domain.enums import Action, OrderStatus, Side, VerdictKind, VolatilityRegime
+from helios.domain.enums import Action, ExitReason, OrderStatus, Side, VerdictKind, VolatilityRegime
 from helios.domain.orders import OrderIntent, OrderOutcome, OrderRecord
 from helios.pipeline import trace as view
-from helios.risk.codes import SENTENCES, sentence
+from helios.risk.codes import EXIT_REASONS, SENTENCES, sentence
 from helios.risk.explain import explain
 from helios.risk.explain_size import money, plain, size_sentences
 from helios.risk.sizing import SizeBounds, SizeDecision, SizeRequest, size_position
@@ -29,10 +31,10 @@ SOURCES = sorted(
     if path.name != "codes.py"
 )
 NO_CODES = {
-    "APPROVE_REDUCED", "EXIT_LONG", "EXIT_SHORT", "I_CONFIRM_LIVE_TRADING", "LARGE_DRIFT", "MOMENTUM_LONG", "MOMENTUM_SHORT",
-    "NOTHING_TO_DO", "RISK_EVENT",
+    "APPROVE_REDUCED", "CLARABEL_SETTINGS", "CORNISH_FISHER", "EXIT_LONG", "EXIT_SHORT", "I_CONFIRM_LIVE_TRADING", "LARGE_DRIFT", "MOMENTUM_LONG", "MOMENTUM_SHORT",
+    "NOTHING_TO_DO", "RISK_EVENT", "STUDENT_T",
 }  # fmt: skip
-"""Capital words that end no decision: a verdict, strategies, a confirmation, reasons to rebalance, a solver's status."""
+"""Capital words that end no decision: a verdict, strategies, a confirmation, reasons to rebalance, names of methods and states."""
 
 
 def sized(config: RiskConfig | None = None, bounds: SizeBounds | None = None, **changes: Any) -> SizeDecision:
@@ -141,6 +143,14 @@ def test_an_order_is_told_tier_by_tier() -> None:
     assert words["outcome"].startswith("Ended in the tier execution as ORDERED: The order went out.")
 
 
+def test_the_text_of_the_command_wraps_and_names_each_tier() -> None:
+    text = _explanation(decision(decision_id="d1", bar_time=datetime(2026, 1, 2, 3, 5, tzinfo=UTC)))
+    lines = text.splitlines()
+    assert lines[0] == "decision d1  BTC/ZAR  bar closed 2026-01-02 03:05:00 UTC"
+    assert [line for line in lines[1:] if line and not line.startswith(" ")] == [*steps(), "outcome"]
+    assert max(map(len, lines)) <= 118
+
+
 def test_a_denied_order_gives_each_limit_its_sentence() -> None:
     denied = record(status=OrderStatus.REJECTED, filled_base=Decimal(0), deny_codes=("MAX_SECTOR", "ENTRY_INTERVAL"))
     chapter = explain(decision(steps={"execution": view.execution_step(OrderOutcome(denied))}))[0]
@@ -164,6 +174,42 @@ def test_a_veto_and_an_approval() -> None:
 
     assert "vetoed" in words(VerdictKind.REJECT, 0.0)
     assert "approved the whole size" in words(VerdictKind.APPROVE, 1.0)
+
+
+def stored(**changes: Any) -> dict[str, Any]:
+    """A row of the ledger's orders as the database returns it: the side is a number."""
+    row = {"side": 1, "reduce_only": False, "reason": "", "filled_base": "0.003", "average_price": "950100", "fee_quote": "2.85"}
+    return {name: Decimal(v) if name not in ("side", "reduce_only", "reason") else v for name, v in (row | changes).items()}
+
+
+def test_how_the_position_was_left_and_what_is_left_of_it() -> None:
+    sold = stored(side=-1, reduce_only=True, reason="TARGET", average_price="1064112", fee_quote="3.19")
+    chapter = explain(decision(orders=[stored(), sold]))[-1]
+    assert chapter.tier == "closing"
+    assert chapter.sentences == (
+        "Closed 0.003 at 1,064,112.00 ZAR: the target was reached.",
+        "Of it all 342.04 ZAR less fees of 6.04 ZAR is left: 336.00 ZAR.",
+    )
+
+
+def test_a_short_that_was_stopped_lost() -> None:
+    bought = stored(side=1, reduce_only=True, reason="STOP", average_price="960100")
+    last = explain(decision(orders=[stored(side=-1), bought]))[-1].sentences[-1]
+    assert last == "Of it all -30.00 ZAR less fees of 5.70 ZAR is left: -35.70 ZAR."
+
+
+def test_an_exit_that_closed_more_than_this_decision_has_no_result_of_its_own() -> None:
+    sold = stored(side=-1, reduce_only=True, reason="TIMEOUT", filled_base="0.005")
+    assert explain(decision(orders=[stored(), sold]))[-1].sentences == ("Closed 0.005 at 950,100.00 ZAR: its time was up.",)
+
+
+@pytest.mark.parametrize("orders", [[], None, [stored()], [stored(side=-1, reduce_only=True, filled_base="0")]])
+def test_nothing_closed_has_no_chapter(orders: list[dict[str, Any]] | None) -> None:
+    assert explain(decision(orders=orders))[-1].tier == "outcome"
+
+
+def test_every_reason_to_leave_has_words() -> None:
+    assert {reason.value for reason in ExitReason} <= set(EXIT_REASONS)
 
 
 def test_a_closing_plan_has_no_size_to_explain() -> None:
@@ -194,7 +240,7 @@ def codes_of(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_every_code_in_the_source_has_a_sentence(name: str) -> None:
-    found = codes_of(ROOT / name) - NO_CODES
+    found = codes_of(ROOT / name) - NO_CODES - set(EXIT_REASONS)
     assert found - set(SENTENCES) == set()
 
 
@@ -241,7 +287,8 @@ def test_a_decision_without_steps_says_how_it_ended() -> None:
 
 
 @pytest.mark.parametrize(("value", "text"), [
-    ("5800", "5,800.00 ZAR"), ("0", "0.00 ZAR"), ("0.00001234", "0.00001234 ZAR"), (None, "an unknown amount"),
+    ("5800", "5,800.00 ZAR"), ("0.5", "0.5 ZAR"), ("0.85453219", "0.854532 ZAR"), ("-3.5", "-3.50 ZAR"),
+    ("0.99999999", "1 ZAR"), ("0", "0.00 ZAR"), ("0.00001234", "0.00001234 ZAR"), (None, "an unknown amount"),
     ("Infinity", "any amount"), (1234.5, "1,234.50 ZAR"),
 ])  # fmt: skip
 def test_amounts_are_written_to_the_cent_and_tiny_ones_in_full(value: object, text: str) -> None:
