@@ -127,7 +127,7 @@ def attribute(period: Period, group_of: Callable[[str], str]) -> Attribution:
         groups: dict[str, list[_Leg]] = {}
         for asset in period.assets:
             groups.setdefault(group_of(asset.asset), []).append(_Leg.of(asset, period.start_equity))
-        benchmark_local = sum((leg.bench_local for legs in groups.values() for leg in legs), ZERO)
+        benchmark_local = sum((leg.uncut for legs in groups.values() for leg in legs), ZERO)
         effects = {name: _effects(groups[name], period.start_equity, benchmark_local) for name in sorted(groups)}
         # Cash makes up both portfolios' rest; its bet against the benchmark's return is minus the sum of all others'.
         passed_on = sum((_bet(legs, period.start_equity, benchmark_local) for legs in groups.values()), ZERO)
@@ -155,20 +155,22 @@ def total(name: str, parts: Iterable[Attribution]) -> Attribution:
 
 @dataclass(frozen=True, slots=True)
 class _Leg:
-    """One asset with what its benchmark weight made on the account's capital."""
+    """One asset with what its benchmark weight made on the account's capital; `uncut` is `bench_local` before the cut, for ratios."""
 
     asset: AssetPeriod
     bench_local: Decimal
     bench_currency: Decimal
+    uncut: Decimal
 
     @classmethod
     def of(cls, a: AssetPeriod, equity: Decimal) -> _Leg:
         if not a.weight:
-            return cls(a, ZERO, ZERO)
+            return cls(a, ZERO, ZERO, ZERO)
         capital, start = equity * a.weight, a.start_price * a.start_rate
-        local = (capital * (a.end_price - a.start_price) / a.start_price).quantize(SHARE)
+        uncut = capital * (a.end_price - a.start_price) / a.start_price
+        local = uncut.quantize(SHARE)
         whole = (capital * (a.end_price * a.end_rate - start) / start).quantize(SHARE)
-        return cls(a, local, whole - local)
+        return cls(a, local, whole - local, uncut)
 
 
 def _effects(legs: list[_Leg], equity: Decimal, benchmark_local: Decimal) -> dict[str, Decimal]:
@@ -180,7 +182,7 @@ def _effects(legs: list[_Leg], equity: Decimal, benchmark_local: Decimal) -> dic
     if weight == 0:
         at_benchmark, selection = held, ZERO
     else:
-        at_benchmark = ((value - capital) * bench / capital).quantize(SHARE)
+        at_benchmark = ((value - capital) * sum((leg.uncut for leg in legs), ZERO) / capital).quantize(SHARE)
         selection = ZERO if value == 0 else (capital * held / value).quantize(SHARE) - bench
     held_currency = sum((leg.asset.held_currency for leg in legs), ZERO)
     return {
