@@ -10,7 +10,7 @@ import typer
 from helios import __version__
 from helios.errors import HeliosError
 
-COMMANDS = ("bench", "control", "data", "doctor", "history", "leakage", "queries", "record")
+COMMANDS = ("bench", "books", "control", "data", "doctor", "history", "leakage", "queries", "record")
 
 app = typer.Typer(
     name="helios",
