@@ -111,6 +111,7 @@ class ExecutionEngine:
         state = await self._store.load_account()
         if state is not None:
             self._account.restore(state)
+        self._now = self._account.as_of  # saved under an older time, the start of the day would be lost to the next restart
         await self.reconcile({})
 
     def set_trading(self, entries_allowed: bool) -> None:

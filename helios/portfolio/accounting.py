@@ -108,10 +108,12 @@ class Account:
         self.bad_marks = 0
         self._cash = initial_cash
         self._peak = initial_cash
+        self._as_of = started_at
         self._day = started_at // NS_PER_DAY
         self._day_start = initial_cash
         self._positions: dict[str, _Position] = {}
         self._marks: dict[str, tuple[Decimal, int]] = {}
+        self._held = ZERO  # value of all positions, kept up by differences: with hundreds of symbols a sum per price is too slow
         self._peak_rebased_at = 0
         self._fill_ids: set[str] = set()
         self._movement_ids: set[str] = set()
@@ -132,6 +134,11 @@ class Account:
     def day(self) -> str:
         """UTC date of the newest mark or fill."""
         return utc_day(self._day * NS_PER_DAY)
+
+    @property
+    def as_of(self) -> int:
+        """Newest time (ns) the account knows of: of a fill, price or payment, of a question, or of the day it was restored to."""
+        return self._as_of
 
     def has_fill(self, fill_id: str) -> bool:
         """Whether a fill is booked already."""
@@ -166,9 +173,11 @@ class Account:
                 self._others.add(*booked.foreign)
             self._fees += booked.fee_quote
             self._realised -= booked.fee_quote
+            before = self._value(fill.symbol)
             self._trade(record, fill, booked)
             if fill.ts_event > self._marks.get(fill.symbol, (ZERO, -1))[1]:
                 self._marks[fill.symbol] = (fill.price, fill.ts_event)
+            self._held += self._value(fill.symbol) - before
             self._peak = max(self._peak, self._equity())
 
     def mark(self, mark: Mark) -> None:
@@ -180,8 +189,9 @@ class Account:
             return
         with localcontext(_EXACT):
             self._roll(mark.ts_event)
-            price = Decimal(str(mark.price))
+            price, before = Decimal(str(mark.price)), self._value(mark.symbol)
             self._marks[mark.symbol] = (price, mark.ts_event)
+            self._held += self._value(mark.symbol) - before
             if is_spot(mark.symbol) and quote_of(mark.symbol) == self._quote and base_of(mark.symbol) in self._others:
                 self._others.rate(base_of(mark.symbol), price, mark.ts_event)
             self._peak = max(self._peak, self._equity())
@@ -346,10 +356,12 @@ class Account:
             self._entries_today.clear()
             self._consecutive_losses = 0  # a losing streak stops the day, not the desk for ever
         if day >= self._day:
+            self._as_of = max(self._as_of, day * NS_PER_DAY)
             self._day, self._day_start = day, Decimal(state.day_start_equity_quote)
 
     def _roll(self, ts: int) -> None:
         # The first event of a new UTC day: what the account was worth up to now is where the day starts.
+        self._as_of = max(self._as_of, ts)
         day = ts // NS_PER_DAY
         if day > self._day:
             self._day, self._day_start = day, self._equity()
@@ -357,8 +369,11 @@ class Account:
             self._consecutive_losses = 0  # a losing streak stops the day, not the desk for ever
 
     def _equity(self) -> Decimal:
-        held = sum((p.quantity * self._marks[p.symbol][0] for p in self._positions.values()), ZERO)
-        return self._cash + held + self._others.worth()
+        return self._cash + self._held + self._others.worth()
+
+    def _value(self, symbol: str) -> Decimal:
+        position = self._positions.get(symbol)
+        return ZERO if position is None else position.quantity * self._marks[symbol][0]
 
     def _is_news(self, movement_id: str, amount: Decimal) -> bool:
         if movement_id in self._movement_ids:
