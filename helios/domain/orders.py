@@ -123,7 +123,7 @@ class Movement:
 
 @dataclass(frozen=True, slots=True)
 class PositionView:
-    """A position as others see it: signed quantity, average entry, last mark."""
+    """A position as others see it: signed quantity, average entry, last mark and when (ns) that price came."""
 
     symbol: str
     quantity_base: Decimal
@@ -137,6 +137,7 @@ class PositionView:
     stop_price: float
     target_price: float
     expires_at: int
+    marked_at: int = 0
 
     @property
     def notional_quote(self) -> Decimal:

@@ -34,6 +34,9 @@ from helios.execution.ports import Broker, LedgerStore
 from helios.execution.sender import OrderSender
 from helios.portfolio.accounting import Account
 
+SAVE_EVERY_NS = 60_000_000_000
+"""How old the saved prices of the positions may be when the process dies, in market time."""
+
 
 class ExecutionEngine:
     """Checks, commits, sends and books orders; closes positions whose exit fired.
@@ -77,6 +80,7 @@ class ExecutionEngine:
         self._sender = OrderSender(store, broker, account, MemoryJournal() if journal is None else journal)
         self._entries_allowed = True
         self._saved = ("", Decimal(0), 0)
+        self._saved_at = 0
         self._now = 0
         self._entry_lock = asyncio.Lock()
         self._symbol_locks: dict[str, asyncio.Lock] = {}
@@ -331,16 +335,17 @@ class ExecutionEngine:
                 await self._sender.cancel(current)
 
     async def _save(self, ts: int) -> AccountSnapshot:
-        # Fills, a new day or a new peak: what a restart could not find out again.
+        # Fills, a new day or a new peak: what a restart could not find out again. And the prices, once a minute of market time.
         self._now = max(self._now, ts)
         snapshot = self._account.snapshot(self._now)
         state = (self._account.day, snapshot.peak_equity_quote, snapshot.peak_rebased_at)
-        if self._sender.has_unsaved_fills or state != self._saved:
+        is_old = bool(snapshot.positions) and self._now - self._saved_at >= SAVE_EVERY_NS
+        if self._sender.has_unsaved_fills or state != self._saved or is_old:
             try:
                 await self._store.save_account(snapshot, self.epoch)
             except StoreUnavailableError:
                 return snapshot  # tried again with the next event
-            self._sender.has_unsaved_fills, self._saved = False, state
+            self._sender.has_unsaved_fills, self._saved, self._saved_at = False, state, self._now
         return snapshot
 
     def _lock(self, symbol: str) -> asyncio.Lock:

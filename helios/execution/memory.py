@@ -96,6 +96,7 @@ class MemoryLedger:
             utc_day(snapshot.ts_event),
             str(snapshot.day_start_equity_quote),
             snapshot.peak_rebased_at,
+            tuple((p.symbol, str(p.mark_price), p.marked_at) for p in snapshot.positions),
         )
 
     async def load_account(self) -> AccountState | None:

@@ -189,9 +189,8 @@ class Account:
             return
         with localcontext(_EXACT):
             self._roll(mark.ts_event)
-            price, before = Decimal(str(mark.price)), self._value(mark.symbol)
-            self._marks[mark.symbol] = (price, mark.ts_event)
-            self._held += self._value(mark.symbol) - before
+            price = Decimal(str(mark.price))
+            self._price(mark.symbol, price, mark.ts_event)
             if is_spot(mark.symbol) and quote_of(mark.symbol) == self._quote and base_of(mark.symbol) in self._others:
                 self._others.rate(base_of(mark.symbol), price, mark.ts_event)
             self._peak = max(self._peak, self._equity())
@@ -343,11 +342,16 @@ class Account:
             return next((self._view(p) for p in self._positions.values() if p.position_id == position_id), None)
 
     def restore(self, state: AccountState) -> None:
-        """Take over the peak and the start of the day, which fills alone cannot rebuild. Call it after fills and movements.
+        """Take over peak, start of the day and last prices, which fills alone cannot rebuild. Call it after fills and movements.
 
         Fills are replayed without the prices between them and may show a peak that never was or that a person took back: after a
         reset the saved peak holds, otherwise the higher of the two.
         """
+        with localcontext(_EXACT):
+            for symbol, price, ts in state.marks:
+                if ts > self._marks.get(symbol, (ZERO, 0))[1]:
+                    self._price(symbol, Decimal(price), ts)
+                    self._as_of = max(self._as_of, ts)
         saved = Decimal(state.peak_equity_quote)
         self._peak = saved if state.peak_rebased_at else max(self._peak, saved)
         self._peak_rebased_at = state.peak_rebased_at
@@ -370,6 +374,11 @@ class Account:
 
     def _equity(self) -> Decimal:
         return self._cash + self._held + self._others.worth()
+
+    def _price(self, symbol: str, price: Decimal, ts: int) -> None:
+        before = self._value(symbol)
+        self._marks[symbol] = (price, ts)
+        self._held += self._value(symbol) - before
 
     def _value(self, symbol: str) -> Decimal:
         position = self._positions.get(symbol)
@@ -462,7 +471,7 @@ class Account:
             self._consecutive_losses += 1
 
     def _view(self, position: _Position) -> PositionView:
-        mark = self._marks[position.symbol][0]
+        mark, marked_at = self._marks[position.symbol]
         plan = self._plan(position)
         return PositionView(
             symbol=position.symbol,
@@ -477,6 +486,7 @@ class Account:
             stop_price=math.nan if plan is None else plan.stop_price,
             target_price=math.nan if plan is None else plan.target_price,
             expires_at=0 if plan is None else plan.expires_at,
+            marked_at=marked_at,
         )
 
     @staticmethod

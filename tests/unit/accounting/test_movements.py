@@ -95,3 +95,28 @@ async def test_start_of_the_day_outlives_two_restarts_without_a_price() -> None:
     shown = await desk.account_snapshot([Mark("BTC/ZAR", 900_000.0, T0 + 2 * DAY)])
     assert shown.day_start_equity_quote == lived.day_start_equity_quote == D(1_050_000)
     assert shown.daily_loss == lived.daily_loss > 0
+
+
+async def test_restart_over_midnight_starts_the_day_at_the_last_saved_prices() -> None:
+    ledger = MemoryLedger()
+    desk = engine(ledger)
+    await desk.start()
+    await desk.submit([intent()], {"BTC/ZAR": market()})
+    await desk.account_snapshot([Mark("BTC/ZAR", 700_000.0, T0 + DAY // 24)])
+    again = engine(ledger)
+    await again.start()
+    shown = await again.account_snapshot([Mark("BTC/ZAR", 680_000.0, T0 + DAY)])
+    assert shown.day_start_equity_quote == D(925_000)  # not the million of the fill's price: that loss was yesterday's
+    assert shown.daily_loss == pytest.approx(10_000 / 925_000)
+
+
+async def test_prices_are_saved_once_a_minute() -> None:
+    ledger = MemoryLedger()
+    desk = engine(ledger)
+    await desk.start()
+    await desk.submit([intent()], {"BTC/ZAR": market()})
+    for seconds, price in ((30, 840_000.0), (61, 830_000.0), (90, 820_000.0)):
+        await desk.account_snapshot([Mark("BTC/ZAR", price, T0 + seconds * 1_000_000_000)])
+    state = await ledger.load_account()
+    assert state is not None
+    assert state.marks == (("BTC/ZAR", "830000.0", T0 + 61_000_000_000),)
