@@ -144,6 +144,12 @@ class PositionView:
         """Absolute marked value."""
         return abs(self.quantity_base) * self.mark_price
 
+    @property
+    def unrealised_return(self) -> float:
+        """Unrealised P&L as a fraction of what the position cost; 0.0 where it cost nothing."""
+        cost = abs(self.quantity_base) * self.average_price
+        return float(self.unrealised_pnl_quote / cost) if cost > 0 else 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class AccountSnapshot:

@@ -55,6 +55,16 @@ class ClosedTrade:
     is_final: bool
     funding_quote: Decimal = ZERO
 
+    @property
+    def status(self) -> str:
+        """CLOSED, or PARTIALLY_CLOSED where something was left open."""
+        return "CLOSED" if self.is_final else "PARTIALLY_CLOSED"
+
+    @property
+    def price_return(self) -> float:
+        """Direction x (exit - entry) / entry: before costs, and without leverage, which is in the quantity."""
+        return float(self.side * (self.exit_price - self.entry_price) / self.entry_price)
+
 
 @dataclass(slots=True)
 class _Position:
@@ -344,8 +354,9 @@ class Account:
     def restore(self, state: AccountState) -> None:
         """Take over peak, start of the day and last prices, which fills alone cannot rebuild. Call it after fills and movements.
 
-        Fills are replayed without the prices between them and may show a peak that never was or that a person took back: after a
-        reset the saved peak holds, otherwise the higher of the two.
+        Fills are replayed without the prices between them: with one symbol still at an old high and another at a new one they show
+        peaks that never were, or that a person took back. So the saved peak holds; the equity of now may exceed it only where it was
+        not a person's.
         """
         with localcontext(_EXACT):
             for symbol, price, ts in state.marks:
@@ -353,7 +364,8 @@ class Account:
                     self._price(symbol, Decimal(price), ts)
                     self._as_of = max(self._as_of, ts)
         saved = Decimal(state.peak_equity_quote)
-        self._peak = saved if state.peak_rebased_at else max(self._peak, saved)
+        with localcontext(_EXACT):
+            self._peak = saved if state.peak_rebased_at else max(saved, self._equity())
         self._peak_rebased_at = state.peak_rebased_at
         day = (date.fromisoformat(state.day) - _EPOCH_DAY).days
         if day > self._day:

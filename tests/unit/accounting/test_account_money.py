@@ -238,3 +238,24 @@ def test_performance_leaves_deposits_out() -> None:
 def test_performance_of_nothing_is_unknown_not_zero() -> None:
     shown = performance(Account(D(0), T0).snapshot(T0), D(0))
     assert (shown["total_return"], shown["win_rate"], shown["mean_pnl_quote"]) == (None, None, None)
+
+
+def test_replayed_fills_do_not_invent_a_peak() -> None:
+    account = Account(D(1_000), T0)
+    for name, symbol, price, side, at in (
+        ("a", "A/ZAR", "10", Side.BUY, 1), ("b", "B/ZAR", "10", Side.BUY, 2),
+        ("c", "A/ZAR", "20", Side.SELL, 3), ("d", "B/ZAR", "20", Side.SELL, 5),
+    ):  # fmt: skip
+        order = record(name=name, symbol=symbol, side=side, quantity="10" if side is Side.BUY else "1")
+        account.apply(order, fill(order, price=price, ts=T0 + at))
+    assert account.snapshot(T0 + 5).drawdown == 0.0  # A is still at 20 here; in life it had come back to 10 at 4
+    account.restore(AccountState("1100", utc_day(T0), "1000", 0, (("A/ZAR", "10", T0 + 6), ("B/ZAR", "20", T0 + 6))))
+    shown = account.snapshot(T0 + 6)
+    assert (shown.equity_quote, shown.peak_equity_quote, shown.drawdown) == (D(1_110), D(1_110), 0.0)
+
+
+def test_prices_older_than_the_fills_are_not_restored() -> None:
+    account, order = Account(D(1_000), T0), record(quantity="1")
+    account.apply(order, fill(order, price="100"))
+    account.restore(AccountState("1000", utc_day(T0), "1000", 0, (("BTC/ZAR", "10", T0 - 1),)))
+    assert account.snapshot(T0).equity_quote == D(1_000)
