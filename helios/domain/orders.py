@@ -169,6 +169,8 @@ class AccountSnapshot:
         What the `closed_trades` brought in all.
     balances : tuple of (currency, amount)
         Other currencies held, or owed where negative; fees were paid in them.
+    rates : tuple of (currency, rate, ns)
+        Their last known prices in quote currency per unit, and when they came.
     unvalued : tuple of str
         Those of them whose value in quote currency nobody has said yet: they count as nothing.
     oldest_mark_ns : int
@@ -198,6 +200,7 @@ class AccountSnapshot:
     currency_pnl_quote: Decimal = Decimal(0)
     closed_pnl_quote: Decimal = Decimal(0)
     balances: tuple[tuple[str, Decimal], ...] = ()
+    rates: tuple[tuple[str, Decimal, int], ...] = ()
     unvalued: tuple[str, ...] = ()
     oldest_mark_ns: int = 0
     peak_rebased_at: int = 0

@@ -110,8 +110,6 @@ class ExecutionEngine:
         """
         self._sender.epoch = await self._store.acquire_epoch(self._owner)
         await self._sender.load()
-        for movement in await self._store.movements():
-            self._account.book(movement)
         state = await self._store.load_account()
         if state is not None:
             self._account.restore(state)

@@ -97,6 +97,7 @@ class MemoryLedger:
             str(snapshot.day_start_equity_quote),
             snapshot.peak_rebased_at,
             tuple((p.symbol, str(p.mark_price), p.marked_at) for p in snapshot.positions),
+            tuple((currency, str(rate), ts) for currency, rate, ts in snapshot.rates),
         )
 
     async def load_account(self) -> AccountState | None:

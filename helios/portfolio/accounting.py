@@ -330,6 +330,7 @@ class Account:
                 currency_pnl_quote=currency_pnl,
                 closed_pnl_quote=self._closed_pnl,
                 balances=self._others.amounts,
+                rates=self._others.rated,
                 unvalued=self._others.unvalued,
                 oldest_mark_ns=min((self._marks[symbol][1] for symbol in self._positions), default=0),
                 peak_rebased_at=self._peak_rebased_at,
@@ -363,6 +364,8 @@ class Account:
                 if ts > self._marks.get(symbol, (ZERO, 0))[1]:
                     self._price(symbol, Decimal(price), ts)
                     self._as_of = max(self._as_of, ts)
+            for currency, rate, ts in state.rates:
+                self._others.rate(currency, Decimal(rate), ts)
         saved = Decimal(state.peak_equity_quote)
         with localcontext(_EXACT):
             self._peak = saved if state.peak_rebased_at else max(saved, self._equity())

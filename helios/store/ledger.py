@@ -51,7 +51,8 @@ SAVE_ACCOUNT = """
     ON CONFLICT (id) DO UPDATE SET ts_ns = $1, equity_quote = $2, peak_equity_quote = $3, day = $4,
         day_start_equity_quote = $5, drawdown = $6, snapshot = $7, epoch = $8, peak_rebased_ns = $9, updated = now()"""
 LOAD_ACCOUNT = """
-    SELECT peak_equity_quote, day, day_start_equity_quote, peak_rebased_ns, snapshot -> 'positions' AS positions
+    SELECT peak_equity_quote, day, day_start_equity_quote, peak_rebased_ns, snapshot -> 'positions' AS positions,
+        coalesce(snapshot -> 'rates', '[]') AS rates
     FROM account_state"""
 
 
@@ -164,7 +165,8 @@ class PostgresLedger:
         peak, start = str(row["peak_equity_quote"]), str(row["day_start_equity_quote"])
         # An older program's snapshot has no time of the mark: then the price is none to rely on.
         marks = tuple((p["symbol"], p["mark_price"], p["marked_at"]) for p in row["positions"] if p.get("marked_at"))
-        return AccountState(peak, row["day"].isoformat(), start, row["peak_rebased_ns"], marks)
+        rates = tuple((currency, rate, ts) for currency, rate, ts in row["rates"])
+        return AccountState(peak, row["day"].isoformat(), start, row["peak_rebased_ns"], marks, rates)
 
     async def history(self, client_order_id: str) -> list[dict[str, Any]]:
         """Return every status an order went through, oldest first."""

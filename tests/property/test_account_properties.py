@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from helios.domain.enums import Side
 from helios.domain.events import Mark
 from helios.domain.orders import AccountSnapshot, Fill, OrderRecord
-from helios.portfolio.accounting import Account
+from helios.execution.ports import AccountState
+from helios.portfolio.accounting import Account, utc_day
 from tests.support.execution_fakes import DAY, T0, D, fill, record
 
 SYMBOLS = ("BTC/ZAR", "ETH/ZAR")
@@ -208,3 +209,26 @@ def test_trades_open_positions_and_late_funding_make_up_the_realised_profit(hist
     funding = sum((Fraction(t.funding_quote) for t in account.closed), Fraction(0))
     still_open = (Fraction(shown.funding_quote) - funding) - (Fraction(shown.fees_quote) - fees)
     assert trades + still_open == Fraction(shown.realised_pnl_quote)
+
+
+@settings(max_examples=60, deadline=None)
+@given(histories())
+def test_restart_from_fills_movements_and_the_saved_state_is_no_change(history: list[tuple[str, object]]) -> None:
+    account, _ = live(history)
+    shown = account.snapshot(account.as_of)
+    again = Account(D(100_000), T0, quote="ZAR")
+    for kind, step in history:
+        if kind == "fill":
+            again.apply(*step)  # type: ignore[misc]
+        elif kind == "fund":
+            again.fund(step[3], *step[:3])  # type: ignore[index]
+        elif kind == "transfer":
+            again.transfer(*step[:3])  # type: ignore[index]
+    again.restore(
+        AccountState(
+            str(shown.peak_equity_quote), utc_day(shown.ts_event), str(shown.day_start_equity_quote), shown.peak_rebased_at,
+            tuple((p.symbol, str(p.mark_price), p.marked_at) for p in shown.positions),
+            tuple((currency, str(rate), ts) for currency, rate, ts in shown.rates),
+        )
+    )  # fmt: skip
+    assert again.snapshot(shown.ts_event) == shown

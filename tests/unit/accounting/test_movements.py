@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from helios.domain.enums import MovementKind
+from helios.domain.enums import MovementKind, Side
 from helios.domain.events import Mark
 from helios.domain.orders import Movement
 from helios.errors import RejectedError, StoreUnavailableError
@@ -52,6 +52,22 @@ async def test_account_is_the_same_after_a_restart() -> None:
         DEPOSIT, Movement("f", MovementKind.FUNDING, D("-7.25"), T0 + 1, "BTC/ZAR"),
         Movement("b", MovementKind.TRANSFER, D(2), T0 + 1, currency="BNB", value_quote=D(30)),
     ])  # fmt: skip
+    again = engine(ledger)
+    await again.start()
+    assert await again.account_snapshot([]) == shown
+
+
+async def test_funding_stays_with_its_trade_after_a_restart() -> None:
+    ledger = MemoryLedger()
+    desk = engine(ledger)
+    await desk.start()
+    await desk.submit([intent()], {"BTC/ZAR": market()})
+    await desk.move([Movement("f", MovementKind.FUNDING, D(-9), T0 + 5, "BTC/ZAR")])
+    close = intent("c", Side.SELL, ts=T0 + 10, reduce_only=True)
+    [outcome] = await desk.submit([close], {"BTC/ZAR": market(ts=T0 + 10)})
+    assert outcome.record.filled_base == D("0.5")
+    shown = await desk.account_snapshot([])
+    assert (shown.closed_pnl_quote, shown.consecutive_losses) == (D(-9), 1)
     again = engine(ledger)
     await again.start()
     assert await again.account_snapshot([]) == shown
