@@ -10,7 +10,20 @@ import typer
 from helios import __version__
 from helios.errors import HeliosError
 
-COMMANDS = ("allocate", "bench", "books", "control", "data", "doctor", "history", "leakage", "queries", "record", "size", "volatility")
+COMMANDS = (
+    "allocate",
+    "bench",
+    "books",
+    "control",
+    "data",
+    "doctor",
+    "history",
+    "leakage",
+    "queries",
+    "record",
+    "size",
+    "volatility",
+)
 
 app = typer.Typer(
     name="helios",

@@ -136,7 +136,9 @@ class Movement:
 
 @dataclass(frozen=True, slots=True)
 class PositionView:
-    """A position as others see it: signed quantity, average entry, last mark, and the stop that holds now as far as marks tell."""
+    """A position as others see it: signed quantity, average entry, last mark and when (ns) that price came, and the stop that holds
+    now as far as marks tell.
+    """
 
     symbol: str
     quantity_base: Decimal
@@ -150,11 +152,18 @@ class PositionView:
     stop_price: float
     target_price: float
     expires_at: int
+    marked_at: int = 0
 
     @property
     def notional_quote(self) -> Decimal:
         """Absolute marked value."""
         return abs(self.quantity_base) * self.mark_price
+
+    @property
+    def unrealised_return(self) -> float:
+        """Unrealised P&L as a fraction of what the position cost; 0.0 where it cost nothing."""
+        cost = abs(self.quantity_base) * self.average_price
+        return float(self.unrealised_pnl_quote / cost) if cost > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +184,8 @@ class AccountSnapshot:
         What the `closed_trades` brought in all.
     balances : tuple of (currency, amount)
         Other currencies held, or owed where negative; fees were paid in them.
+    rates : tuple of (currency, rate, ns)
+        Their last known prices in quote currency per unit, and when they came.
     unvalued : tuple of str
         Those of them whose value in quote currency nobody has said yet: they count as nothing.
     oldest_mark_ns : int
@@ -210,6 +221,7 @@ class AccountSnapshot:
     currency_pnl_quote: Decimal = Decimal(0)
     closed_pnl_quote: Decimal = Decimal(0)
     balances: tuple[tuple[str, Decimal], ...] = ()
+    rates: tuple[tuple[str, Decimal, int], ...] = ()
     unvalued: tuple[str, ...] = ()
     oldest_mark_ns: int = 0
     peak_rebased_at: int = 0

@@ -40,6 +40,8 @@ from helios.portfolio.accounting import Account, ClosedTrade
 from helios.risk.trips import Trip
 
 SCALE_OUT_LEG = "exit-scale"
+SAVE_EVERY_NS = 60_000_000_000
+"""How old the saved prices of the positions may be when the process dies, in market time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ class ExecutionEngine:
         self._entries_allowed = True
         self._guard = AccountGuard(LimitConfig()) if guard is None else guard
         self._saved: tuple[str, Decimal, int, tuple[str, ...]] = ("", Decimal(0), 0, ())
+        self._saved_at = 0
         self._now = 0
         self._entry_lock = asyncio.Lock()
         self._symbol_locks: dict[str, asyncio.Lock] = {}
@@ -129,11 +132,11 @@ class ExecutionEngine:
         """
         self._sender.epoch = await self._store.acquire_epoch(self._owner)
         await self._sender.load()
-        for movement in await self._store.movements():
-            self._account.book(movement)
         state = await self._store.load_account()
         if state is not None:
             self._account.restore(state)
+        self._now = self._account.as_of  # saved under an older time, the start of the day would be lost to the next restart
+        if state is not None:
             self._guard.restore(state.breakers, self._now)
         await self.reconcile({})
 
@@ -429,16 +432,17 @@ class ExecutionEngine:
                 await self._sender.cancel(current)
 
     async def _save(self, ts: int) -> AccountSnapshot:
-        # Fills, a new day or a new peak: what a restart could not find out again.
+        # Fills, a new day or a new peak: what a restart could not find out again. And the prices, once a minute of market time.
         self._now = max(self._now, ts)
         snapshot = self._judged(self._account.snapshot(self._now))
         state = (self._account.day, snapshot.peak_equity_quote, snapshot.peak_rebased_at, snapshot.trips)
-        if self._sender.has_unsaved_fills or state != self._saved:
+        is_old = bool(snapshot.positions) and self._now - self._saved_at >= SAVE_EVERY_NS
+        if self._sender.has_unsaved_fills or state != self._saved or is_old:
             try:
                 await self._store.save_account(snapshot, self.epoch, self._guard.to_json())
             except StoreUnavailableError:
                 return snapshot  # tried again with the next event
-            self._sender.has_unsaved_fills, self._saved = False, state
+            self._sender.has_unsaved_fills, self._saved, self._saved_at = False, state, self._now
         return snapshot
 
     def _judged(self, snapshot: AccountSnapshot) -> AccountSnapshot:

@@ -96,6 +96,8 @@ class MemoryLedger:
             utc_day(snapshot.ts_event),
             str(snapshot.day_start_equity_quote),
             snapshot.peak_rebased_at,
+            tuple((p.symbol, str(p.mark_price), p.marked_at) for p in snapshot.positions),
+            tuple((currency, str(rate), ts) for currency, rate, ts in snapshot.rates),
             breakers,
         )
 

@@ -14,14 +14,17 @@ from helios.domain.orders import AccountSnapshot, Fill, Movement, OrderRecord
 class AccountState:
     """The part of the account that fills and movements alone cannot rebuild.
 
-    With `peak_rebased_at` (ns, 0: never) the peak is a person's decision, and nothing replayed may raise it again. `breakers` is
-    what the circuit breakers remember, as they wrote it.
+    With `peak_rebased_at` (ns, 0: never) the peak is a person's decision, and nothing replayed may raise it again. `marks` are the
+    last prices (symbol, price, ns) of the positions, without which a restart would value them at their last fills, and `rates` those
+    of the currencies held. `breakers` is what the circuit breakers remember, as they wrote it.
     """
 
     peak_equity_quote: str
     day: str
     day_start_equity_quote: str
     peak_rebased_at: int = 0
+    marks: tuple[tuple[str, str, int], ...] = ()
+    rates: tuple[tuple[str, str, int], ...] = ()
     breakers: str = ""
 
 

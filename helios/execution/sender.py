@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import replace
 from decimal import Decimal
 
@@ -48,11 +49,19 @@ class OrderSender:
         self._misses: dict[str, int] = {}
 
     async def load(self) -> None:
-        """Bring journal into ledger, then ledger into account and memory."""
+        """Bring journal into ledger, then ledger into account and memory.
+
+        Movements go between the fills by their times: funding belongs to the position that was open when it was paid.
+        """
         await self.replay_journal()
+        movements = deque(sorted(await self._store.movements(), key=lambda movement: movement.ts_event))
         for record, fill in await self._store.fills():
+            while movements and movements[0].ts_event < fill.ts_event:
+                self._account.book(movements.popleft())
             self._remember(record)
             self._apply(record, fill)
+        for movement in movements:
+            self._account.book(movement)
         for record in await self._store.open_orders():
             self._remember(record)
 

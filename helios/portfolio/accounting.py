@@ -56,6 +56,16 @@ class ClosedTrade:
     is_final: bool
     funding_quote: Decimal = ZERO
 
+    @property
+    def status(self) -> str:
+        """CLOSED, or PARTIALLY_CLOSED where something was left open."""
+        return "CLOSED" if self.is_final else "PARTIALLY_CLOSED"
+
+    @property
+    def price_return(self) -> float:
+        """Direction x (exit - entry) / entry: before costs, and without leverage, which is in the quantity."""
+        return float(self.side * (self.exit_price - self.entry_price) / self.entry_price)
+
 
 @dataclass(slots=True)
 class _Position:
@@ -116,10 +126,12 @@ class Account:
         self.bad_marks = 0
         self._cash = initial_cash
         self._peak = initial_cash
+        self._as_of = started_at
         self._day = started_at // NS_PER_DAY
         self._day_start = initial_cash
         self._positions: dict[str, _Position] = {}
         self._marks: dict[str, tuple[Decimal, int]] = {}
+        self._held = ZERO  # value of all positions, kept up by differences: with hundreds of symbols a sum per price is too slow
         self._peak_rebased_at = 0
         self._fill_ids: set[str] = set()
         self._movement_ids: set[str] = set()
@@ -140,6 +152,11 @@ class Account:
     def day(self) -> str:
         """UTC date of the newest mark or fill."""
         return utc_day(self._day * NS_PER_DAY)
+
+    @property
+    def as_of(self) -> int:
+        """Newest time (ns) the account knows of: of a fill, price or payment, of a question, or of the day it was restored to."""
+        return self._as_of
 
     def has_fill(self, fill_id: str) -> bool:
         """Whether a fill is booked already."""
@@ -174,9 +191,11 @@ class Account:
                 self._others.add(*booked.foreign)
             self._fees += booked.fee_quote
             self._realised -= booked.fee_quote
+            before = self._value(fill.symbol)
             self._trade(record, fill, booked)
             if fill.ts_event > self._marks.get(fill.symbol, (ZERO, -1))[1]:
                 self._marks[fill.symbol] = (fill.price, fill.ts_event)
+            self._held += self._value(fill.symbol) - before
             self._peak = max(self._peak, self._equity())
 
     def mark(self, mark: Mark) -> None:
@@ -189,7 +208,7 @@ class Account:
         with localcontext(_EXACT):
             self._roll(mark.ts_event)
             price = Decimal(str(mark.price))
-            self._marks[mark.symbol] = (price, mark.ts_event)
+            self._price(mark.symbol, price, mark.ts_event)
             if mark.symbol in self._positions:
                 self._positions[mark.symbol].see(price)
             if is_spot(mark.symbol) and quote_of(mark.symbol) == self._quote and base_of(mark.symbol) in self._others:
@@ -321,6 +340,7 @@ class Account:
                 currency_pnl_quote=currency_pnl,
                 closed_pnl_quote=self._closed_pnl,
                 balances=self._others.amounts,
+                rates=self._others.rated,
                 unvalued=self._others.unvalued,
                 oldest_mark_ns=min((self._marks[symbol][1] for symbol in self._positions), default=0),
                 peak_rebased_at=self._peak_rebased_at,
@@ -343,23 +363,34 @@ class Account:
             return next((self._view(p) for p in self._positions.values() if p.position_id == position_id), None)
 
     def restore(self, state: AccountState) -> None:
-        """Take over the peak and the start of the day, which fills alone cannot rebuild. Call it after fills and movements.
+        """Take over peak, start of the day and last prices, which fills alone cannot rebuild. Call it after fills and movements.
 
-        Fills are replayed without the prices between them and may show a peak that never was or that a person took back: after a
-        reset the saved peak holds, otherwise the higher of the two.
+        Fills are replayed without the prices between them: with one symbol still at an old high and another at a new one they show
+        peaks that never were, or that a person took back. So the saved peak holds; the equity of now may exceed it only where it was
+        not a person's.
         """
+        with localcontext(_EXACT):
+            for symbol, price, ts in state.marks:
+                if ts > self._marks.get(symbol, (ZERO, 0))[1]:
+                    self._price(symbol, Decimal(price), ts)
+                    self._as_of = max(self._as_of, ts)
+            for currency, rate, ts in state.rates:
+                self._others.rate(currency, Decimal(rate), ts)
         saved = Decimal(state.peak_equity_quote)
-        self._peak = saved if state.peak_rebased_at else max(self._peak, saved)
+        with localcontext(_EXACT):
+            self._peak = saved if state.peak_rebased_at else max(saved, self._equity())
         self._peak_rebased_at = state.peak_rebased_at
         day = (date.fromisoformat(state.day) - _EPOCH_DAY).days
         if day > self._day:
             self._entries_today.clear()
             self._consecutive_losses = 0  # a losing streak stops the day, not the desk for ever
         if day >= self._day:
+            self._as_of = max(self._as_of, day * NS_PER_DAY)
             self._day, self._day_start = day, Decimal(state.day_start_equity_quote)
 
     def _roll(self, ts: int) -> None:
         # The first event of a new UTC day: what the account was worth up to now is where the day starts.
+        self._as_of = max(self._as_of, ts)
         day = ts // NS_PER_DAY
         if day > self._day:
             self._day, self._day_start = day, self._equity()
@@ -367,8 +398,16 @@ class Account:
             self._consecutive_losses = 0  # a losing streak stops the day, not the desk for ever
 
     def _equity(self) -> Decimal:
-        held = sum((p.quantity * self._marks[p.symbol][0] for p in self._positions.values()), ZERO)
-        return self._cash + held + self._others.worth()
+        return self._cash + self._held + self._others.worth()
+
+    def _price(self, symbol: str, price: Decimal, ts: int) -> None:
+        before = self._value(symbol)
+        self._marks[symbol] = (price, ts)
+        self._held += self._value(symbol) - before
+
+    def _value(self, symbol: str) -> Decimal:
+        position = self._positions.get(symbol)
+        return ZERO if position is None else position.quantity * self._marks[symbol][0]
 
     def _is_news(self, movement_id: str, amount: Decimal) -> bool:
         if movement_id in self._movement_ids:
@@ -458,7 +497,7 @@ class Account:
             self._consecutive_losses += 1
 
     def _view(self, position: _Position) -> PositionView:
-        mark = self._marks[position.symbol][0]
+        mark, marked_at = self._marks[position.symbol]
         plan = self._plan(position)
         return PositionView(
             symbol=position.symbol,
@@ -473,6 +512,7 @@ class Account:
             stop_price=math.nan if plan is None else protective_stop(plan, plan.best_price)[0],
             target_price=math.nan if plan is None else plan.target_price,
             expires_at=0 if plan is None else plan.expires_at,
+            marked_at=marked_at,
         )
 
     @staticmethod

@@ -126,6 +126,11 @@ class CurrencyBalances:
         return tuple((currency, self._balances[currency].amount) for currency in sorted(self._balances))
 
     @property
+    def rated(self) -> tuple[tuple[str, Decimal, int], ...]:
+        """The known prices of the currencies that moved, and when they came."""
+        return tuple((c, self.rates[c], self._rated_at[c]) for c in sorted(self._balances) if c in self.rates)
+
+    @property
     def unvalued(self) -> tuple[str, ...]:
         """Currencies whose worth is not fully known."""
         return tuple(c for c in sorted(self._balances) if not self._balances[c].is_valued and c not in self.rates)

@@ -1,121 +1,282 @@
-"""From weights to orders a venue accepts: whole lots, no trade too small to be worth its cost, and still within the limits."""
+"""Tax lots: what was acquired when and at what cost, and what each disposal of it gained.
+
+A pure fold of fills (and of funding) by one of four methods. Every amount is exact: sums and products run with 60 digits, and a share
+of a fee, of funding or of an average cost is cut at 1e-12 with the rest staying in the lot. So the gains of the disposals, the marked
+value of the open lots and funding that came after a close add up to the account's profit to the last digit, whatever the method:
+
+    sum(gain + funding) + sum(value - cost) of open lots + orphan funding == realised + unrealised - currency P&L
+
+A short is disposed of in the opposite order: its proceeds come first and its cost when it is bought back. Nothing here is tax advice.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, ROUND_DOWN, Decimal
+from decimal import Context, Decimal, localcontext
+from enum import StrEnum
 
-import numpy as np
+from helios.domain.enums import MovementKind, Side
+from helios.domain.orders import Fill, Movement
+from helios.portfolio.currency import book_fill, quote_of
 
-from helios.domain.decisions import FloatArray
-from helios.errors import SolverError
-from helios.portfolio.constraints import Constraints
+ZERO = Decimal(0)
+EXACT = Context(prec=60)
+SHARE = Decimal("1e-12")
+NS_PER_DAY = 86_400 * 1_000_000_000
 
-_ZERO = Decimal(0)
+
+class LotMethod(StrEnum):
+    """Which lot a disposal takes first."""
+
+    FIFO = "fifo"  # the oldest
+    LIFO = "lifo"  # the newest
+    HIFO = "hifo"  # the one whose disposal gains least: the dearest bought, the cheapest sold short
+    AVERAGE = "average"  # no lot: a share of the pool of all that is held
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    shares: tuple[Decimal, ...]
-    is_gross: bool
-    most: Decimal
+class Lot:
+    """What is left of one opening fill (of the whole pool under AVERAGE).
 
-    def part(self, i: int, value: Decimal) -> Decimal:
-        return self.shares[i] * (abs(value) if self.is_gross else value)
+    Amounts are positive and belong to what is left; `value_quote` is quantity x price without fees. `fees_quote` and
+    `funding_quote` are the shares not yet taken out by disposals.
+    """
 
-    def total(self, values: Sequence[Decimal]) -> Decimal:
-        return sum((self.part(i, value) for i, value in enumerate(values)), _ZERO)
+    lot_id: str
+    order_id: str
+    symbol: str
+    side: Side
+    opened_at: int
+    quantity_base: Decimal
+    value_quote: Decimal
+    fees_quote: Decimal
+    funding_quote: Decimal = ZERO
+
+    def unrealised(self, mark: Decimal) -> Decimal:
+        """Return what closing at `mark` would bring, after the fees of the opening and with the funding so far."""
+        with localcontext(EXACT):
+            return self.side * (self.quantity_base * mark - self.value_quote) - self.fees_quote + self.funding_quote
 
 
-def round_to_lots(
-    w: FloatArray,
-    w0: FloatArray,
-    prices: Sequence[Decimal],
-    lots: Sequence[Decimal],
-    min_trade: Decimal,
-    equity: Decimal,
-    limits: Constraints,
-) -> tuple[Decimal, ...]:
-    """Return the quantities to trade to come from `w0` as near to `w` as whole lots allow.
+@dataclass(frozen=True, slots=True)
+class Disposal:
+    """One lot, or a part of it, closed by one fill.
 
-    Every trade is rounded towards no trade, and dropped below `min_trade`. A sale that is rounded away may have been meant to
-    pay for a purchase, or to make room in its sector: where a sum of weights would exceed its limit (or what it is at `w0`, if
-    that is more), the trades that add to it lose lots, the largest first, until it does not.
+    Attributes
+    ----------
+    entry_value_quote, exit_value_quote : Decimal
+        Quantity x price of the opening and of the closing, without fees.
+    entry_fees_quote, exit_fees_quote : Decimal
+        Their fees, this part's share.
+    funding_quote : Decimal
+        Funding received (below zero: paid) by this part; income of its own, not in `gain_quote`.
+    """
+
+    symbol: str
+    side: Side
+    lot_id: str
+    entry_order_id: str
+    exit_fill_id: str
+    exit_order_id: str
+    opened_at: int
+    closed_at: int
+    quantity_base: Decimal
+    entry_value_quote: Decimal
+    exit_value_quote: Decimal
+    entry_fees_quote: Decimal
+    exit_fees_quote: Decimal
+    funding_quote: Decimal
+
+    @property
+    def proceeds_quote(self) -> Decimal:
+        """What the sale brought after its fees: the exit of a long, the opening of a short."""
+        with localcontext(EXACT):
+            if self.side is Side.BUY:
+                return self.exit_value_quote - self.exit_fees_quote
+            return self.entry_value_quote - self.entry_fees_quote
+
+    @property
+    def cost_quote(self) -> Decimal:
+        """What the purchase took, fees included."""
+        with localcontext(EXACT):
+            if self.side is Side.BUY:
+                return self.entry_value_quote + self.entry_fees_quote
+            return self.exit_value_quote + self.exit_fees_quote
+
+    @property
+    def gain_quote(self) -> Decimal:
+        """Proceeds less cost."""
+        with localcontext(EXACT):
+            return self.proceeds_quote - self.cost_quote
+
+    @property
+    def pnl_quote(self) -> Decimal:
+        """Gain and funding: what the closed part brought in all."""
+        with localcontext(EXACT):
+            return self.gain_quote + self.funding_quote
+
+    @property
+    def held_days(self) -> int:
+        """Whole days between opening and closing."""
+        return (self.closed_at - self.opened_at) // NS_PER_DAY
+
+    @property
+    def quote(self) -> str:
+        """The currency of all amounts."""
+        return quote_of(self.symbol)
+
+
+@dataclass(frozen=True, slots=True)
+class LotReport:
+    """Everything a fold of fills found out. `orphan_funding` came, by symbol, while nothing was open."""
+
+    method: LotMethod
+    disposals: tuple[Disposal, ...]
+    open_lots: tuple[Lot, ...]
+    orphan_funding: Mapping[str, Decimal]
+    unvalued_fees: tuple[str, ...]
+    """Fills whose fee in another currency nobody valued: it counts as nothing."""
+
+
+@dataclass(slots=True)
+class _Open:
+    lot_id: str
+    order_id: str
+    side: Side
+    opened_at: int
+    price: Decimal
+    quantity: Decimal
+    value: Decimal
+    fees: Decimal
+    funding: Decimal = ZERO
+
+    def take(self, quantity: Decimal) -> tuple[Decimal, Decimal, Decimal]:
+        """Take a part out; return its value, fees and funding. The last part takes what is left."""
+        if quantity == self.quantity:
+            parts = self.value, self.fees, self.funding
+        else:
+            value = quantity * self.price if self.price else _share(self.value, quantity, self.quantity)
+            parts = value, _share(self.fees, quantity, self.quantity), _share(self.funding, quantity, self.quantity)
+        self.quantity -= quantity
+        self.value, self.fees, self.funding = (
+            own - part for own, part in zip((self.value, self.fees, self.funding), parts, strict=True)
+        )
+        return parts
+
+
+def fold_lots(fills: Iterable[Fill], movements: Iterable[Movement] = (), method: LotMethod = LotMethod.FIFO) -> LotReport:
+    """Return open lots and disposals of `fills`.
+
+    Events count in the order of their own times; equal times keep the order given (commit order), fills before funding. A fill or
+    movement id that was seen is ignored. A fee in the base asset makes the lot smaller, as in the account.
 
     Parameters
     ----------
-    w, w0 : ndarray of shape (n_assets,)
-        Wanted and present weights, both within the bounds of `limits`.
-    prices, lots : sequence of Decimal
-        Quote currency per unit; smallest step of each asset's quantity, in units.
-    min_trade, equity : Decimal
-        In quote currency.
-    limits : Constraints
-        Its sectors, leverage, budget and cash are kept exactly. The bounds and the trade limits need no look: every quantity
-        lies between none and the wanted one.
-
-    Returns
-    -------
-    quantities : tuple of Decimal
-        Signed, multiples of the lots. A position that is no multiple of its lot leaves the remainder behind when closed.
+    fills : iterable of Fill
+    movements : iterable of Movement
+        Funding is shared over the lots open in its symbol by quantity; transfers have no part in this.
+    method : LotMethod, default=FIFO
 
     Raises
     ------
-    SolverError
-        If a price, a lot or the equity is not positive and finite, a weight is not finite, or the lengths differ.
+    InvariantError
+        If a fill has no positive price or quantity.
     """
-    if {len(w), len(w0), len(prices), len(lots), len(limits.funded)} != {len(w)} or not np.isfinite([w, w0]).all():
-        raise SolverError("weights, prices and lots do not fit together, or a weight is not finite")
-    if not all(x.is_finite() and x > 0 for x in (*prices, *lots, equity)) or not (min_trade.is_finite() and min_trade >= 0):
-        raise SolverError("a price, a lot or the equity is not positive, or the smallest trade is negative")
-    held = [_exact(x) * equity for x in w0.tolist()]
-    moved = [_exact(x) * equity - h for x, h in zip(w.tolist(), held, strict=True)]
-    q = [_worth(_whole(x / p, lot), p, min_trade) for x, p, lot in zip(moved, prices, lots, strict=True)]
-    rows = _limited(limits, held, equity)
-    while any(_shrink(row, q, held, prices, lots, min_trade) for row in rows):
-        pass  # a trade that loses lots for one row may have made room in another; every round has fewer lots, so it ends
-    return tuple(q)
+    fold = _Fold(method)
+    events: list[tuple[int, int, Fill | Movement]] = [(f.ts_event, 0, f) for f in fills]
+    events += [(m.ts_event, 1, m) for m in movements if m.kind is MovementKind.FUNDING]
+    with localcontext(EXACT):
+        for _, _, event in sorted(events, key=lambda e: e[:2]):
+            if isinstance(event, Fill):
+                fold.fill(event)
+            else:
+                fold.fund(event)
+    return fold.report()
 
 
-def _limited(limits: Constraints, held: Sequence[Decimal], equity: Decimal) -> list[_Row]:
-    gross = [*zip(limits.sector_matrix.tolist(), limits.sector_cap.tolist(), strict=True), ([1.0] * len(held), limits.gross_cap)]
-    given = [(shares, cap, True) for shares, cap in gross] + [(limits.funded.tolist(), limits.spendable, False)]
-    rows = [_Row(tuple(map(_exact, shares)), is_gross, _exact(cap) * equity) for shares, cap, is_gross in given]
-    return [_Row(row.shares, row.is_gross, max(row.most, row.total(held))) for row in rows]
+class _Fold:
+    def __init__(self, method: LotMethod) -> None:
+        self._method = method
+        self._seen: set[tuple[type, str]] = set()
+        self._books: dict[str, list[_Open]] = {}  # in the order in which they were opened, all of one side
+        self._disposals: list[Disposal] = []
+        self._orphans: dict[str, Decimal] = {}
+        self._unvalued: list[str] = []
+
+    def fill(self, fill: Fill) -> None:
+        if not self._is_new(Fill, fill.fill_id):
+            return
+        booked = book_fill(fill)
+        if booked.foreign is not None and booked.foreign[2] is None:
+            self._unvalued.append(fill.fill_id)
+        lots = self._books.setdefault(fill.symbol, [])
+        left, fee = booked.quantity_base, booked.fee_quote
+        while left > 0 and lots and lots[0].side is not fill.side:
+            lot = self._next(lots)
+            part = min(left, lot.quantity)
+            exit_fee = fee if part == left else _share(fee, part, left)
+            self._dispose(fill, lot, part, exit_fee)
+            left, fee = left - part, fee - exit_fee
+            if lot.quantity == 0:
+                lots.remove(lot)
+        if left > 0:
+            self._acquire(fill, lots, left, fee)
+
+    def fund(self, movement: Movement) -> None:
+        if not self._is_new(Movement, movement.movement_id):
+            return
+        lots = self._books.get(movement.symbol, [])
+        left, quantity = movement.amount, sum((lot.quantity for lot in lots), ZERO)
+        for lot in lots:
+            part = left if lot is lots[-1] else _share(left, lot.quantity, quantity)
+            lot.funding += part
+            left, quantity = left - part, quantity - lot.quantity
+        if not lots:
+            self._orphans[movement.symbol] = self._orphans.get(movement.symbol, ZERO) + movement.amount
+
+    def report(self) -> LotReport:
+        lots = [
+            Lot(o.lot_id, o.order_id, symbol, o.side, o.opened_at, o.quantity, o.value, o.fees, o.funding)
+            for symbol in sorted(self._books)
+            for o in self._books[symbol]
+        ]
+        return LotReport(
+            self._method, tuple(self._disposals), tuple(lots), dict(sorted(self._orphans.items())), tuple(self._unvalued)
+        )
+
+    def _is_new(self, kind: type, event_id: str) -> bool:
+        if (kind, event_id) in self._seen:
+            return False
+        self._seen.add((kind, event_id))
+        return True
+
+    def _next(self, lots: list[_Open]) -> _Open:
+        if self._method is LotMethod.LIFO:
+            return lots[-1]
+        if self._method is LotMethod.HIFO:
+            return max(lots, key=lambda lot: lot.side * lot.price)  # the first of equals is the oldest
+        return lots[0]
+
+    def _acquire(self, fill: Fill, lots: list[_Open], quantity: Decimal, fee: Decimal) -> None:
+        value = quantity * fill.price
+        if self._method is LotMethod.AVERAGE and lots:
+            pool = lots[0]
+            pool.quantity, pool.value, pool.fees = pool.quantity + quantity, pool.value + value, pool.fees + fee
+            return
+        # A pool has no price of its own: zero makes `take` share the value by quantity.
+        price = ZERO if self._method is LotMethod.AVERAGE else fill.price
+        lots.append(_Open(fill.fill_id, fill.client_order_id, fill.side, fill.ts_event, price, quantity, value, fee))
+
+    def _dispose(self, fill: Fill, lot: _Open, quantity: Decimal, exit_fee: Decimal) -> None:
+        value, entry_fee, funding = lot.take(quantity)
+        self._disposals.append(
+            Disposal(
+                fill.symbol, lot.side, lot.lot_id, lot.order_id, fill.fill_id, fill.client_order_id, lot.opened_at, fill.ts_event,
+                quantity, value, quantity * fill.price, entry_fee, exit_fee, funding,
+            )
+        )  # fmt: skip
 
 
-def _shrink(
-    row: _Row,
-    q: list[Decimal],
-    held: Sequence[Decimal],
-    prices: Sequence[Decimal],
-    lots: Sequence[Decimal],
-    min_trade: Decimal,
-) -> bool:
-    """Take lots from the trades that add to `row` until it is within its limit; say whether any were taken."""
-    has_shrunk = False
-    while True:
-        after = [h + x * p for h, x, p in zip(held, q, prices, strict=True)]
-        excess = row.total(after) - row.most
-        added = [row.part(i, a) - row.part(i, h) for i, (a, h) in enumerate(zip(after, held, strict=True))]
-        i = max(range(len(q)), key=added.__getitem__)
-        if excess <= 0 or added[i] <= 0:
-            return has_shrunk
-        lot_value = row.shares[i] * prices[i] * lots[i]
-        lost = max((excess / lot_value).to_integral_value(ROUND_CEILING), Decimal(1)) * lots[i]
-        left = max(abs(q[i]) - lost, _ZERO).copy_sign(q[i])
-        q[i] = _worth(left, prices[i], min_trade)
-        has_shrunk = True
-
-
-def _exact(share: float) -> Decimal:
-    return Decimal(repr(float(share)))  # the number as written: 0.3 of 1000 are 30 lots of 10, not 29
-
-
-def _whole(quantity: Decimal, lot: Decimal) -> Decimal:
-    return (quantity / lot).to_integral_value(ROUND_DOWN) * lot
-
-
-def _worth(quantity: Decimal, price: Decimal, min_trade: Decimal) -> Decimal:
-    return quantity if quantity != 0 and abs(quantity) * price >= min_trade else _ZERO
+def _share(total: Decimal, part: Decimal, whole: Decimal) -> Decimal:
+    return (total * part / whole).quantize(SHARE)

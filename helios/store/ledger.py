@@ -51,7 +51,10 @@ SAVE_ACCOUNT = """
     ON CONFLICT (id) DO UPDATE SET ts_ns = $1, equity_quote = $2, peak_equity_quote = $3, day = $4,
         day_start_equity_quote = $5, drawdown = $6, snapshot = $7, epoch = $8, peak_rebased_ns = $9, breakers = $10,
         updated = now()"""
-LOAD_ACCOUNT = "SELECT peak_equity_quote, day, day_start_equity_quote, peak_rebased_ns, breakers FROM account_state"
+LOAD_ACCOUNT = """
+    SELECT peak_equity_quote, day, day_start_equity_quote, peak_rebased_ns, snapshot -> 'positions' AS positions,
+        coalesce(snapshot -> 'rates', '[]') AS rates, breakers
+    FROM account_state"""
 
 
 class PostgresLedger:
@@ -155,13 +158,16 @@ class PostgresLedger:
             await connection.execute(SAVE_ACCOUNT, *values)
 
     async def load_account(self) -> AccountState | None:
-        """Return peak, day (ISO date, UTC), the day's first equity, the last reset and the breakers; None before the first save."""
+        """Return peak, day (ISO date, UTC), the day's first equity, last reset, marks and breakers; None before the first save."""
         async with session(self._pool) as connection:
             row = await connection.fetchrow(LOAD_ACCOUNT)
         if row is None:
             return None
         peak, start = str(row["peak_equity_quote"]), str(row["day_start_equity_quote"])
-        return AccountState(peak, row["day"].isoformat(), start, row["peak_rebased_ns"], row["breakers"])
+        # An older program's snapshot has no time of the mark: then the price is none to rely on.
+        marks = tuple((p["symbol"], p["mark_price"], p["marked_at"]) for p in row["positions"] if p.get("marked_at"))
+        rates = tuple((currency, rate, ts) for currency, rate, ts in row["rates"])
+        return AccountState(peak, row["day"].isoformat(), start, row["peak_rebased_ns"], marks, rates, row["breakers"])
 
     async def history(self, client_order_id: str) -> list[dict[str, Any]]:
         """Return every status an order went through, oldest first."""

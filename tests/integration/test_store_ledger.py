@@ -186,3 +186,8 @@ async def test_the_account_is_one_row_and_comes_back_exactly(ledger: PostgresLed
     [position] = await EngineStore(pg_pool).positions()
     assert (position["quantity_base"], position["average_price"], position["target_price"]) == ("0.5", "10.10", None)
     assert position["opened_at"] == NOW
+    priced = tuple(replace(p, marked_at=NOW) for p in account().positions)
+    await ledger.save_account(replace(account(), positions=priced, peak_rebased_at=NOW - 1), epoch)
+    state = await ledger.load_account()
+    assert state is not None
+    assert (state.marks, state.peak_rebased_at) == ((("BTC/ZAR", "11", NOW),), NOW - 1)

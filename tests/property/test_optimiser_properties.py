@@ -15,9 +15,9 @@ from helios.domain.decisions import FloatArray
 from helios.domain.enums import VerdictKind
 from helios.portfolio.active_set import ActiveSet
 from helios.portfolio.constraints import region
-from helios.portfolio.lots import round_to_lots
 from helios.portfolio.optimiser import Constraints, MeanVarianceOptimiser
 from helios.portfolio.problems import UtilityProblem
+from helios.portfolio.rounding import round_to_lots
 from helios.review.rules import RuleReviewer
 from helios.review.schema import clip
 from tests.support.review_values import make_account, make_plan, make_request

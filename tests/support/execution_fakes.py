@@ -8,7 +8,7 @@ from decimal import Decimal
 from helios.config import ExecutionConfig
 from helios.domain.enums import MarketKind, Side
 from helios.domain.market import NAN, Instrument, MarketSnapshot
-from helios.domain.orders import AccountSnapshot, ExitRule, Fill, OrderIntent, OrderRecord, client_order_id
+from helios.domain.orders import AccountSnapshot, ExitRule, Fill, Movement, OrderIntent, OrderRecord, client_order_id
 from helios.errors import ProtocolError, StoreUnavailableError, TransportError, VenueError
 from helios.execution.lifecycle import new_record
 from helios.execution.memory import MemoryLedger
@@ -117,6 +117,10 @@ class FlakyLedger(MemoryLedger):
     async def open_orders(self) -> list[OrderRecord]:
         self._raise_if_down()
         return await super().open_orders()
+
+    async def record_movements(self, movements: Sequence[Movement], epoch: int) -> None:
+        self._touch()
+        await super().record_movements(movements, epoch)
 
     async def save_account(self, snapshot: AccountSnapshot, epoch: int, breakers: str = "") -> None:
         self._raise_if_down()

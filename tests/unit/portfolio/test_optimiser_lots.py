@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from helios.errors import SolverError
-from helios.portfolio.lots import round_to_lots
 from helios.portfolio.optimiser import Constraints
+from helios.portfolio.rounding import round_to_lots
 
 EQUITY, NONE = Decimal(1_000), Decimal(0)
 TWO = replace(Constraints.long_only(2), sector_matrix=np.zeros((0, 2)), sector_cap=np.zeros(0))

@@ -1,0 +1,73 @@
+"""What `helios lots` and `helios attribution` print, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from helios.cli.app import main
+from helios.cli.books import show_attribution, show_lots
+from helios.portfolio.attribution_report import Books, Market, Question, attribution_report
+from helios.portfolio.lot_report import lot_report
+from helios.portfolio.lots import fold_lots
+from tests.support.execution_fakes import DAY, T0, D
+from tests.unit.portfolio.test_stages import TRADE, steps
+
+FIRST = T0 // DAY
+
+
+def called(arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> int:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["helios", *arguments])
+    return main()
+
+
+@pytest.mark.parametrize("arguments", [["lots"], ["attribution"], ["attribution", "--benchmark", "--json"]], ids=str)
+def test_without_a_desk_they_say_so(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert called(arguments, monkeypatch, tmp_path) == 1
+    assert capsys.readouterr().err.startswith("helios: no desk has run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["attribution", "--by", "week"], 1, "not one of"), (["attribution", "--from", "1.2.26"], 1, "not a date"),
+        (["attribution", "--unit", "much"], 1, "not an amount"), (["attribution", "--unit", "-5"], 1, "must be positive"),
+        (["attribution", "--unit", "NaN"], 1, "must be positive"), (["lots", "--method", "best"], 2, "method"),
+    ],
+    ids=["grouping", "date", "amount", "negative", "NaN", "method"],
+)  # fmt: skip
+def test_wrong_values_are_one_line(
+    arguments: list[str], code: int, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert called(arguments, monkeypatch, tmp_path) == code
+    err = capsys.readouterr().err
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_lots_are_shown_with_their_year(capsys: pytest.CaptureFixture[str]) -> None:
+    show_lots(lot_report(fold_lots(fill for _, fill in TRADE)), as_json=False)
+    out = capsys.readouterr().out
+    assert ["2023", "ZAR", "1", "1187", "1012", "175", "0"] in [line.split() for line in out.splitlines()]
+    assert "Not tax advice" in out
+
+
+def test_attribution_is_shown_by_stage_with_what_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    books = Books(TRADE, (), {"e": steps()}, D(10_000))
+    report = attribution_report(books, Question("stage", FIRST, FIRST + 1), Market({}, {}))
+    show_attribution(report, as_json=False)
+    out = capsys.readouterr().out
+    assert "1 closed trades, 175 realised" in out
+    assert "left out: 2023-11-15, no price of BTC/ZAR" in out
+    show_attribution(report, as_json=True)
+    assert json.loads(capsys.readouterr().out) == report
+
+
+def test_trade_without_a_decision_is_pointed_out(capsys: pytest.CaptureFixture[str]) -> None:
+    show_attribution(attribution_report(Books(TRADE), Question("symbol")), as_json=False)
+    assert "unexplained" in capsys.readouterr().out
