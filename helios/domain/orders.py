@@ -136,8 +136,8 @@ class Movement:
 
 @dataclass(frozen=True, slots=True)
 class PositionView:
-    """A position as others see it: signed quantity, average entry, last mark and when (ns) that price came, and the stop that holds
-    now as far as marks tell.
+    """A position as others see it: signed quantity, average entry, last mark and when (ns) that price came, the best mark since the
+    opening (None before the first), and the stop that holds now as far as marks tell.
     """
 
     symbol: str
@@ -153,6 +153,7 @@ class PositionView:
     target_price: float
     expires_at: int
     marked_at: int = 0
+    best_mark: Decimal | None = None
 
     @property
     def notional_quote(self) -> Decimal:

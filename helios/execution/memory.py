@@ -99,6 +99,7 @@ class MemoryLedger:
             tuple((p.symbol, str(p.mark_price), p.marked_at) for p in snapshot.positions),
             tuple((currency, str(rate), ts) for currency, rate, ts in snapshot.rates),
             breakers,
+            tuple((p.symbol, str(p.best_mark), p.opened_at) for p in snapshot.positions if p.best_mark is not None),
         )
 
     async def load_account(self) -> AccountState | None:

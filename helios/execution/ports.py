@@ -16,7 +16,8 @@ class AccountState:
 
     With `peak_rebased_at` (ns, 0: never) the peak is a person's decision, and nothing replayed may raise it again. `marks` are the
     last prices (symbol, price, ns) of the positions, without which a restart would value them at their last fills, and `rates` those
-    of the currencies held. `breakers` is what the circuit breakers remember, as they wrote it.
+    of the currencies held. `bests` are the best prices since each opening (symbol, price, ns of the opening), which a trailing stop
+    goes by. `breakers` is what the circuit breakers remember, as they wrote it.
     """
 
     peak_equity_quote: str
@@ -26,6 +27,7 @@ class AccountState:
     marks: tuple[tuple[str, str, int], ...] = ()
     rates: tuple[tuple[str, str, int], ...] = ()
     breakers: str = ""
+    bests: tuple[tuple[str, str, int], ...] = ()
 
 
 class LedgerStore(Protocol):

@@ -374,6 +374,10 @@ class Account:
                 if ts > self._marks.get(symbol, (ZERO, 0))[1]:
                     self._price(symbol, Decimal(price), ts)
                     self._as_of = max(self._as_of, ts)
+            for symbol, price, opened_at in state.bests:
+                position = self._positions.get(symbol)
+                if position is not None and position.opened_at == opened_at:  # not of an earlier position in the symbol
+                    position.see(Decimal(price))
             for currency, rate, ts in state.rates:
                 self._others.rate(currency, Decimal(rate), ts)
         saved = Decimal(state.peak_equity_quote)
@@ -513,6 +517,7 @@ class Account:
             target_price=math.nan if plan is None else plan.target_price,
             expires_at=0 if plan is None else plan.expires_at,
             marked_at=marked_at,
+            best_mark=position.best_mark,
         )
 
     @staticmethod

@@ -167,7 +167,8 @@ class PostgresLedger:
         # An older program's snapshot has no time of the mark: then the price is none to rely on.
         marks = tuple((p["symbol"], p["mark_price"], p["marked_at"]) for p in row["positions"] if p.get("marked_at"))
         rates = tuple((currency, rate, ts) for currency, rate, ts in row["rates"])
-        return AccountState(peak, row["day"].isoformat(), start, row["peak_rebased_ns"], marks, rates, row["breakers"])
+        bests = tuple((p["symbol"], p["best_mark"], p["opened_at"]) for p in row["positions"] if p.get("best_mark"))
+        return AccountState(peak, row["day"].isoformat(), start, row["peak_rebased_ns"], marks, rates, row["breakers"], bests)
 
     async def history(self, client_order_id: str) -> list[dict[str, Any]]:
         """Return every status an order went through, oldest first."""

@@ -229,6 +229,7 @@ def test_restart_from_fills_movements_and_the_saved_state_is_no_change(history: 
             str(shown.peak_equity_quote), utc_day(shown.ts_event), str(shown.day_start_equity_quote), shown.peak_rebased_at,
             tuple((p.symbol, str(p.mark_price), p.marked_at) for p in shown.positions),
             tuple((currency, str(rate), ts) for currency, rate, ts in shown.rates),
+            bests=tuple((p.symbol, str(p.best_mark), p.opened_at) for p in shown.positions if p.best_mark is not None),
         )
     )  # fmt: skip
     assert again.snapshot(shown.ts_event) == shown

@@ -79,7 +79,7 @@ async def test_reset_of_the_peak_outlives_the_process_and_its_fills() -> None:
     await desk.start()
     await desk.submit([intent()], {"BTC/ZAR": market()})
     await desk.account_snapshot([Mark("BTC/ZAR", 500_000.0, T0 + 1)])
-    shown = await desk.rebase_peak(T0 + 2)
+    shown = await desk.reset_breakers("MAX_DRAWDOWN")
     assert (shown.drawdown, shown.peak_equity_quote) == (0.0, D(825_000))
     again = engine(ledger)
     await again.start()

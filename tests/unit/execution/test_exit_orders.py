@@ -283,9 +283,9 @@ async def test_the_high_water_survives_a_restart_of_either_side() -> None:
     watching.arm(await world.engine.exit_plans())
     watching.on_price(880_000.0, T0 + 1, market)
     await world.engine.account([Mark("BTC/ZAR", 880_000.0, T0 + 1)])
-    await world.restart()  # execution forgets the marks, the symbol's owner goes on
+    await world.restart()  # execution is told what was saved with the new peak, the symbol's owner goes on
     plans = await world.engine.exit_plans()
-    assert math.isnan(plans[0].best_price)
+    assert plans[0].best_price == 880_000.0
     watching.arm(plans)
     assert [hit.reason for hit in watching.on_price(871_000.0, T0 + 2, market)] == [ExitReason.TRAILING_STOP]
     await world.engine.account([Mark("BTC/ZAR", 880_000.0, T0 + 3)])
@@ -297,6 +297,19 @@ async def test_the_high_water_survives_a_restart_of_either_side() -> None:
     reborn.learn(Bar("BTC/ZAR", Timeframe.M1, T0, 850_000.0, 880_000.0, 850_000.0, 875_000.0, 1.0))
     reborn.arm(await world.engine.exit_plans())
     assert [hit.reason for hit in reborn.on_price(871_000.0, T0 + 5, market)] == [ExitReason.TRAILING_STOP]
+
+
+async def test_the_saved_high_water_serves_where_both_forget() -> None:
+    world = await Desk().start()
+    minute = 60_000_000_000
+    await world.engine.account([Mark("BTC/ZAR", 880_000.0, T0 + 1)])
+    await world.engine.account([Mark("BTC/ZAR", 872_000.0, T0 + minute + 1)])  # saved with the prices, once a minute
+    await world.restart()
+    [plan] = await world.engine.exit_plans()
+    assert plan.best_price == 880_000.0
+    reborn = ExitMonitor()
+    reborn.arm([plan])
+    assert [hit.reason for hit in reborn.on_price(871_000.0, T0 + minute + 2, market)] == [ExitReason.TRAILING_STOP]
 
 
 async def test_break_even_survives_a_restart_of_the_symbols_owner() -> None:
