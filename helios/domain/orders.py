@@ -110,7 +110,7 @@ class Fill:
 
 @dataclass(frozen=True, slots=True)
 class PositionView:
-    """A position as others see it: signed quantity, average entry, last mark, and the stop that holds now as far as marks tell."""
+    """A position as others see it: signed quantity, average entry, last mark."""
 
     symbol: str
     quantity_base: Decimal

@@ -28,25 +28,12 @@ from helios.domain.orders import (
 )
 from helios.errors import StoreUnavailableError
 from helios.execution.checks import LEDGER_UNAVAILABLE, TRADING_PAUSED, UNRESOLVED_ORDER, PreTradeCheck, structural_codes
-from helios.execution.exit_rules import scale_out_quantity
+from helios.execution.exit_rules import SCALE_OUT_LEG, scale_out_quantity
 from helios.execution.journal import ExitJournal, MemoryJournal
 from helios.execution.lifecycle import is_open, new_record
 from helios.execution.ports import Broker, LedgerStore
 from helios.execution.sender import OrderSender
 from helios.portfolio.accounting import Account
-
-SCALE_OUT_LEG = "exit-scale"
-
-
-@dataclass(frozen=True, slots=True)
-class _Leaving:
-    """That a position is to be left, or a part of it: why, at which price the rule fired, and the market of that moment."""
-
-    position_id: str
-    reason: ExitReason
-    price: Decimal
-    ts: int
-    market: MarketSnapshot
 
 
 class ExecutionEngine:
@@ -380,6 +367,17 @@ class ExecutionEngine:
 
     def _lock(self, symbol: str) -> asyncio.Lock:
         return self._symbol_locks.setdefault(symbol, asyncio.Lock())
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaving:
+    """That a position is to be left, or a part of it: why, at which price the rule fired, and the market of that moment."""
+
+    position_id: str
+    reason: ExitReason
+    price: Decimal
+    ts: int
+    market: MarketSnapshot
 
 
 def _exit_record(leaving: _Leaving, position: PositionView, leg: str, quantity: Decimal, epoch: int) -> OrderRecord:
