@@ -16,7 +16,6 @@ from helios.domain.enums import Side
 from helios.domain.events import Mark
 from helios.domain.orders import AccountSnapshot, ExitPlan, ExitRule, Fill, OrderRecord, PositionView
 from helios.errors import InvariantError
-from helios.execution.exit_rules import protective_stop
 from helios.execution.ports import AccountState
 
 NS_PER_DAY = 86_400 * 1_000_000_000
@@ -319,7 +318,7 @@ class Account:
             opened_at=position.opened_at,
             leverage=position.leverage,
             decision_id=position.decision_id,
-            stop_price=math.nan if plan is None else protective_stop(plan, plan.best_price)[0],
+            stop_price=math.nan if plan is None else plan.stop_price,
             target_price=math.nan if plan is None else plan.target_price,
             expires_at=0 if plan is None else plan.expires_at,
         )
