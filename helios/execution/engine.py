@@ -30,7 +30,7 @@ from helios.domain.orders import (
 )
 from helios.errors import StoreUnavailableError
 from helios.execution.checks import LEDGER_UNAVAILABLE, TRADING_PAUSED, UNRESOLVED_ORDER, PreTradeCheck, structural_codes
-from helios.execution.exit_rules import scale_out_quantity
+from helios.execution.exit_rules import SCALE_OUT_LEG, scale_out_quantity
 from helios.execution.guard import AccountGuard
 from helios.execution.journal import ExitJournal, MemoryJournal
 from helios.execution.lifecycle import is_open, new_record
@@ -39,20 +39,8 @@ from helios.execution.sender import OrderSender
 from helios.portfolio.accounting import Account, ClosedTrade
 from helios.risk.trips import Trip
 
-SCALE_OUT_LEG = "exit-scale"
 SAVE_EVERY_NS = 60_000_000_000
 """How old the saved prices of the positions may be when the process dies, in market time."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Leaving:
-    """That a position is to be left, or a part of it: why, at which price the rule fired, and the market of that moment."""
-
-    position_id: str
-    reason: ExitReason
-    price: Decimal
-    ts: int
-    market: MarketSnapshot
 
 
 class ExecutionEngine:
@@ -454,6 +442,17 @@ class ExecutionEngine:
 
     def _lock(self, symbol: str) -> asyncio.Lock:
         return self._symbol_locks.setdefault(symbol, asyncio.Lock())
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaving:
+    """That a position is to be left, or a part of it: why, at which price the rule fired, and the market of that moment."""
+
+    position_id: str
+    reason: ExitReason
+    price: Decimal
+    ts: int
+    market: MarketSnapshot
 
 
 def _exit_record(leaving: _Leaving, position: PositionView, leg: str, quantity: Decimal, epoch: int) -> OrderRecord:

@@ -9,6 +9,9 @@ from helios.domain.enums import ExitReason
 from helios.domain.market import Instrument
 from helios.domain.orders import ExitPlan
 
+SCALE_OUT_LEG = "exit-scale"
+"""The leg of the one order that closes a part: its client order id can exist once per position."""
+
 
 def protective_stop(plan: ExitPlan, water: float) -> tuple[float, ExitReason]:
     """Return the stop that holds now and its name: the nearest of the fixed, the break-even and the trailing stop.
