@@ -228,7 +228,7 @@ def _entry_plan(prediction: Prediction, side: Side, size: SizeDecision, context:
         loss_at_stop_quote=size.loss_at_stop_quote,
         horizon_ns=horizon_ns(config),
         kelly_full=size.kelly_full,
-        kelly_fraction=size.fraction,
+        kelly_fraction=float(size.notional_quote / size.equity_quote),
         payoff_ratio=size.payoff_ratio,
         daily_volatility=size.daily_volatility,
         regime=size.regime,

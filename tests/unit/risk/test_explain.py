@@ -31,8 +31,8 @@ SOURCES = sorted(
     if path.name != "codes.py"
 )
 NO_CODES = {
-    "APPROVE_REDUCED", "CLARABEL_SETTINGS", "CORNISH_FISHER", "EXIT_LONG", "EXIT_SHORT", "I_CONFIRM_LIVE_TRADING", "LARGE_DRIFT", "MOMENTUM_LONG", "MOMENTUM_SHORT",
-    "NOTHING_TO_DO", "RISK_EVENT", "STUDENT_T",
+    "APPROVE_REDUCED", "CLARABEL_SETTINGS", "CORNISH_FISHER", "EXIT_LONG", "EXIT_SHORT", "I_CONFIRM_LIVE_TRADING", "LARGE_DRIFT",
+    "MOMENTUM_LONG", "MOMENTUM_SHORT", "NOTHING_TO_DO", "RISK_EVENT", "STUDENT_T",
 }  # fmt: skip
 """Capital words that end no decision: a verdict, strategies, a confirmation, reasons to rebalance, names of methods and states."""
 

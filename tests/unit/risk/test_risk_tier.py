@@ -169,6 +169,7 @@ def test_the_ramp_watches_first_and_tells_what_it_would_have_done() -> None:
 
 def test_the_ramp_trades_with_a_share_and_never_stands_in_the_way_of_closing() -> None:
     assert planned(risk=ramped(2)).notional_quote == pytest.approx(planned().notional_quote / 4, abs=Decimal("1e-6"))
+    assert planned(risk=ramped(2)).kelly_fraction == pytest.approx(planned().kelly_fraction / 4)  # of equity, not of the share
     holder = account("100000", position(SPOT.symbol, "12.5", "100"))
     assert planned(action=Action.SELL, holder=holder, risk=ramped(0)).reduce_only
 
