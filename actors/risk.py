@@ -21,6 +21,8 @@ from helios.store.pool import connect
 
 FIT_DEADLINE_S = 3.0
 """A new worker process needs about two for its libraries; the rest of a plan's ten is for fitting here what did not come."""
+FIT_PAUSE_NS = 900_000_000_000
+"""How long a cluster without a free core is left alone after that, in market time."""
 
 
 class RiskActor(HeliosActor):
@@ -47,6 +49,7 @@ class RiskActor(HeliosActor):
         self._told_fallbacks: dict[str, int] = {}
         self.plans = 0
         self.remote_fits = 0
+        self._no_tasks_before = 0
 
     async def on_start(self) -> None:
         self._pool = await connect(self.spec.dsn, max_size=1)
@@ -58,7 +61,7 @@ class RiskActor(HeliosActor):
             for history in histories:
                 self.desk.volatility.begin(history.symbol, history.closes, history.end_time)
                 self._seeded.add(history.symbol)
-            await self._fit()
+            await self._fit(max((history.end_time for history in histories), default=0))
 
     async def plan(self, request: RiskRequest) -> RiskResponse:
         """Size every prediction of the bar or say why not."""
@@ -66,20 +69,22 @@ class RiskActor(HeliosActor):
         async with self._one_at_a_time:
             await self._reseed([s for s in sorted(request.contexts) if s not in self._seeded], request.bar_time)
             self.desk.volatility.take(request.contexts)
-            await self._fit()
+            await self._fit(request.bar_time)
             response = self.desk.plan(request)
         self._tell()
         self.plans += len(response.plans)
         return response
 
-    async def _fit(self) -> None:
+    async def _fit(self, now_ns: int) -> None:
         # What does not come back in time is fitted here: the same function, the same numbers.
         due = [each for each in self.desk.volatility.due() if each.is_garch]
-        if self._fits is not None and len(due) >= self.config.risk.garch_tasks_from:
+        is_worth_it = len(due) >= self.config.risk.garch_tasks_from and now_ns >= self._no_tasks_before
+        if self._fits is not None and is_worth_it:
             results = await self._fits.fit_all(due)
             self.desk.volatility.apply(results)
             self.remote_fits += len(results)
             if len(results) < len(due):
+                self._no_tasks_before = now_ns + FIT_PAUSE_NS
                 self.log.warning("fits did not come back", extra={"asked": len(due), "came": len(results)})
         self.desk.volatility.fit_here()
 

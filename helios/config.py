@@ -100,7 +100,7 @@ class RiskConfig(_Section):
     garch_refit_h: float = Field(4.0, gt=0)
     garch_min_returns: int = Field(500, ge=100)
     garch_max_returns: int = Field(8_640, ge=100)
-    garch_tasks_from: int = Field(8, ge=2)
+    garch_tasks_from: int = Field(16, ge=2)
     forecast_ttl_h: float = Field(4.0, gt=0)
     alert_rise: float = Field(2.0, gt=1)
     ewma_daily_decay: float = Field(0.5, gt=0, lt=1)

@@ -14,7 +14,7 @@ from ray.exceptions import RayActorError
 
 from actors.base import DeskSpec
 from actors.remote_fits import RemoteFits
-from actors.risk import RiskActor
+from actors.risk import FIT_PAUSE_NS, RiskActor
 from helios.config import HeliosConfig, RiskConfig
 from helios.domain.market import MarketSnapshot
 from helios.pipeline.ports import RiskRequest, SymbolContext
@@ -102,6 +102,18 @@ async def test_what_does_not_come_back_is_fitted_here(tmp_path: Path, trouble: s
     asked = request(1, float(CLOSES[500]))
     assert await far.plan(asked) == await near.plan(asked)
     assert far.remote_fits == 3
+
+
+async def test_a_cluster_without_a_free_core_is_left_alone_for_a_while(tmp_path: Path) -> None:
+    task = Task(slow=frozenset(SYMBOLS))
+    far = actor(tmp_path, task, deadline_s=0.05)
+    await far.seed(histories())
+    await far.seed(histories())
+    assert len(task.asked) == 5
+    task.slow = frozenset()
+    await far.plan(request(FIT_PAUSE_NS // BAR_NS, float(CLOSES[500]) * 0.9))
+    await far.plan(request(13 + FIT_PAUSE_NS // BAR_NS, float(CLOSES[500])))
+    assert len(task.asked) == 10
 
 
 async def test_few_fits_stay_here(tmp_path: Path) -> None:
