@@ -31,6 +31,7 @@ PATIENCE = 2
 _KEPT = 1e-11
 _ALLOWED = 1e-10
 _STATIONARY = 1e-10
+_HUGE = 1e30  # numbers are near 1: no answer, only a system without one
 _GROSS, _LINEAR, _TRADE, _TOTAL = range(4)
 
 
@@ -75,7 +76,7 @@ class ActiveSet:
         self._side, self._trade = np.sign(middles), np.sign(middles - within.w0[:, None])
         self._assets = np.arange(n)
         self._rows, self._caps, self._kind = _rows(within)
-        self._scale = max(float(np.diag(H).mean()), 1e-300)
+        self._scale = max(float(np.diag(H).mean()), 1e-12)
 
     def nearest(self, w: FloatArray, within: float = 0.0) -> Guess:
         """Guess from weights: at a breakpoint where one is at most `within` away, free otherwise; rows that are full bind."""
@@ -114,7 +115,7 @@ class ActiveSet:
             moves, turns = self._wrong(place, binding, point)
             n_wrong = int(np.abs(moves).sum() + turns.sum())
             if n_wrong == 0:
-                return point.w if point.residual <= _STATIONARY else None
+                return point.w if point.residual <= _STATIONARY and self._is_best_ratio(point) else None
             patience = PATIENCE if n_wrong < fewest else patience - 1
             fewest = min(fewest, n_wrong)
             if patience < 0:
@@ -180,7 +181,7 @@ class ActiveSet:
         is_trade = (self._kind[binding] == _TRADE)[:, None]
         used = np.where(free, -tilted * is_trade * self._within.w0, self._rows[binding] * self._phi(p)[self._kind[binding]])
         right = np.zeros((len(F) + len(G), 2))
-        Hp = self._H[:, ~free] @ p[~free]
+        Hp = self._H @ p
         right[: len(F), 0], right[: len(F), 1] = -Hp[F] - slopes[F], self._mu[F]
         right[len(F) :, 0] = self._caps[binding] - used.sum(axis=1)
         found = _equations(self._H[np.ix_(F, F)], G, right, self._scale)
@@ -198,6 +199,11 @@ class ActiveSet:
         least[F] = a[: len(F)]
         earned = float(self._mu @ least)
         return float(least @ self._H @ least) / earned if earned > 0 else t
+
+    def _is_best_ratio(self, point: _Point) -> bool:
+        # Where the least variance of a face earns nothing, its t is a left-over of the face before.
+        risk = float(point.w @ self._H @ point.w)
+        return not self._is_ratio or abs(point.t * float(self._mu @ point.w) - risk) <= 1e-9 * risk
 
     def _wrong(self, place: Any, binding: Any, point: _Point) -> tuple[Any, Any]:
         """Return the step each asset's place must take (-1, 0, 1) and the rows that must change."""
@@ -276,6 +282,8 @@ def _equations(H: FloatArray, G: FloatArray, right: FloatArray, scale: float) ->
     worst = np.inf
     for _ in range(4):
         x = x + dgetrs(factor, pivots, rest)[0]
+        if not float(np.abs(x).max()) < _HUGE:
+            return None
         rest = right - system @ x
         worst = float(np.abs(rest).max())
         if worst <= 1e-14:

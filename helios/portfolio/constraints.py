@@ -117,9 +117,10 @@ def region(limits: Constraints, w0: FloatArray, is_invested: bool = False) -> Re
     rows = np.vstack([limits.sector_matrix.reshape(-1, len(w0)), np.ones(len(w0))])
     caps = np.append(limits.sector_cap, limits.gross_cap)
     single = (rows > 0).sum(axis=1) == 1
-    for row, cap in zip(rows[single], caps[single], strict=True):
-        i = int(row.argmax())
-        lower[i], upper[i] = max(lower[i], -cap / row[i]), min(upper[i], cap / row[i])
+    assets = rows[single].argmax(axis=1)
+    most = caps[single] / rows[single, assets]
+    np.minimum.at(upper, assets, most)
+    np.maximum.at(lower, assets, -most)
     if (lower > upper + FEASIBLE).any():
         raise SolverError("the limits leave no weight to an asset")
     lower = np.minimum(lower, upper)

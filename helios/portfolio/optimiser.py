@@ -8,6 +8,7 @@ that bind there are solved exactly afterwards. Neither keeps anything of the las
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -135,9 +136,9 @@ class MeanVarianceOptimiser:
             H = _semidefinite(sigma) / scale
             exact = ActiveSet(H, mu, np.zeros(self.n_assets), within, is_ratio)
             volatility = np.sqrt(np.maximum(np.diag(H), 1e-12))
-            w = exact.leap(exact.filled(np.argsort((volatility if not is_ratio else -mu / volatility), kind="stable")))
+            w = exact.leap(exact.filled(np.argsort(-mu / volatility if is_ratio else volatility, kind="stable")))
             if w is None:
-                make: Callable[[int, int], RatioProblem] = lambda n, m: RatioProblem(n, m, is_variance=not is_ratio)  # noqa: E731
+                make = partial(RatioProblem, is_variance=not is_ratio)
                 problem = self._problem("sharpe" if is_ratio else "variance", within, make)
                 problem.total.value = within.total
                 w = _refined(exact, problem, H, mu, within)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from helios.domain.decisions import FloatArray
 from helios.domain.enums import VerdictKind
+from helios.errors import SolverError
 from helios.portfolio.active_set import ActiveSet
 from helios.portfolio.constraints import region
 from helios.portfolio.optimiser import Constraints, MeanVarianceOptimiser
@@ -25,6 +27,7 @@ from tests.support.review_values import make_account, make_plan, make_request
 cp: Any = cvxpy
 N = 4
 SOLVER = MeanVarianceOptimiser(N)
+SIZED = {n: MeanVarianceOptimiser(n) for n in range(1, 5)}
 GAMMA = 2.5
 SMALL = 1e-8
 seeds = st.integers(0, 10_000)
@@ -203,6 +206,34 @@ def test_every_way_to_the_answer_gives_the_same(seed: int, n: int, has_shorts: b
     for other in (w for w in (walked, leapt) if w is not None):
         np.testing.assert_allclose(other, ours, atol=1e-9)
     np.testing.assert_allclose(inside, ours, atol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 4),
+    st.floats(-24, 12),
+    st.floats(-15, 12),
+    st.sampled_from([0.0, 1e-9, 2.5, 1e9]),
+    st.sampled_from([0.0, 1e-9, 0.3, math.inf]),
+    st.sampled_from([0.0, 1e-7, 1.0, 50.0]),
+)
+def test_hostile_numbers_give_allowed_weights_or_the_error_that_keeps_the_present_ones(
+    n: int, risk: float, gain: float, gamma: float, turnover: float, budget: float
+) -> None:
+    rng = np.random.default_rng(n)
+    sigma, mu = np.cov(rng.normal(size=(10, n)).T).reshape(n, n) * 10.0**risk, rng.normal(size=n) * 10.0**gain
+    rule, w0 = replace(Constraints.long_only(n, 0.6), turnover=turnover, budget=budget), np.full(n, 0.1)
+    works = [
+        (rule, lambda: SIZED[n].solve(mu, sigma, w0, np.full(n, 0.001), gamma, rule)),
+        (replace(rule, turnover=math.inf), lambda: SIZED[n].max_sharpe(mu, sigma, replace(rule, turnover=math.inf))),
+        (replace(rule, turnover=math.inf), lambda: SIZED[n].min_variance(sigma, replace(rule, turnover=math.inf))),
+    ]
+    for kept, work in works:
+        try:
+            w = work()
+        except SolverError:
+            continue
+        assert region(kept, w0).violation(w) <= 1e-8
 
 
 @settings(max_examples=60, deadline=None)
