@@ -16,14 +16,11 @@ from helios.cli.control import AsJson, StateDir
 from helios.cli.queries import _answer, _table
 from helios.config import load_config
 from helios.errors import ConfigError
-from helios.portfolio.accounting import NS_PER_DAY
-from helios.portfolio.attribution_report import Books, Grouping, Market, Question, attribution_report
+from helios.portfolio.attribution_report import Books, Grouping, Question
 from helios.portfolio.lot_report import NOTE, LotFilter, lot_report, to_csv
 from helios.portfolio.lots import LotMethod, fold_lots
 from helios.store.books import PostgresBooks
 
-UNIT_SHARE = Decimal("0.05")
-"""N0 of the stages, where none is given, as a share of the initial cash."""
 EPOCH = date(1970, 1, 1)
 
 
@@ -57,19 +54,9 @@ def attribution(
     as_json: AsJson = False,
 ) -> None:
     """Which stage of the decisions made the money, and what was made beyond the benchmark portfolio."""
-    first, last, n0 = _day(from_day), _day(to_day), _amount(unit)
-    Question(cast(Grouping, by))  # refused before the database is asked
-
-    async def load(pool: asyncpg.Pool) -> tuple[Books, Market | None, Question]:
-        books = await _load(pool)
-        notional = books.initial_cash_quote * UNIT_SHARE if n0 is None else n0
-        span = _span(books, first, last) if benchmark else None
-        if span is None:
-            return books, None, Question(cast(Grouping, by), first, last, notional)
-        return books, await PostgresBooks(pool).market(*span), Question(cast(Grouping, by), *span, notional)
-
-    books, market, question = _answer(state_dir, load)
-    show_attribution(attribution_report(books, question, market), as_json)
+    asked = Question(cast(Grouping, by), _day(from_day), _day(to_day), _amount(unit))
+    cash = load_config().desk.initial_cash_quote
+    show_attribution(_answer(state_dir, lambda pool: PostgresBooks(pool).attribution(asked, cash, benchmark)), as_json)
 
 
 def show_lots(report: dict[str, Any], as_json: bool) -> None:
@@ -110,13 +97,6 @@ def show_attribution(report: dict[str, Any], as_json: bool) -> None:
 
 async def _load(pool: asyncpg.Pool) -> Books:
     return await PostgresBooks(pool).books(load_config().desk.initial_cash_quote)
-
-
-def _span(books: Books, first: int | None, last: int | None) -> tuple[int, int] | None:
-    days = [fill.ts_event // NS_PER_DAY for _, fill in books.history]
-    if not days:
-        return None
-    return min(days) if first is None else first, max(days) if last is None else last
 
 
 def _columns(groups: list[dict[str, Any]]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from helios.portfolio.stages import STAGES, StageEffects, Steps, stage_effects, 
 from helios.risk.sectors import sector_of
 
 Grouping = Literal["stage", "symbol", "sector", "day"]
+UNIT_SHARE = Decimal("0.05")
 TURNOVER_DAYS = 30
 """The prior portfolio of tier 5: weights by the quote turnover of the days before."""
 
@@ -44,13 +45,13 @@ class Market:
 class Question:
     """What is asked: the grouping, the days (both included; None: no bound) and N0 of the stages, in quote currency.
 
-    Stage lines count on the day on which they closed.
+    Stage lines count on the day on which they closed. Without N0 it is UNIT_SHARE of the initial cash.
     """
 
     by: Grouping = "stage"
     first_day: int | None = None
     last_day: int | None = None
-    unit_notional_quote: Decimal = Decimal(1_000)
+    unit_notional_quote: Decimal | None = None
 
     def __post_init__(self) -> None:
         if self.by not in get_args(Grouping):
@@ -76,14 +77,16 @@ def stage_report(books: Books, question: Question) -> dict[str, Any]:
 
     Groups by "stage" are the stages themselves with their money; otherwise each group has its effects.
     """
+    unit = question.unit_notional_quote
+    unit = books.initial_cash_quote * UNIT_SHARE if unit is None else unit
     lines = [
         line
-        for line in stage_effects(books.history, books.movements, books.decisions, question.unit_notional_quote)
+        for line in stage_effects(books.history, books.movements, books.decisions, unit)
         if _is_within(line.closed_at // NS_PER_DAY, question)
     ]
     totals = stage_totals(lines)
     return {
-        "unit_notional_quote": _text(question.unit_notional_quote),
+        "unit_notional_quote": _text(unit),
         "totals": _texts(totals),
         "groups": _stage_groups(lines, question.by, totals),
         "is_explained": not any(line.missing for line in lines),

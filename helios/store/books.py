@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import asyncpg
 
-from helios.portfolio.attribution_report import TURNOVER_DAYS, Books, Market
+from helios.portfolio.attribution_report import TURNOVER_DAYS, Books, Market, Question, attribution_report
 from helios.store.ledger import PostgresLedger
 from helios.store.pool import session, utc
 
@@ -67,6 +68,27 @@ class PostgresBooks:
             rows = await connection.fetch(DECISIONS)
             said = await connection.fetchval(INITIAL_CASH)
         return Books(history, movements, {row["decision_id"]: _steps(row["steps"]) for row in rows}, _cash(said, initial_cash))
+
+    async def attribution(self, question: Question, initial_cash: Decimal, with_benchmark: bool) -> dict[str, Any]:
+        """Return `attribution_report` of what is stored, for the API and the command line alike.
+
+        Days outside `span` have nothing to attribute and are not asked for.
+        """
+        books = await self.books(initial_cash)
+        span = await self.span(books) if with_benchmark else None
+        if span is None:
+            return attribution_report(books, question)
+        first = span[0] if question.first_day is None else max(question.first_day, span[0])
+        last = span[1] if question.last_day is None else min(question.last_day, span[1])
+        asked = replace(question, first_day=first, last_day=last)
+        return attribution_report(books, asked, await self.market(first, last))
+
+    async def span(self, books: Books) -> tuple[int, int] | None:
+        """Return the days (since 1970) from the first fill to the newest candle or fill, the days an attribution can cover."""
+        days = [fill.ts_event // DAY_NS for _, fill in books.history]
+        async with session(self._pool) as connection:
+            newest = await connection.fetchval("SELECT (extract(epoch FROM max(open_time))::bigint / 86400)::int FROM candles")
+        return (min(days), max(*days, newest or 0)) if days else None
 
     async def market(self, first_day: int, last_day: int) -> Market:
         """Return closes of the days `first_day` - 1 to `last_day` (days since 1970) and the turnover the benchmark's weights need.

@@ -22,6 +22,7 @@ from helios.execution.engine import ExecutionEngine
 from helios.execution.lifecycle import new_record
 from helios.execution.paper import PaperBroker
 from helios.portfolio.accounting import Account
+from helios.portfolio.attribution_report import Books
 from helios.portfolio.daily import daily_figures
 from helios.store.books import PostgresBooks
 from helios.store.engine_store import EngineStore
@@ -123,6 +124,8 @@ def test_books_and_market_are_what_was_stored(pg_dsn: str, desk_dir: Path) -> No
     async def read() -> None:
         pool = await connect(pg_dsn)
         books, market = await PostgresBooks(pool).books(D(1)), await PostgresBooks(pool).market(T0 // DAY, T0 // DAY + 1)
+        assert await PostgresBooks(pool).span(books) == (T0 // DAY, T0 // DAY + 1)
+        assert await PostgresBooks(pool).span(Books(())) is None
         assert (len(books.history), books.initial_cash_quote) == (2, D(2_000_000))
         assert books.decisions == {"b": STEPS}
         closes = {day - T0 // DAY: prices["BTC/ZAR"] for day, prices in market.closes.items()}

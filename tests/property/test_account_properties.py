@@ -185,7 +185,7 @@ def live(history: list[tuple[str, object]]) -> tuple[Account, Ledgerless]:
     return account, model
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(histories())
 def test_account_equals_an_independent_one_in_fractions(history: list[tuple[str, object]]) -> None:
     account, model = live(history)

@@ -114,7 +114,7 @@ def periods(draw: st.DrawFn) -> Period:
     return Period(str(draw(st.integers(0, 9))), draw(st.decimals(100, 10**7, places=2)), tuple(assets))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(periods(), min_size=1, max_size=3))
 def test_effects_sum_to_the_active_profit_exactly_in_every_period_and_over_all(several: list[Period]) -> None:
     parts = [attribute(p, lambda asset: f"g{int(asset[1:]) % 3}") for p in several]

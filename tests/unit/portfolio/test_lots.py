@@ -173,3 +173,45 @@ def test_gains_and_open_lots_are_the_accounts_profit_exactly(
     assert closed + still_open + orphans == Fraction(shown.realised_pnl_quote) + Fraction(shown.unrealised_pnl_quote)
     held = sum((lot.side * Fraction(lot.quantity_base) for lot in report.open_lots), Fraction(0))
     assert held == sum((Fraction(p.quantity_base) for p in shown.positions), Fraction(0))
+
+
+def unit_by_unit(orders: list[tuple[Side, int, int]], method: LotMethod) -> list[Fraction]:
+    """Each coin by itself: the gain of every closing order, the slow and obvious way."""
+    coins: list[tuple[int, int, Side]] = []  # when, price, side
+    gains = []
+    for when, (side, quantity, price) in enumerate(orders):
+        gain, closed = Fraction(0), False
+        for _ in range(quantity):
+            if not coins or coins[0][2] is side:
+                coins.append((when, price, side))
+                continue
+            order = {
+                LotMethod.FIFO: lambda coin: coin[0],
+                LotMethod.LIFO: lambda coin: -coin[0],
+                LotMethod.HIFO: lambda coin: (-coin[2] * coin[1], coin[0]),
+                LotMethod.AVERAGE: lambda coin: 0,
+            }[method]
+            coin = min(coins, key=order)
+            cost = Fraction(sum(c[1] for c in coins), len(coins)) if method is LotMethod.AVERAGE else Fraction(coin[1])
+            if method is LotMethod.AVERAGE:
+                coins = [(c[0], cost, c[2]) for c in coins]  # type: ignore[misc]
+                coin = coins[0]
+            coins.remove(coin)
+            gain, closed = gain + coin[2].value * (price - cost), True
+        if closed:
+            gains.append(gain)
+    return gains
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(Side), st.integers(1, 6), st.integers(1, 99)), min_size=2, max_size=10),
+    st.sampled_from(METHODS),
+)
+def test_every_disposal_equals_coins_counted_one_by_one(orders: list[tuple[Side, int, int]], method: LotMethod) -> None:
+    fills = [traded(f"n{n}", side, str(quantity), str(price), n) for n, (side, quantity, price) in enumerate(orders)]
+    gains: dict[str, Fraction] = {}
+    for d in fold_lots(fills, method=method).disposals:
+        gains[d.exit_fill_id] = gains.get(d.exit_fill_id, Fraction(0)) + Fraction(d.gain_quote)
+    for mine, theirs in zip(gains.values(), unit_by_unit(orders, method), strict=True):
+        assert abs(mine - theirs) <= (Fraction(1, 10**10) if method is LotMethod.AVERAGE else 0)

@@ -143,7 +143,7 @@ def lives(draw: st.DrawFn) -> tuple[list[tuple[OrderRecord, Fill]], list[Movemen
     return history, movements, decisions
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(lives())
 def test_stages_sum_to_each_trades_profit_and_to_all_of_it_exactly(
     life: tuple[list[tuple[OrderRecord, Fill]], list[Movement], dict[str, Any]],
