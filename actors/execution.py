@@ -7,6 +7,7 @@ this process ends at once.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,7 @@ from helios.store.journal import DiskJournal
 from helios.store.ledger import PostgresLedger
 from helios.store.pool import connect
 
+RECONCILE_S = 5.0
 TRIPS_KEPT = 100
 """Trips and releases that wait for the Supervisor to write them down; it looks twice a second."""
 
@@ -69,6 +71,15 @@ class ExecutionActor(HeliosActor):
         )
         self._engine.set_trading(allows_entries(state))
         await self._guarded(self._engine.start())
+        if self.spec.replay_path is None:
+            self.spawn(self._reconcile(), "reconcile")
+
+    async def _reconcile(self) -> None:
+        """Ask the broker about orders whose end is unknown; without this an answer lost on the line waits for the next order."""
+        while True:
+            await asyncio.sleep(RECONCILE_S)
+            if self._core.open_orders:
+                self._count(await self._guarded(self._core.reconcile({})))
 
     async def account(self, marks: Sequence[Mark]) -> AccountSnapshot:
         """Mark to market in the given order and return the account."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from decimal import Decimal
 from typing import Any, Protocol, TypeVar
 
 import asyncpg
@@ -17,6 +18,8 @@ from ray.serve.exceptions import RayServeException
 from helios.domain.enums import Timeframe
 from helios.domain.market import BAR_VALUES
 from helios.errors import HeliosError, ModelUnavailableError, TransportError
+from helios.portfolio.attribution_report import Grouping, Question
+from helios.store.books import PostgresBooks
 from helios.store.engine_store import EngineStore
 from helios.store.pool import connect, session
 from helios.store.recorder import MarketRecorder
@@ -27,6 +30,7 @@ SNAPSHOT_TIMEOUT_S = 3.0
 COMMAND_TIMEOUT_S = 10.0
 EMERGENCY_TIMEOUT_S = 30.0
 PREDICT_TIMEOUT_S = 10.0
+NO_CASH = Decimal(0)  # the run itself says with how much it began
 DECISIONS_PAGE = f"""
     SELECT {SUMMARY} FROM decisions
     WHERE ($2::text IS NULL OR symbol = $2)
@@ -65,7 +69,7 @@ class Backend(Protocol):
     async def explain(self, decision_id: str) -> dict[str, Any]:
         """Return one decision with all its steps; RejectedError if there is none."""
 
-    async def attribution(self, by: str, first_day: int | None, last_day: int | None) -> dict[str, Any]:
+    async def attribution(self, by: Grouping, first_day: int | None, last_day: int | None) -> dict[str, Any]:
         """Return where the profit of these UTC days (since 1970, both included; None: no bound) came from."""
 
     async def aclose(self) -> None:
@@ -132,6 +136,10 @@ class RayBackend:
 
     async def explain(self, decision_id: str) -> dict[str, Any]:
         return await PostgresTraces(await self._database()).explain(decision_id)
+
+    async def attribution(self, by: Grouping, first_day: int | None, last_day: int | None) -> dict[str, Any]:
+        books = PostgresBooks(await self._database())
+        return await books.attribution(Question(by, first_day, last_day), NO_CASH, with_benchmark=True)
 
     async def aclose(self) -> None:
         if self._pool is not None:

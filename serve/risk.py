@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query
 
+from helios.portfolio.attribution_report import Grouping
 from serve.backend import Backend
 from serve.responses import Json
 from serve.schemas import ResetBody
 
-Grouping = Literal["stage", "symbol", "sector", "day"]
 _EPOCH = date(1970, 1, 1)
 
 
