@@ -26,7 +26,7 @@ from helios.domain.orders import (
     PositionView,
     client_order_id,
 )
-from helios.errors import StoreUnavailableError
+from helios.errors import RejectedError, StoreUnavailableError
 from helios.execution.checks import LEDGER_UNAVAILABLE, TRADING_PAUSED, UNRESOLVED_ORDER, PreTradeCheck, structural_codes
 from helios.execution.journal import ExitJournal, MemoryJournal
 from helios.execution.lifecycle import is_open, new_record
@@ -192,7 +192,7 @@ class ExecutionEngine:
         Raises
         ------
         RejectedError
-            If nobody says what a transfer in another currency is worth; nothing happened.
+            If an amount is not a number, or nobody says what a transfer in another currency is worth; nothing happened.
         StoreUnavailableError
             If the ledger is away; nothing is booked, call it again with the same ids.
         """
@@ -204,7 +204,13 @@ class ExecutionEngine:
         return await self._save(max((movement.ts_event for movement in movements), default=0))
 
     async def rebase_peak(self, ts: int) -> AccountSnapshot:
-        """Let drawdown start anew at the equity of now (ns `ts`): a person's decision, and it survives a restart."""
+        """Let drawdown start anew at the equity of now (ns `ts`): a person's decision, and it survives a restart.
+
+        Raises
+        ------
+        RejectedError
+            If there is no equity left to start from.
+        """
         self._account.rebase_peak(max(ts, self._now))
         return await self._save(ts)
 
@@ -236,6 +242,8 @@ class ExecutionEngine:
 
     def _valued(self, movement: Movement) -> Movement:
         # What a deposit was worth is settled when it is written: no later rate may change it in a replay.
+        if not movement.amount.is_finite():
+            raise RejectedError(f"movement {movement.movement_id} has no amount")
         if movement.kind is MovementKind.FUNDING:
             return movement
         return replace(movement, value_quote=self._account.value_of(movement.amount, movement.currency, movement.value_quote))
