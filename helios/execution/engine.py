@@ -28,7 +28,7 @@ from helios.domain.orders import (
     PositionView,
     client_order_id,
 )
-from helios.errors import StoreUnavailableError
+from helios.errors import RejectedError, StoreUnavailableError
 from helios.execution.checks import LEDGER_UNAVAILABLE, TRADING_PAUSED, UNRESOLVED_ORDER, PreTradeCheck, structural_codes
 from helios.execution.exit_rules import SCALE_OUT_LEG, scale_out_quantity
 from helios.execution.guard import AccountGuard
@@ -208,7 +208,7 @@ class ExecutionEngine:
         Raises
         ------
         RejectedError
-            If nobody says what a transfer in another currency is worth; nothing happened.
+            If an amount is not a number, or nobody says what a transfer in another currency is worth; nothing happened.
         StoreUnavailableError
             If the ledger is away; nothing is booked, call it again with the same ids.
         """
@@ -275,6 +275,8 @@ class ExecutionEngine:
 
     def _valued(self, movement: Movement) -> Movement:
         # What a deposit was worth is settled when it is written: no later rate may change it in a replay.
+        if not movement.amount.is_finite():
+            raise RejectedError(f"movement {movement.movement_id} has no amount")
         if movement.kind is MovementKind.FUNDING:
             return movement
         return replace(movement, value_quote=self._account.value_of(movement.amount, movement.currency, movement.value_quote))

@@ -305,10 +305,19 @@ class Account:
             self.transfer(m.amount, m.ts_event, m.movement_id, m.currency, m.value_quote)
 
     def rebase_peak(self, ts: int) -> None:
-        """Let drawdown start anew: the peak becomes the equity of now. A person's decision; it survives a restart."""
+        """Let drawdown start anew: the peak becomes the equity of now. A person's decision; it survives a restart.
+
+        Raises
+        ------
+        RejectedError
+            If there is no equity left to start from.
+        """
         with localcontext(_EXACT):
+            equity = self._equity()
+            if equity <= 0:
+                raise RejectedError(f"drawdown cannot start anew from an equity of {equity}")
             self._roll(ts)
-            self._peak = self._equity()
+            self._peak = equity
         self._peak_rebased_at = ts
 
     def snapshot(self, ts: int) -> AccountSnapshot:
@@ -562,4 +571,6 @@ def _plain(value: Decimal) -> Decimal:
 
 
 def _loss(start: Decimal, now: Decimal) -> float:
-    return max(0.0, float((start - now) / start)) if start > 0 else 0.0
+    if start > 0:
+        return max(0.0, float((start - now) / start))
+    return 1.0 if now < 0 else 0.0  # no fraction of nothing, but who owes has lost all there was: a limit must see it

@@ -64,7 +64,9 @@ class PortfolioDesk:
         """The last allocation as plain JSON: when, how it ended, weights held and wanted, targets of the holdings."""
         self._history = PriceHistory(config.covariance_days, config.covariance, config.covariance_half_life_days)
         self._planner = TargetPlanner(config, risk, instruments, sectors or self._base)
-        self.upkeep = Upkeep(config, risk.max_leverage, instruments, sectors or self._base, self._history, self._planner.view)
+        # what is paid for in full cannot be held for more than there is
+        max_gross = risk.max_leverage if any(i.can_short for i in instruments.values()) else 1.0
+        self.upkeep = Upkeep(config, max_gross, instruments, sectors or self._base, self._history, self._planner.view)
 
     def seed(self, symbol: str, close_times: Sequence[int], closes: FloatArray, turnover_30d: float) -> None:
         """Take over past hourly or daily closes (close times in ns UTC) and the 30-day turnover in quote currency."""

@@ -14,7 +14,8 @@ import pytest
 from helios.cli.app import main
 from helios.cli.rundir import RunDir, RunInfo
 from helios.domain.decisions import DecisionTrace
-from helios.domain.enums import MovementKind, Side
+from helios.domain.enums import MovementKind, Side, TradingState
+from helios.domain.events import Mark
 from helios.domain.orders import Movement
 from helios.errors import FencedError
 from helios.execution.checks import PreTradeCheck
@@ -29,7 +30,7 @@ from helios.store.engine_store import EngineStore
 from helios.store.ledger import PostgresLedger
 from helios.store.pool import connect, utc
 from helios.store.traces import PostgresTraces
-from tests.support.execution_fakes import DAY, EXACT_FILLS, INSTRUMENTS, T0, D, allow_all, fill, intent
+from tests.support.execution_fakes import DAY, EXACT_FILLS, INSTRUMENTS, T0, D, allow_all, fill, intent, market
 
 CHECK: PreTradeCheck = allow_all
 STEPS = {
@@ -47,21 +48,15 @@ def engine(pool: asyncpg.Pool) -> ExecutionEngine:
     return ExecutionEngine(PostgresLedger(pool), PaperBroker(EXACT_FILLS, INSTRUMENTS), account, INSTRUMENTS, CHECK, "test")
 
 
-async def test_movements_and_the_reset_of_the_peak_survive_a_restart(pg_pool: asyncpg.Pool) -> None:
+async def test_movements_survive_a_restart(pg_pool: asyncpg.Pool) -> None:
     first = engine(pg_pool)
     await first.start()
     for _ in range(2):
         await first.move(MOVED)
-    lived = await first.rebase_peak(T0 + 2)
-    assert lived.drawdown == 0.0
     again = engine(pg_pool)
     await again.start()
     shown = await again.account_snapshot([])
-    assert (shown.equity_quote, shown.peak_equity_quote, shown.peak_rebased_at) == (
-        D("1004998.623456789012"),
-        lived.equity_quote,
-        T0 + 2,
-    )
+    assert shown.equity_quote == D("1004998.623456789012")
     assert (shown.transfers_quote, shown.funding_quote) == (D("5000.123456789012"), D("-1.5"))
     assert await PostgresLedger(pg_pool).movements() == MOVED
     with pytest.raises(FencedError):
@@ -161,3 +156,23 @@ def test_attribution_is_printed_and_explained(
     assert "1 closed trades, 124" in capsys.readouterr().out
     assert ask(["attribution", "--by", "week"], desk_dir, pg_dsn, monkeypatch) == 1
     assert ask(["attribution", "--from", "yesterday"], desk_dir, pg_dsn, monkeypatch) == 1
+
+
+async def test_a_reset_of_the_drawdown_survives_a_restart(pg_pool: asyncpg.Pool) -> None:
+    first, late = engine(pg_pool), T0 + 3 * DAY
+    await first.start()
+    await first.submit([intent("reset", ts=late)], {"BTC/ZAR": market(ts=late)})
+    fallen = await first.account_snapshot([Mark("BTC/ZAR", 500_000.0, late + 2)])
+    assert fallen.trading_state is TradingState.HALTED
+    lived = await first.reset_breakers("MAX_DRAWDOWN")
+    assert (lived.drawdown, lived.peak_equity_quote) == (0.0, fallen.equity_quote)
+    again = engine(pg_pool)
+    await again.start()
+    shown = await again.account_snapshot([])
+    assert (shown.equity_quote, shown.peak_equity_quote, shown.peak_rebased_at) == (
+        fallen.equity_quote,
+        fallen.equity_quote,
+        late + 2,
+    )
+    assert "MAX_DRAWDOWN" not in shown.trips
+    assert "MAX_DAILY_LOSS" in shown.trips  # until midnight, whoever clicks

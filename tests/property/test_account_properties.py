@@ -178,7 +178,7 @@ def live(history: list[tuple[str, object]]) -> tuple[Account, Ledgerless]:
         elif kind == "rate":
             account.rate("BNB", b, c)
             model.rate = Fraction(b)
-        else:
+        elif model.equity > 0:
             account.rebase_peak(c)
             model.peak = model.equity
         model.see()

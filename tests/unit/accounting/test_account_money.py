@@ -258,3 +258,14 @@ def test_prices_older_than_the_fills_are_not_restored() -> None:
     account.apply(order, fill(order, price="100"))
     account.restore(AccountState("1000", utc_day(T0), "1000", 0, (("BTC/ZAR", "10", T0 - 1),)))
     assert account.snapshot(T0).equity_quote == D(1_000)
+
+
+def test_account_that_owes_has_lost_all_and_its_peak_cannot_be_reset() -> None:
+    account = Account(D(100), T0)
+    account.fund(PERP, D(-150), T0, "f")
+    assert account.snapshot(T0).drawdown == pytest.approx(1.5)
+    account.transfer(D(-100), T0, "t")
+    shown = account.snapshot(T0)
+    assert (shown.peak_equity_quote, shown.drawdown, shown.daily_loss) == (D(0), 1.0, 1.0)
+    with pytest.raises(RejectedError):
+        account.rebase_peak(T0)

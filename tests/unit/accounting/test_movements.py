@@ -34,13 +34,18 @@ async def test_deposit_is_in_the_ledger_before_it_is_in_the_account() -> None:
     assert (shown.equity_quote, len(await ledger.movements())) == (D(1_000_500), 1)
 
 
-async def test_deposit_that_nobody_values_changes_neither() -> None:
+@pytest.mark.parametrize("bad", [
+    Movement("u", MovementKind.TRANSFER, D(1), T0, currency="BNB"), Movement("u", MovementKind.FUNDING, D("NaN"), T0, "BTC/ZAR"),
+    Movement("u", MovementKind.TRANSFER, D("Infinity"), T0),
+], ids=["no value", "NaN", "infinite"])  # fmt: skip
+async def test_movement_without_a_worth_changes_neither_ledger_nor_account(bad: Movement) -> None:
     ledger = MemoryLedger()
     desk = engine(ledger)
     await desk.start()
     with pytest.raises(RejectedError):
-        await desk.move([DEPOSIT, Movement("u", MovementKind.TRANSFER, D(1), T0, currency="BNB")])
+        await desk.move([DEPOSIT, bad])
     assert await ledger.movements() == []
+    assert (await desk.account_snapshot([])).equity_quote == D(1_000_000)
 
 
 async def test_account_is_the_same_after_a_restart() -> None:
