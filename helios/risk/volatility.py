@@ -296,10 +296,7 @@ class VolatilityModel:
     def _has_shock(self) -> bool:
         # |now / then - 1| > 5 %, turned round to two comparisons: this runs at every bar; a missing close (NaN) satisfies none
         low, high = self._close / (1.0 + SHOCK_MOVE), self._close / (1.0 - SHOCK_MOVE)
-        for close in self._hour:
-            if 0.0 < close < low or close > high:
-                return True
-        return False
+        return any(0.0 < close < low or close > high for close in self._hour)
 
     def _fit_if_due(self) -> None:
         if self.due:
