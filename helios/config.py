@@ -80,7 +80,12 @@ class ModelConfig(_Section):
 
 
 class RiskConfig(_Section):
-    """Tier 3. Percentages are fractions; money is quote currency. See the decisions page for sources."""
+    """Tier 3. Percentages are fractions; money is quote currency. See the decisions page for sources.
+
+    Volatility: `ewma_daily_decay` is what an EWMA keeps of its weights over a day; `forecast_ttl_h` of market time without a
+    price and a forecast is refused; `alert_rise` times the lowest forecast of four hours raises an alert; from
+    `garch_tasks_from` fits at one bar on the cluster does them.
+    """
 
     profile: Literal["conservative", "moderate", "aggressive", "swing", "scalper", "live-starter"] = "moderate"
     min_confidence: float = Field(0.55, ge=0, le=1)

@@ -13,6 +13,7 @@ from helios.config import RiskConfig
 from helios.domain.decisions import FloatArray
 from helios.domain.enums import Timeframe
 from helios.errors import SolverError
+from helios.risk.fitting import FitResult
 from helios.risk.garch import MIN_RETURNS
 from helios.risk.volatility import VolatilityModel
 
@@ -42,8 +43,17 @@ def garch(sizes: Sizes) -> list[Contest]:
         if refitted.fits == before or refitted.fallbacks:
             raise SolverError("the benchmark's volatility model did not refit")
 
+    note = "same model, same answer; Helios: all of a bar with its refit, checks, filter and percentiles"
     name = f"one fit on {sizes.returns} returns"
-    fit = Contest(name, "ms", 1, refit, "arch", with_peer("arch", theirs), "same model and errors; Helios adds checks and the filter")
+    fit = Contest(
+        name,
+        "ms",
+        1,
+        refit,
+        "arch",
+        with_peer("arch", theirs),
+        note,
+    )
     return [fit, _filter_contest(window, later)]
 
 
@@ -53,7 +63,10 @@ def _filter_contest(window: FloatArray, later: FloatArray) -> Contest:
 
     def step() -> None:
         for close in closes:
-            model.update(close, _START_NS + next(bar_times) * _BAR_NS)
+            bar_time = _START_NS + next(bar_times) * _BAR_NS
+            if model.take(close, bar_time):  # now and then the regime changes: answered with the parameters at hand, unfitted
+                model.apply(FitResult("", bar_time, model.parameters, "GARCH", is_garch_tried=True))
+            model.forecast()
 
     return Contest("one bar between fits", "us", len(closes), step)
 

@@ -111,6 +111,10 @@ def fit_garch(returns_pct: FloatArray) -> VarianceParameters:
 def ewma(returns_pct: FloatArray, decay: float) -> VarianceParameters:
     """Return the EWMA (RiskMetrics) as a recursion that starts at the mean square of the first 30 returns.
 
+    On eight coins' 5m bars of 2025 the day-ahead QLIKE (mean over coins) is 0.512 with RiskMetrics' 0.94 taken per bar, 0.370 with
+    0.98 per bar, 0.301 with 0.94 per day, and least, 0.264 to 0.267, with half-lives of one to two days, hence the default of
+    0.5 per day; found on these same data, but the minimum is flat and nearly the same for each coin.
+
     Raises
     ------
     InsufficientHistoryError

@@ -71,14 +71,15 @@ class ForecastHistory:
         """Return the q-quantile with linear interpolation (numpy's default); NaN without any forecast."""
         if not self._sorted:
             return math.nan
-        position = q * (len(self._sorted) - 1)
-        low = math.floor(position)
-        high = min(low + 1, len(self._sorted) - 1)
-        return self._sorted[low] + (position - low) * (self._sorted[high] - self._sorted[low])
+        last = len(self._sorted) - 1
+        position = q * last
+        low = int(position)
+        below, above = self._sorted[low], self._sorted[low + 1 if low < last else last]
+        return below + (position - low) * (above - below)
 
     def regime(self, daily_volatility: float) -> VolatilityRegime:
         """Classify by the 25 / 75 / 95 percentiles, or by the fixed table below 100 forecasts."""
-        if len(self) < MIN_REFERENCE:
+        if len(self._sorted) < MIN_REFERENCE:
             return classify(daily_volatility, FIXED_THRESHOLDS)
-        low, medium, high = (self.quantile(q) for q in REGIME_QUANTILES)
-        return classify(daily_volatility, (low, medium, high))
+        low, medium, high = REGIME_QUANTILES
+        return classify(daily_volatility, (self.quantile(low), self.quantile(medium), self.quantile(high)))

@@ -99,7 +99,7 @@ class RiskDesk:
         return RiskResponse(plans, forecasts)
 
     def _noted(self, answer: TradePlan | NoTrade) -> TradePlan | NoTrade:
-        alert = self.volatility.alerts.get(answer.symbol)
+        alert = self.volatility.alert(answer.symbol)
         if alert is None or isinstance(answer, NoTrade):
             return answer
         return replace(answer, notes=(*answer.notes, alert.words()))

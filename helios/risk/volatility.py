@@ -294,7 +294,9 @@ class VolatilityModel:
         return classify(now, self._fit_limits) is not self._fit_regime
 
     def _has_shock(self) -> bool:
-        return any(abs(self._close / close - 1.0) > SHOCK_MOVE for close in self._hour if close > 0.0)
+        # |now / then - 1| > 5 %, turned round to two comparisons: this runs at every bar; a missing close (NaN) satisfies none
+        low, high = self._close / (1.0 + SHOCK_MOVE), self._close / (1.0 - SHOCK_MOVE)
+        return any(0.0 < close < low or close > high for close in self._hour)
 
     def _fit_if_due(self) -> None:
         if self.due:

@@ -55,6 +55,11 @@ class VolatilityDesk:
         """Rises that last, by symbol."""
         return {symbol: rise.active for symbol, rise in sorted(self._rises.items()) if rise.active is not None}
 
+    def alert(self, symbol: str) -> VolatilityAlert | None:
+        """Return the rise of a symbol's volatility while it lasts."""
+        rise = self._rises.get(symbol)
+        return rise.active if rise is not None else None
+
     def new_alerts(self) -> list[VolatilityAlert]:
         """Return the rises that began since the last call, once."""
         alerts, self._new_alerts = self._new_alerts, []
@@ -132,7 +137,7 @@ class VolatilityDesk:
     def _row(self, symbol: str, model: VolatilityModel) -> dict[str, Any]:
         row: dict[str, Any] = {"symbol": symbol, "fits": model.fits, "fallbacks": model.fallbacks}
         row |= {"fallback_reason": model.fallback_reason, "ratio": _plain(model.volatility_ratio())}
-        row |= {"n_returns": model.n_returns, "alert": symbol in self.alerts, "qlike": self._skill[symbol].scores()}
+        row |= {"n_returns": model.n_returns, "alert": self._rises[symbol].active is not None, "qlike": self._skill[symbol].scores()}
         try:
             forecast = model.forecast()
         except (InsufficientHistoryError, StaleDataError) as error:

@@ -11,7 +11,7 @@ import pytest
 from helios.config import RiskConfig
 from helios.domain.enums import VolatilityRegime
 from helios.errors import InsufficientHistoryError, SolverError, StaleDataError
-from helios.risk.fitting import FitResult, fit
+from helios.risk.fitting import FitRequest, FitResult, fit
 from helios.risk.garch import VarianceParameters, filter_variance, fit_garch, sum_of_variances, variance_path
 from helios.risk.regimes import FIXED_THRESHOLDS, ForecastHistory, classify
 from helios.risk.returns import ReturnWindow
@@ -356,3 +356,37 @@ def test_the_vectorised_filter_equals_the_step_by_step_one(missing: list[int]) -
     for value in returns.tolist():
         variances.append(parameters.step(variances[-1], value))
     np.testing.assert_allclose(filter_variance(returns, parameters), variances, rtol=1e-13)
+
+
+def _window(kind: str) -> np.ndarray:
+    rng, n = np.random.default_rng(0), 600
+    windows = {
+        "one spike": np.where(np.arange(n) == 300, 50.0, 0.0),
+        "hardly traded": np.where(rng.random(n) < 0.01, rng.normal(size=n), 0.0),
+        "two prices": np.tile([1.0, -1.0], n // 2),
+        "always up": np.full(n, 0.3),
+        "stablecoin": rng.normal(size=n) * 1e-9,
+        "glitches": np.where(rng.random(n) < 0.02, 1e4, rng.normal(size=n) * 1e-3),
+        "no variance": rng.standard_cauchy(n),
+        "another market": np.concatenate([rng.normal(size=300) * 0.01, rng.normal(size=300) * 10]),
+    }
+    return windows[kind]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["one spike", "hardly traded", "two prices", "always up", "stablecoin", "glitches", "no variance", "another market"],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_odd_windows_give_a_finite_forecast_or_a_counted_fallback(kind: str) -> None:
+    returns = _window(kind)
+    request = FitRequest("X", T0, returns, 500, 0.5 ** (1 / 288))
+    result = fit(request)
+    assert (result.method == "EWMA") == bool(result.reason)
+    p = result.parameters
+    daily = sum_of_variances(filter_variance(returns, p), p, 288)
+    assert np.all(np.isfinite(daily))
+    assert np.all(daily >= 0)
+    if result.method == "GARCH":
+        long_run = p.omega / (1 - p.persistence) / np.mean(returns**2)
+        assert 0.25 <= long_run <= 4.0
