@@ -96,7 +96,17 @@ class Supervisor(HeliosActor):
             # In memory through the table; stored is the final state alone, so that a crash here forgets no emergency stop.
             self.state = next_state(next_state(EngineState.STOPPED, EngineState.STARTING), wanted)
             await self._told_and_stored(f"start: {self.state.value}")
+        await self._note_run()
         return self.state.value
+
+    async def _note_run(self) -> None:
+        """Write down what the run depends on, once a run id; secrets are no part of the configuration."""
+        assert self._store is not None
+        config = self.config.model_dump(mode="json")
+        try:
+            await self._store.start_run(self.spec.run_id, self.config.digest(), config, str(self._about.get("venue", "")))
+        except HeliosError as error:
+            self.log.warning("run not noted: %s", error)
 
     async def pause(self) -> str:
         """Open nothing new; exits go on."""

@@ -82,7 +82,7 @@ def posterior(
     used = confidences > 0
     gain, P_used = _gain(tau * sigma, P[used], confidences[used]), P[used]
     mu: FloatArray = pi + gain @ (Q[used] - P_used @ pi)
-    M = tau * sigma - gain @ P_used @ (tau * sigma)
+    M = tau * sigma - gain @ (P_used @ (tau * sigma))
     return Posterior(pi, mu, sigma + (M + M.T) / 2, w_prior)
 
 

@@ -48,6 +48,8 @@ class PortfolioDesk:
         By symbol: steps, minimums and whether it can be sold short.
     sectors : callable or None
         Sector of a symbol; None puts every base asset in a sector of its own.
+    max_correlation : float, default=1.0
+        A plan whose symbol moves more like a holding than this gets nothing.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class PortfolioDesk:
         risk: RiskConfig,
         instruments: Mapping[str, Instrument],
         sectors: Callable[[str], str] | None = None,
+        max_correlation: float = 1.0,
     ) -> None:
         self._config = config
         self._risk = risk
@@ -63,7 +66,7 @@ class PortfolioDesk:
         self.allocation: dict[str, Any] = {}
         """The last allocation as plain JSON: when, how it ended, weights held and wanted, targets of the holdings."""
         self._history = PriceHistory(config.covariance_days, config.covariance, config.covariance_half_life_days)
-        self._planner = TargetPlanner(config, risk, instruments, sectors or self._base)
+        self._planner = TargetPlanner(config, risk, instruments, sectors or self._base, max_correlation)
         # what is paid for in full cannot be held for more than there is
         max_gross = risk.max_leverage if any(i.can_short for i in instruments.values()) else 1.0
         self.upkeep = Upkeep(config, max_gross, instruments, sectors or self._base, self._history, self._planner.view)
@@ -182,6 +185,9 @@ class PortfolioDesk:
             return _refuse(plan, "OPTIMISER_ZERO", f"the optimiser leaves {plan.symbol} at its present weight")
         quantity = min(_floor(notional / plan.reference_price, instrument.lot_size_base), instrument.max_quantity_base)
         smallest = max(self._config.min_trade_quote, instrument.min_notional_quote)
+        if request.account.position(plan.symbol) is not None:
+            # after the review too: halves of halves would spend the day's entries and fees on crumbs
+            smallest = max(smallest, request.account.equity_quote * _decimal(self._risk.min_addition))
         if quantity * plan.reference_price < smallest or quantity < instrument.min_quantity_base or quantity <= 0:
             code = "INSUFFICIENT_CASH" if notional < wish.notional else "BELOW_MINIMUM"
             return _refuse(plan, code, f"{notional:.2f} {instrument.quote} left for {plan.symbol}, the minimum is {smallest}")

@@ -15,6 +15,8 @@ from helios.risk.codes import EXIT_REASONS, sentence
 from helios.risk.explain_size import Values, capital, decimal_of, floats, is_above, money, number, plain, size_sentences
 
 _TIMEFRAMES = ("1m", "5m", "15m")
+_ORDER = ("data", "prediction", "volatility", "plan", "review", "allocation", "execution", "rebalance")
+"""In which the tiers answered: a database keeps the keys of JSON in an order of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ def explain(decision: Values) -> tuple[Chapter, ...]:
     currency = str(decision.get("symbol", "")).partition("/")[2].partition(":")[0]
     plan = steps.get("plan") or {}
     chapters = []
-    for name, step in steps.items():
+    for name, step in sorted(steps.items(), key=lambda item: _ORDER.index(item[0]) if item[0] in _ORDER else len(_ORDER)):
         told = (
             (refusal_sentences(step) if "no_trade" in step else tuple(_TELLERS[name](step, plan, currency)))
             if name in _TELLERS
@@ -137,6 +139,21 @@ def _execution(step: Values, _plan: Values, currency: str) -> Iterator[str]:
         yield f"Reason: {step['reason']} ({sentence(str(step['reason'])).rstrip('.').lower()})."
 
 
+_WHY = {
+    "RISK_EVENT": "what is held had outgrown a limit",
+    "LARGE_DRIFT": "it lay more than twice the permitted drift off its target",
+    "DRIFT": "it lay more than the permitted drift off its target, and the last rebalance was a week ago",
+    "CALENDAR": "the calendar said so",
+}
+
+
+def _rebalance(step: Values, plan: Values, currency: str) -> Iterator[str]:
+    why, target = str(step.get("why")), step.get("target_weight")
+    to = "" if target is None else f" towards its target of {float(target):.2%} of equity"
+    yield f"The holding was trimmed{to}: {_WHY.get(why, why)}."
+    yield from _execution({**step, "reason": ""}, plan, currency)
+
+
 def _ending(decision: Values) -> Iterator[str]:
     outcome, detail = str(decision.get("outcome")), str(decision.get("detail") or "")
     yield f"Ended in the tier {decision.get('tier')} as {outcome}: {sentence(outcome)}"
@@ -170,4 +187,5 @@ _TELLERS: Mapping[str, Callable[[Values, Values, str], Iterator[str]]] = {
     "review": _review,
     "allocation": _allocation,
     "execution": _execution,
+    "rebalance": _rebalance,
 }

@@ -160,7 +160,8 @@ function showRisk() {
   put("trips", trips.map((t) => `${t.code.replaceAll("_", " ")}: ${t.detail}`).join("; "));
   const risk = snapshot.risk ?? {};
   const tail = (risk.tails ?? []).find((t) => t.method === "historical" && t.level === 0.95) ?? {};
-  const figures = [["VaR 95 %, a day", percent(tail.var)], ["CVaR 95 %", percent(tail.cvar)], ["Risk score", fixed(risk.risk_score, 0)],
+  const figures = [["VaR 95 %, a day", known(tail.var) || !snapshot.risk ? percent(tail.var) : `${risk.n_tail_days ?? 0} of 30 days known`],
+    ["CVaR 95 %", percent(tail.cvar)], ["Risk score", fixed(risk.risk_score, 0)],
     ["Exposure", percent(risk.gross_exposure, 1)], ["Beta to BTC", fixed(risk.beta_market, 2)], ["Sharpe, 30 d", fixed(risk.sharpe_30d, 2)],
     ["Max drawdown", percent(risk.max_drawdown)], ["Correlation", known(risk.mean_correlation) ? `${fixed(risk.mean_correlation, 2)} ${risk.correlation_regime}` : "–"]];
   const key = JSON.stringify(figures);

@@ -29,6 +29,7 @@ class MemoryEngineStore:
         self.events: list[EngineEvent] = []
         self.is_down = False
         self.fails = 0
+        self.runs: list[tuple[str, str, str]] = []
 
     async def save_state(self, state: EngineState, mode: TradingMode) -> None:
         if self.is_down:
@@ -40,6 +41,9 @@ class MemoryEngineStore:
             self.fails -= 1
             raise StoreUnavailableError("away")
         self.events.append(event)
+
+    async def start_run(self, run_id: str, digest: str, config: dict[str, Any], venue: str) -> None:
+        self.runs.append((run_id, config["desk"]["initial_cash_quote"], venue))
 
     async def orders(self, limit: int) -> list[dict[str, Any]]:
         return []
@@ -98,6 +102,11 @@ async def test_a_pause_and_an_emergency_stop_outlive_a_clean_stop_and_a_restart(
     desk.actor.state = desk.store.saved[-1]
     assert await desk.actor.begin() == stored.value
     assert desk.told[-1] is False
+
+
+async def test_a_run_is_noted_with_what_it_began_with(desk: Desk) -> None:
+    await desk.actor.begin()
+    assert desk.store.runs == [(desk.actor.spec.run_id, "100000", "test")]
 
 
 async def test_transitions_that_the_table_forbids_change_nothing(desk: Desk) -> None:

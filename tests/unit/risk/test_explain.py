@@ -32,7 +32,7 @@ SOURCES = sorted(
 )
 NO_CODES = {
     "APPROVE_REDUCED", "CLARABEL_SETTINGS", "CORNISH_FISHER", "EXIT_LONG", "EXIT_SHORT", "I_CONFIRM_LIVE_TRADING", "LARGE_DRIFT",
-    "MOMENTUM_LONG", "MOMENTUM_SHORT", "NOTHING_TO_DO", "RISK_EVENT", "STUDENT_T",
+    "MOMENTUM_LONG", "MOMENTUM_SHORT", "NOTHING_TO_DO", "PARTIALLY_CLOSED", "RISK_EVENT", "STUDENT_T",
 }  # fmt: skip
 """Capital words that end no decision: a verdict, strategies, a confirmation, reasons to rebalance, names of methods and states."""
 
@@ -297,3 +297,15 @@ def test_amounts_are_written_to_the_cent_and_tiny_ones_in_full(value: object, te
 
 def test_quantities_lose_only_the_zeros_at_their_end() -> None:
     assert (plain("0.00300000"), plain("1200"), plain("x")) == ("0.003", "1,200", "x")
+
+
+def test_a_trim_is_told_after_the_decision_with_its_reason_whatever_order_the_store_keeps() -> None:
+    trim = {
+        "why": "RISK_EVENT", "side": "SELL", "target_weight": 0.2, "status": "FILLED", "filled_base": "5", "average_price": "100",
+        "fee_quote": "0.5", "deny_codes": [], "reason": "RISK_EVENT",
+    }  # fmt: skip
+    steps = {"rebalance": trim, "plan": {"no_trade": "HOLD", "detail": ""}, "data": {"close": 100.0, "last": "100"}}
+    chapters = explain({"symbol": "BTC/ZAR", "outcome": "HOLD", "tier": "risk", "detail": "", "steps": steps})
+    assert [c.tier for c in chapters] == ["data", "plan", "rebalance", "outcome"]
+    assert "towards its target of 20.00% of equity: what is held had outgrown a limit" in chapters[2].sentences[0]
+    assert "FILLED: 5 at 100.00 ZAR" in chapters[2].sentences[1]
