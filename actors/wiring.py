@@ -83,4 +83,4 @@ def as_actor(cls: type[Any], name: str, max_concurrency: int) -> Any:
 
 def as_task(function: Callable[..., Any]) -> Any:
     """Return a pure function as a task that takes a core of whichever machine has one free."""
-    return ray.remote(function).options(num_cpus=1, max_retries=1)
+    return ray.remote(num_cpus=1, max_retries=1)(function)
