@@ -25,7 +25,7 @@ _STATIONARY = 1.0 - 1e-9
 """Persistence from which the long-run variance has no meaning in double precision."""
 _LONG_RUN_FACTOR = 4.0
 """Twice the volatility: a fit that tends to more than this times its own window's variance, or to less than its inverse, would
-be off by more than that a day ahead. On recorded 5m returns every third fit near alpha + beta = 1 does."""
+be off by more than that a day ahead."""
 _ONE = (1.0,)
 _START_ALPHAS, _START_PERSISTENCES = (0.01, 0.05, 0.1, 0.2), (0.5, 0.7, 0.9, 0.98)
 
