@@ -34,6 +34,8 @@ EQUITY_INTERVAL_S = 1.0
 KILL_SWITCH = ".kill_switch"
 FLATTEN_ATTEMPTS = 8
 RISK_INTERVAL_S = 5.0
+START_GRACE_S = 60.0
+"""How much longer who has not answered yet may take: a cold machine starts its actors slowly."""
 SILENT_AFTER_S = 10.0
 """A killed actor is back within three seconds; who has not answered for so long is counted as unhealthy."""
 
@@ -269,7 +271,7 @@ class Supervisor(HeliosActor):
         await self._breakers.write(execution, self._store)
         if self.spec.replay_path is None:  # in a replay decisions must not depend on wall time
             since = time.monotonic() - SILENT_AFTER_S
-            silent = sorted(n for n in self._components if self._heard.get(n, self._born_mono) < since)
+            silent = sorted(n for n in self._components if self._heard.get(n, self._born_mono + START_GRACE_S) < since)
             await self._breakers.tell_silent(silent, self._pids.get("execution", 0))
 
     async def _mark_account(self) -> None:

@@ -232,6 +232,9 @@ async def test_trips_become_events_once_and_a_failed_write_is_tried_again(desk: 
 
 async def test_execution_is_told_who_is_silent_and_when_they_are_back(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SILENT_AFTER_S", 0.0)
+    await desk.actor._follow_breakers()
+    assert desk.peers("execution").called("set_unhealthy") == []  # who has just been started is not silent yet
+    monkeypatch.setattr(module, "START_GRACE_S", 0.0)
     desk.actor._heard = dict.fromkeys(("execution", SYMBOL), 1e12)
     await desk.actor._follow_breakers()
     desk.actor._heard["recorder"] = 1e12
