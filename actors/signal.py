@@ -32,6 +32,7 @@ from helios.errors import HeliosError
 from helios.pipeline.conductor import Conductor
 from helios.pipeline.cycle import CycleResult, DecisionCycle, Tiers
 from helios.pipeline.trace import number
+from helios.portfolio.upkeep import risk_event_of
 
 LATENCIES_KEPT = 2_000
 TIER_DEADLINE_S = 10.0
@@ -93,7 +94,7 @@ class SignalActor(HeliosActor):
             execution=self._execution,
             traces=RemoteTraces(self._peers("recorder"), "recorder", deadline_s),
         )
-        self._cycle = DecisionCycle(tiers, self.spec.reference_symbol, time.perf_counter)
+        self._cycle = DecisionCycle(tiers, self.spec.reference_symbol, time.perf_counter, risk_event_of(self.config))
         self._seeds = RemoteSeeds([(n, self._peers(n)) for n in ("risk", "portfolio")], 60.0)
         self._metrics = DeskMetrics()
 

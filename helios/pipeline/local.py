@@ -33,6 +33,7 @@ from helios.pipeline.symbol import SymbolState, SymbolStep
 from helios.portfolio.accounting import Account
 from helios.portfolio.build import make_portfolio_desk
 from helios.portfolio.tier import PortfolioDesk
+from helios.portfolio.upkeep import risk_event_of
 from helios.review.rules import RuleReviewer
 from helios.risk.build import make_risk_desk
 from helios.risk.tier import RiskDesk
@@ -165,7 +166,7 @@ class LocalDesk:
             traces=self.traces,
         )
         self.symbols = LocalSymbols(sources, Timeframe(config.desk.decision_timeframe))
-        cycle = DecisionCycle(tiers, reference_symbol, timer)
+        cycle = DecisionCycle(tiers, reference_symbol, timer, risk_event_of(config))
         self._conductor = Conductor(self.symbols, cycle, self.execution, LocalSeeds(risk, portfolio))
 
     async def run(self, n_bars: int | None = None) -> list[StepReport]:

@@ -31,10 +31,9 @@ EVENT_TOLERANCE = 0.01
 _NO_MARKET = Market((), np.empty((0, 0)), np.empty(0))
 
 
-def risk_event_of(config: HeliosConfig, instruments: Mapping[str, Instrument]) -> Callable[[AccountSnapshot], bool]:
+def risk_event_of(config: HeliosConfig) -> Callable[[AccountSnapshot], bool]:
     """Return the test whether holdings have outgrown the position, sector or leverage limit."""
     limits = config.limits
-    sectors = {symbol: sector_of(i.base) for symbol, i in instruments.items()}
 
     def is_event(account: AccountSnapshot) -> bool:
         if not account.positions or account.equity_quote <= 0:
@@ -42,7 +41,7 @@ def risk_event_of(config: HeliosConfig, instruments: Mapping[str, Instrument]) -
         shares = {p.symbol: float(p.notional_quote / account.equity_quote) for p in account.positions}
         by_sector: dict[str, float] = {}
         for symbol, share in shares.items():
-            name = sectors.get(symbol, symbol)
+            name = sector_of(symbol.split("/")[0])
             by_sector[name] = by_sector.get(name, 0.0) + share
         return (
             max(shares.values()) > limits.max_position + EVENT_TOLERANCE

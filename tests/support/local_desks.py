@@ -85,20 +85,25 @@ def write_synthetic(directory: Path, n_minutes: int, seed: int = 5) -> Path:
     return directory
 
 
-def make_config() -> HeliosConfig:
-    """Defaults, with entries often enough that a short test sees trades."""
+def make_config(**further: object) -> HeliosConfig:
+    """Defaults, with entries often enough that a short test sees trades; `further` as section__key=value."""
     changes = {"risk.min_confidence": 0.5, "risk.timeout_h": 2.0, "limits.max_entries_per_day": 200, "risk.garch_min_returns": 100}
-    return load_config(env={}, overrides=changes)
+    named = {name.replace("__", "."): value for name, value in further.items()}
+    return load_config(env={}, overrides=changes | named)
 
 
 def make_desk(
-    directory: Path, symbols: Sequence[str] | None = None, cut_ns: int | None = None, factor: float | None = None
+    directory: Path,
+    symbols: Sequence[str] | None = None,
+    cut_ns: int | None = None,
+    factor: float | None = None,
+    **further: object,
 ) -> LocalDesk:
     sources: Mapping[str, ReplaySource] = open_replay(str(directory), symbols)
     if cut_ns is not None:
         sources = {s: ChangedFuture(source, cut_ns, factor) for s, source in sources.items()}
     reference = next(s for s in sources if s.startswith("BTC"))
-    return LocalDesk(make_config(), sources, MomentumModel(), reference, ticking())
+    return LocalDesk(make_config(**further), sources, MomentumModel(), reference, ticking())
 
 
 def packed(traces: Sequence[DecisionTrace]) -> bytes:

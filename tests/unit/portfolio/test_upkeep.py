@@ -108,5 +108,5 @@ def test_a_failing_solver_keeps_holdings_but_not_a_broken_cap(monkeypatch: pytes
 
 @pytest.mark.parametrize(("share", "is_event"), [(0.15, False), (0.205, False), (0.215, True)])
 def test_a_cap_touched_is_no_event_a_cap_broken_is(share: float, is_event: bool) -> None:
-    assert risk_event_of(HeliosConfig(), INSTRUMENTS)(holding_of(share)) is is_event
-    assert not risk_event_of(HeliosConfig(), INSTRUMENTS)(account())
+    assert risk_event_of(HeliosConfig())(holding_of(share)) is is_event
+    assert not risk_event_of(HeliosConfig())(account())
