@@ -17,7 +17,6 @@ from helios.portfolio.optimiser import MeanVarianceOptimiser
 from helios.portfolio.tier import PortfolioDesk
 from helios.portfolio.upkeep import risk_event_of
 from tests.unit.portfolio.test_portfolio_desk import (
-    INSTRUMENTS,
     NOW,
     PRICE,
     account,
