@@ -21,6 +21,7 @@ from helios.venues.base import FeedEvent, FeedStatus
 from tests.support.peers import spec
 from tests.support.pipeline_values import MINUTE_NS, T0
 from tests.support.scripted_venue import VENUE_VOLUME, ScriptedVenue
+from tests.support.waiting import until
 
 BTC = Instrument("BTC/ZAR", "BTC", "ZAR", "test", "BTCZAR")
 CONNECTED, DISCONNECTED = FeedStatus("CONNECTED", "", 0), FeedStatus("DISCONNECTED", "cut", 0)
@@ -190,9 +191,8 @@ async def test_minutes_the_venue_does_not_have_are_flat_unknown_counted_and_repo
     bench.venue.unknown = {at(10)}
     await bench.say(CONNECTED)
     await bench.reach(11.5)
-    async with asyncio.timeout(10):
-        while bench.volumes() != {10: 0.0}:
-            await asyncio.sleep(0.05)
+    await until(lambda: bench.volumes() == {10: 0.0})
+    assert bench.volumes() == {10: 0.0}
     assert math.isnan(bench.minutes[10].trade_count)
     assert bench.feed.counters()["minutes_unrepaired"] == 1
     assert bench.alerts == ["gap_unrepaired"]

@@ -15,6 +15,7 @@ from helios.pipeline.cycle import DecisionCycle
 from helios.pipeline.series import SymbolHistory
 from tests.support.peers import Peer, Peers, spec
 from tests.support.pipeline_values import BAR_NS, T0, ScriptedTiers, account, ticking, window
+from tests.support.waiting import until
 
 BTC, ETH = "BTC/ZAR", "ETH/ZAR"
 GROUPS = (((BTC,), "symbol:BTC"), ((ETH,), "symbol:ETH"))
@@ -48,10 +49,8 @@ class Desk:
         return self
 
     async def decided(self, n: int) -> None:
-        """Wait until there are `n` traces: a busy machine keeps no deadline of milliseconds."""
-        async with asyncio.timeout(10):
-            while len(self.script.traces) < n:
-                await asyncio.sleep(DEADLINE_MS / 4e3)
+        """Wait until there are `n` traces."""
+        await until(lambda: len(self.script.traces) >= n)
 
 
 @pytest.fixture
