@@ -36,7 +36,8 @@ from helios.execution.journal import ExitJournal, MemoryJournal
 from helios.execution.lifecycle import is_open, new_record
 from helios.execution.ports import Broker, LedgerStore
 from helios.execution.sender import OrderSender
-from helios.portfolio.accounting import Account, ClosedTrade
+from helios.portfolio.accounting import Account
+from helios.portfolio.positions import ClosedTrade
 from helios.risk.trips import Trip
 
 SAVE_EVERY_NS = 60_000_000_000

@@ -9,96 +9,25 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from decimal import Context, Decimal, localcontext
 
-from helios.domain.enums import MovementKind, Side
+from helios.domain.enums import MovementKind
 from helios.domain.events import Mark
-from helios.domain.orders import AccountSnapshot, ExitPlan, ExitRule, Fill, Movement, OrderRecord, PositionView
+from helios.domain.orders import AccountSnapshot, ExitPlan, Fill, Movement, OrderRecord, PositionView
 from helios.errors import InvariantError, RejectedError
-from helios.execution.exit_rules import protective_stop
 from helios.execution.ports import AccountState
 from helios.portfolio.currency import BookedFill, CurrencyBalances, base_of, book_fill, is_spot, quote_of
+from helios.portfolio.positions import ZERO, ClosedTrade, Position, share
 
 NS_PER_DAY = 86_400 * 1_000_000_000
-ZERO = Decimal(0)
 _EXACT = Context(prec=60)
-_SHARE = Decimal("1e-12")
 _EPOCH_DAY = date(1970, 1, 1)
 
 
 def utc_day(ts: int) -> str:
     """Return the UTC date of `ts` (ns) as YYYY-MM-DD."""
     return (_EPOCH_DAY + timedelta(days=ts // NS_PER_DAY)).isoformat()
-
-
-@dataclass(frozen=True, slots=True)
-class ClosedTrade:
-    """What one closing order took out of a position; `is_final` where it left nothing.
-
-    `pnl_quote` is after the fees of the exit and the closed part's share of the entry fees, which `fees_quote` sums, and contains
-    the closed part's share of the funding received (or, below zero, paid) while it was open.
-    """
-
-    position_id: str
-    closing_order_id: str
-    symbol: str
-    side: Side
-    entry_price: Decimal
-    exit_price: Decimal
-    quantity_base: Decimal
-    pnl_quote: Decimal
-    fees_quote: Decimal
-    reason: str
-    opened_at: int
-    closed_at: int
-    is_final: bool
-    funding_quote: Decimal = ZERO
-
-    @property
-    def status(self) -> str:
-        """CLOSED, or PARTIALLY_CLOSED where something was left open."""
-        return "CLOSED" if self.is_final else "PARTIALLY_CLOSED"
-
-    @property
-    def price_return(self) -> float:
-        """Direction x (exit - entry) / entry: before costs, and without leverage, which is in the quantity."""
-        return float(self.side * (self.exit_price - self.entry_price) / self.entry_price)
-
-
-@dataclass(slots=True)
-class _Position:
-    """`quantity` and `cost` carry the sign of the side; `entry_fees` and `funding` are those of the part still open."""
-
-    position_id: str
-    decision_id: str
-    symbol: str
-    quantity: Decimal
-    cost: Decimal
-    entry_fees: Decimal
-    opened_at: int
-    leverage: float
-    exit_rule: ExitRule | None
-    realised: Decimal = ZERO
-    funding: Decimal = ZERO
-    opened: Decimal = ZERO
-    best_mark: Decimal | None = None
-
-    @property
-    def side(self) -> Side:
-        return Side.BUY if self.quantity > 0 else Side.SELL
-
-    @property
-    def average_price(self) -> Decimal:
-        average = self.cost / self.quantity
-        rounded = average.quantize(_SHARE)
-        return _plain(rounded)
-
-    def see(self, price: Decimal) -> None:
-        """Remember the best price since the opening: what a symbol's owner that was restarted cannot know."""
-        if self.best_mark is None or self.side * price > self.side * self.best_mark:
-            self.best_mark = price
 
 
 class Account:
@@ -129,7 +58,7 @@ class Account:
         self._as_of = started_at
         self._day = started_at // NS_PER_DAY
         self._day_start = initial_cash
-        self._positions: dict[str, _Position] = {}
+        self._positions: dict[str, Position] = {}
         self._marks: dict[str, tuple[Decimal, int]] = {}
         self._held = ZERO  # value of all positions, kept up by differences: with hundreds of symbols a sum per price is too slow
         self._peak_rebased_at = 0
@@ -326,7 +255,7 @@ class Account:
             self._roll(ts)
             equity = self._equity()
             currency_pnl = self._others.gain()
-            views = tuple(self._view(self._positions[symbol]) for symbol in sorted(self._positions))
+            views = tuple(self._shown(self._positions[symbol]) for symbol in sorted(self._positions))
             return AccountSnapshot(
                 ts_event=ts,
                 equity_quote=equity,
@@ -358,7 +287,7 @@ class Account:
     def exit_plans(self) -> list[ExitPlan]:
         """Return what must be watched: one plan per open position whose opening order brought an exit rule."""
         with localcontext(_EXACT):
-            plans = [self._plan(self._positions[symbol]) for symbol in sorted(self._positions)]
+            plans = [self._positions[symbol].exit_plan() for symbol in sorted(self._positions)]
         return [plan for plan in plans if plan is not None]
 
     def position_id(self, symbol: str) -> str | None:
@@ -369,7 +298,7 @@ class Account:
     def position(self, position_id: str) -> PositionView | None:
         """Return the open position with this id."""
         with localcontext(_EXACT):
-            return next((self._view(p) for p in self._positions.values() if p.position_id == position_id), None)
+            return next((self._shown(p) for p in self._positions.values() if p.position_id == position_id), None)
 
     def restore(self, state: AccountState) -> None:
         """Take over peak, start of the day and last prices, which fills alone cannot rebuild. Call it after fills and movements.
@@ -435,7 +364,7 @@ class Account:
         quantity, fee = booked.quantity_base, booked.fee_quote
         if position is not None and position.side is not fill.side:
             closing = min(quantity, abs(position.quantity))
-            closing_fee = fee if closing == quantity else _share(fee, closing, quantity)
+            closing_fee = fee if closing == quantity else share(fee, closing, quantity)
             self._close(position, record, fill, closing, closing_fee)
             quantity, fee = quantity - closing, fee - closing_fee
         if quantity > 0:
@@ -447,7 +376,7 @@ class Account:
         self._last_entry_at[fill.symbol] = max(fill.ts_event, self._last_entry_at.get(fill.symbol, 0))
         position = self._positions.get(fill.symbol)
         if position is None:
-            position = self._positions[fill.symbol] = _Position(
+            position = self._positions[fill.symbol] = Position(
                 record.client_order_id, record.decision_id, fill.symbol, ZERO, ZERO, ZERO, fill.ts_event, record.leverage, None
             )
         position.quantity += fill.side * quantity
@@ -456,12 +385,12 @@ class Account:
         position.entry_fees += fee
         position.exit_rule = position.exit_rule or record.exit_rule
 
-    def _close(self, position: _Position, record: OrderRecord, fill: Fill, quantity: Decimal, exit_fee: Decimal) -> None:
+    def _close(self, position: Position, record: OrderRecord, fill: Fill, quantity: Decimal, exit_fee: Decimal) -> None:
         held, entry_price = abs(position.quantity), position.average_price
         is_final = quantity == held
-        cost = position.cost if is_final else _share(position.cost, quantity, held)
-        entry_fee = position.entry_fees if is_final else _share(position.entry_fees, quantity, held)
-        funding = position.funding if is_final else _share(position.funding, quantity, held)
+        cost = position.cost if is_final else share(position.cost, quantity, held)
+        entry_fee = position.entry_fees if is_final else share(position.entry_fees, quantity, held)
+        funding = position.funding if is_final else share(position.funding, quantity, held)
         gross = position.side * quantity * fill.price - cost
         pnl = gross - entry_fee - exit_fee + funding
         self._realised += gross
@@ -487,19 +416,9 @@ class Account:
         if last is None or not same:
             self.closed.append(trade)
             return
-        quantity = last.quantity_base + trade.quantity_base
-        value = last.exit_price * last.quantity_base + trade.exit_price * trade.quantity_base
-        self.closed[-1] = replace(
-            trade,
-            entry_price=last.entry_price,
-            exit_price=_plain((value / quantity).quantize(_SHARE)),
-            quantity_base=quantity,
-            pnl_quote=last.pnl_quote + trade.pnl_quote,
-            fees_quote=last.fees_quote + trade.fees_quote,
-            funding_quote=last.funding_quote + trade.funding_quote,
-        )
+        self.closed[-1] = last.joined(trade)
 
-    def _count(self, position: _Position) -> None:
+    def _count(self, position: Position) -> None:
         # A position counts once, with everything its partial closes brought; break-even neither ends nor lengthens a streak.
         self._closed_positions += 1
         self._closed_pnl += position.realised
@@ -509,65 +428,8 @@ class Account:
         elif position.realised < 0:
             self._consecutive_losses += 1
 
-    def _view(self, position: _Position) -> PositionView:
-        mark, marked_at = self._marks[position.symbol]
-        plan = self._plan(position)
-        return PositionView(
-            symbol=position.symbol,
-            quantity_base=position.quantity,
-            average_price=position.average_price,
-            mark_price=mark,
-            realised_pnl_quote=position.realised,
-            unrealised_pnl_quote=position.quantity * mark - position.cost,
-            opened_at=position.opened_at,
-            leverage=position.leverage,
-            decision_id=position.decision_id,
-            stop_price=math.nan if plan is None else protective_stop(plan, plan.best_price)[0],
-            target_price=math.nan if plan is None else plan.target_price,
-            expires_at=0 if plan is None else plan.expires_at,
-            marked_at=marked_at,
-            best_mark=position.best_mark,
-        )
-
-    @staticmethod
-    def _plan(position: _Position) -> ExitPlan | None:
-        rule = position.exit_rule
-        if rule is None:
-            return None
-        entry, side = float(position.average_price), position.side
-        has_breakeven = 0 <= rule.breakeven_offset_pct < rule.breakeven_activate_pct
-        has_scale_out = 0 < rule.scale_out_fraction < 1 and 0 < rule.scale_out_at < 1
-        return ExitPlan(
-            position_id=position.position_id,
-            symbol=position.symbol,
-            side=side,
-            entry_price=entry,
-            stop_price=_away(entry, -side, rule.stop_loss_pct),
-            target_price=_away(entry, side, rule.take_profit_pct),
-            trailing_activate_pct=rule.trailing_activate_pct,
-            trailing_pct=rule.trailing_pct,
-            expires_at=position.opened_at + rule.timeout_ns if rule.timeout_ns > 0 else 0,
-            breakeven_activate_pct=rule.breakeven_activate_pct if has_breakeven else 0.0,
-            breakeven_price=entry * (1.0 + side * rule.breakeven_offset_pct) if has_breakeven else math.nan,
-            scale_out_fraction=rule.scale_out_fraction if has_scale_out else 0.0,
-            scale_out_price=_away(entry, side, rule.take_profit_pct * rule.scale_out_at) if has_scale_out else math.nan,
-            opened_base=position.opened,
-            opened_at=position.opened_at,
-            best_price=math.nan if position.best_mark is None else float(position.best_mark),
-        )
-
-
-def _away(entry: float, direction: int, fraction: float) -> float:
-    return entry * (1.0 + direction * fraction) if fraction > 0 else math.nan  # NaN and 0: switched off
-
-
-def _share(total: Decimal, part: Decimal, whole: Decimal) -> Decimal:
-    return (total * part / whole).quantize(_SHARE)
-
-
-def _plain(value: Decimal) -> Decimal:
-    # Drop trailing zeros without falling into exponent form (8.5E+5).
-    return value.quantize(Decimal(1)) if value == value.to_integral_value() else value.normalize()
+    def _shown(self, position: Position) -> PositionView:
+        return position.view(*self._marks[position.symbol])
 
 
 def _loss(start: Decimal, now: Decimal) -> float:
