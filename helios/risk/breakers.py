@@ -16,10 +16,10 @@ from decimal import Decimal
 from types import MappingProxyType
 
 from helios.config import LimitConfig
-from helios.domain.enums import Timeframe, TradingMode
+from helios.domain.enums import Timeframe, TradingMode, TradingState
 from helios.domain.orders import AccountSnapshot
 from helios.errors import RejectedError
-from helios.risk.limits import TradingState, consecutive_loss_limit, daily_loss_of, daily_loss_quote, drawdown_of, fall, has_equity
+from helios.risk.account_limits import consecutive_loss_limit, daily_loss_of, daily_loss_quote, drawdown_of, fall, has_equity
 from helios.risk.trips import BoardState, ResetRule, Trip, TripCode, dump_state, load_state
 
 NS_PER_S = 1_000_000_000

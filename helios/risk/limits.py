@@ -12,21 +12,27 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from helios.config import LimitConfig
 from helios.domain.enums import MarketKind, Side, TradingMode
-from helios.domain.enums import TradingState as TradingState
 from helios.domain.market import Instrument, MarketSnapshot
 from helios.domain.orders import AccountSnapshot, PositionView
 from helios.errors import RejectedError
+from helios.risk.account_limits import (
+    INFINITY,
+    ZERO,
+    consecutive_loss_limit,
+    daily_loss_of,
+    daily_loss_quote,
+    drawdown_of,
+    exact,
+    is_money_lost,
+    share_of,
+)
 from helios.risk.sectors import DEFAULT_SECTORS, sector_of
 
-LIVE_CONSECUTIVE_LOSSES = 3
 NS_PER_HOUR = 3_600_000_000_000
-_INFINITY = Decimal("Infinity")
-_ZERO = Decimal(0)
 
 
 class Severity(StrEnum):
@@ -119,7 +125,7 @@ class LimitRequest:
     @property
     def held_base(self) -> Decimal:
         """Signed quantity held in the symbol."""
-        return self.position.quantity_base if self.position is not None else _ZERO
+        return self.position.quantity_base if self.position is not None else ZERO
 
     @property
     def notional_after_quote(self) -> Decimal:
@@ -166,88 +172,6 @@ def limit_warnings(request: LimitRequest, config: LimitConfig, sectors: Mapping[
     return tuple(_violation(m, Severity.WARN) for m in near)
 
 
-def limit_utilisation(
-    account: AccountSnapshot,
-    config: LimitConfig,
-    mode: TradingMode = TradingMode.PAPER,
-    sectors: Mapping[str, str] = DEFAULT_SECTORS,
-) -> list[dict[str, Any]]:
-    """Return how much of each limit the account uses, as plain JSON.
-
-    One entry a limit: `name`, `of` (the largest position's symbol or sector, else empty), `value` and `limit` in the same unit
-    (fractions of equity, counts, quote currency), `share` of the limit. None where the figure cannot be known.
-    """
-    equity = account.equity_quote
-    positions = {p.symbol: p.notional_quote for p in account.positions}
-    by_sector: dict[str, Decimal] = {}
-    for symbol, notional in positions.items():
-        name = sector_of(symbol.split("/")[0], sectors)
-        by_sector[name] = by_sector.get(name, _ZERO) + notional
-    (symbol, position), (sector, in_sector) = _largest(positions), _largest(by_sector)
-    rows: list[tuple[str, str, Decimal | int, float | int | Decimal]] = [
-        ("drawdown", "", drawdown_of(account), config.max_drawdown),
-        ("daily_loss", "", daily_loss_of(account), config.max_daily_loss),
-        ("position", symbol, _share(position, equity), config.max_position),
-        ("sector", sector, _share(in_sector, equity), config.max_sector),
-        ("leverage", "", _share(sum(positions.values(), _ZERO), equity), config.max_portfolio_leverage),
-        ("open_positions", "", sum(p.quantity_base != 0 for p in account.positions), config.max_open_positions),
-        ("entries_today", "", account.entries_today, config.max_entries_per_day),
-        ("consecutive_losses", "", account.consecutive_losses, consecutive_loss_limit(config, mode)),
-    ]
-    if config.max_daily_loss_quote > 0:
-        rows.append(("daily_loss_quote", "", daily_loss_quote(account), config.max_daily_loss_quote))
-    return [_utilisation(*row) for row in rows]
-
-
-def trading_state(account: AccountSnapshot, config: LimitConfig, mode: TradingMode = TradingMode.PAPER) -> TradingState:
-    """Return HALTED at the drawdown limit or without equity, REDUCING (exits only) at the loss limits, else ACTIVE.
-
-    The view of one moment, without memory: what a new `BreakerBoard` says of the same account. A board that has tripped stays so
-    after the figures recover, and is therefore never milder than this.
-    """
-    if not has_equity(account) or not drawdown_of(account) < _exact(config.max_drawdown):
-        return TradingState.HALTED
-    if not daily_loss_of(account) < _exact(config.max_daily_loss):
-        return TradingState.REDUCING
-    if _is_money_lost(account, config):
-        return TradingState.REDUCING
-    if account.consecutive_losses >= consecutive_loss_limit(config, mode):
-        return TradingState.REDUCING
-    return TradingState.ACTIVE
-
-
-def worst_state(*states: TradingState) -> TradingState:
-    """Return the state that permits least."""
-    return max(states, key=tuple(TradingState).index)
-
-
-def has_equity(account: AccountSnapshot) -> bool:
-    """Whether the account is worth a known amount above 0."""
-    return account.equity_quote.is_finite() and account.equity_quote > 0
-
-
-def drawdown_of(account: AccountSnapshot) -> Decimal:
-    """Return the larger of the reported drawdown and the one equity and peak imply, so that neither can go stale alone."""
-    return max(_exact(account.drawdown), fall(account.peak_equity_quote, account.equity_quote))
-
-
-def daily_loss_of(account: AccountSnapshot) -> Decimal:
-    """Return the larger of the reported daily loss and the one equity and the day's first equity imply."""
-    return max(_exact(account.daily_loss), fall(account.day_start_equity_quote, account.equity_quote))
-
-
-def daily_loss_quote(account: AccountSnapshot) -> Decimal:
-    """Return the money lost since 00:00 UTC, at least 0; infinite where it cannot be known."""
-    start, now = account.day_start_equity_quote, account.equity_quote
-    return max(_ZERO, start - now) if start.is_finite() and now.is_finite() else _INFINITY
-
-
-def consecutive_loss_limit(config: LimitConfig, mode: TradingMode) -> int:
-    """Return how many losses in a row end entries: the configured number, at most 3 in LIVE."""
-    limit = config.max_consecutive_losses
-    return min(limit, LIVE_CONSECUTIVE_LOSSES) if mode is TradingMode.LIVE else limit
-
-
 # --- the order's own shape: for every order ---------------------------------------------------------------------------
 
 
@@ -276,20 +200,20 @@ def _reduction(r: LimitRequest, _c: LimitConfig, _s: Mapping[str, str]) -> Itera
 
 def _losses(r: LimitRequest, c: LimitConfig, _s: Mapping[str, str]) -> Iterator[_Measure]:
     drawdown, daily = drawdown_of(r.account), daily_loss_of(r.account)
-    most, of_day = _exact(c.max_drawdown), _exact(c.max_daily_loss)
+    most, of_day = exact(c.max_drawdown), exact(c.max_daily_loss)
     yield _Measure("MAX_DRAWDOWN", "max drawdown exceeded", most, drawdown, not drawdown < most, None)
     yield _Measure("MAX_DAILY_LOSS", "max daily loss exceeded", of_day, daily, not daily < of_day, None)
     if c.max_daily_loss_quote > 0:
         lost, money = daily_loss_quote(r.account), c.max_daily_loss_quote
-        yield _Measure("MAX_DAILY_LOSS_QUOTE", "the day's loss in money", money, lost, _is_money_lost(r.account, c), None)
+        yield _Measure("MAX_DAILY_LOSS_QUOTE", "the day's loss in money", money, lost, is_money_lost(r.account, c), None)
     row, allowed = r.account.consecutive_losses, consecutive_loss_limit(c, r.mode)
     yield _Measure("MAX_CONSECUTIVE_LOSSES", "too many losses in a row", allowed, row, row >= allowed, None)
 
 
 def _exposure(r: LimitRequest, c: LimitConfig, sectors: Mapping[str, str]) -> Iterator[_Measure]:
-    equity, limit = r.account.equity_quote, _exact(c.max_position)
+    equity, limit = r.account.equity_quote, exact(c.max_position)
     after = r.notional_after_quote
-    share = _share(after, equity)
+    share = share_of(after, equity)
     yield _Measure("MAX_POSITION", "holding with the order exceeds max_position_size", limit, share, share > limit, None)
     sector = sector_of(r.instrument.base, sectors)
     in_sector = total = after
@@ -299,12 +223,12 @@ def _exposure(r: LimitRequest, c: LimitConfig, sectors: Mapping[str, str]) -> It
             total += notional
             if sector_of(position.symbol.split("/")[0], sectors) == sector:
                 in_sector += notional
-    share, limit = _share(in_sector, equity), _exact(c.max_sector)
+    share, limit = share_of(in_sector, equity), exact(c.max_sector)
     yield _Measure("MAX_SECTOR", f"sector {sector} exceeds its share", limit, share, share > limit, None)
-    share, limit = _share(total, equity), _exact(c.max_portfolio_leverage)
+    share, limit = share_of(total, equity), exact(c.max_portfolio_leverage)
     yield _Measure("MAX_LEVERAGE", "exposure over equity exceeds the portfolio's", limit, share, share > limit, None)
     venue_max = Decimal(1) if r.instrument.kind is MarketKind.SPOT else r.instrument.max_leverage
-    is_above = not _exact(r.leverage) <= venue_max
+    is_above = not exact(r.leverage) <= venue_max
     yield _Measure("MAX_LEVERAGE", "order leverage exceeds the venue's", venue_max, r.leverage, is_above)
 
 
@@ -359,9 +283,9 @@ def _market(r: LimitRequest, c: LimitConfig, _s: Mapping[str, str]) -> Iterator[
     ratio, most = r.volatility_ratio, c.max_volatility_ratio
     yield _Measure("VOLATILITY_BREAKER", "volatility far above its mean", most, ratio, ratio > most, None)
     if r.market is not None:
-        last, price, limit = r.market.last, r.price if r.limit_price is None else r.limit_price, _exact(c.max_price_deviation)
+        last, price, limit = r.market.last, r.price if r.limit_price is None else r.limit_price, exact(c.max_price_deviation)
         is_known = last.is_finite() and last > 0 and price.is_finite()
-        deviation = abs(price / last - 1) if is_known else _INFINITY
+        deviation = abs(price / last - 1) if is_known else INFINITY
         yield _Measure("PRICE_DEVIATION", "price is far from the market", limit, deviation, deviation > limit, None)
     is_stale = r.market is None or not 0.0 <= r.data_age_s <= c.max_data_age_s
     yield _Measure("STALE_DATA", "market data too old", c.max_data_age_s, r.data_age_s, is_stale, None)
@@ -374,10 +298,10 @@ def _money(r: LimitRequest, c: LimitConfig, _s: Mapping[str, str]) -> Iterator[_
     yield _Measure("MIN_NOTIONAL", "order is too small", low, notional, notional < low)
     yield _Measure("MAX_NOTIONAL", "order is too large", high, notional, notional > high, None)
     if r.side is Side.SELL and not r.instrument.can_short:
-        is_short = r.quantity_base > max(r.held_base, _ZERO)
+        is_short = r.quantity_base > max(r.held_base, ZERO)
         yield _Measure("SHORT_NOT_ALLOWED", "a spot market cannot be sold short", r.held_base, r.quantity_base, is_short)
     else:
-        needed = notional / _exact(max(r.leverage, 1.0)) * (1 + _exact(c.balance_cushion))
+        needed = notional / exact(max(r.leverage, 1.0)) * (1 + exact(c.balance_cushion))
         is_short = not cash.is_finite() or needed > cash
         yield _Measure("INSUFFICIENT_BALANCE", "cash does not cover margin and cushion", cash, needed, is_short, None)
     equity, least = r.account.equity_quote, c.min_balance_quote
@@ -399,43 +323,7 @@ def _is_near(m: _Measure, config: LimitConfig) -> bool:
         return m.is_near
     # as they are written: 0.16 of 0.2 is 80 %, which its binary neighbours are not
     value, limit = (Decimal(str(v)) for v in (m.value, m.limit))
-    return not value.is_nan() and limit > 0 and value >= _exact(config.warn_utilisation) * limit
-
-
-def _is_money_lost(account: AccountSnapshot, config: LimitConfig) -> bool:
-    return config.max_daily_loss_quote > 0 and not daily_loss_quote(account) < config.max_daily_loss_quote
-
-
-def _largest(amounts: Mapping[str, Decimal]) -> tuple[str, Decimal]:
-    # one that is no number counts as the largest: its share cannot be known either
-    def rank(item: tuple[str, Decimal]) -> tuple[bool, Decimal]:
-        return (False, item[1]) if item[1].is_finite() else (True, _ZERO)
-
-    return max(amounts.items(), key=rank, default=("", _ZERO))
-
-
-def _utilisation(name: str, of: str, value: Decimal | int, limit: float | int | Decimal) -> dict[str, Any]:
-    found, bound = float(value), float(limit)
-    is_known = math.isfinite(found)
-    share = found / bound if is_known and bound > 0 else None
-    return {"name": name, "of": of, "value": found if is_known else None, "limit": bound, "share": share}
-
-
-@lru_cache(maxsize=512)
-def _exact(value: float) -> Decimal:
-    # the float as it is written: 0.15 is 15 %, not the binary number beside it; NaN fails every comparison as infinity
-    return Decimal(str(value)) if value == value else _INFINITY
-
-
-def _share(amount: Decimal, equity: Decimal) -> Decimal:
-    return amount / equity if amount.is_finite() and equity.is_finite() and equity > 0 else _INFINITY
-
-
-def fall(start: Decimal, now: Decimal) -> Decimal:
-    """Return the share of `start` that is lost at `now`; infinite where one of them is not a number, 0 without a start."""
-    if not (start.is_finite() and now.is_finite()):
-        return _INFINITY  # what is not known counts as lost
-    return (start - now) / start if start > 0 else _ZERO
+    return not value.is_nan() and limit > 0 and value >= exact(config.warn_utilisation) * limit
 
 
 def _violation(m: _Measure, severity: Severity) -> Violation:

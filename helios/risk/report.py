@@ -21,7 +21,7 @@ from helios.domain.decisions import FloatArray
 from helios.domain.enums import Timeframe, TradingMode
 from helios.domain.orders import AccountSnapshot
 from helios.risk import measures
-from helios.risk.limits import drawdown_of, has_equity, limit_utilisation, trading_state
+from helios.risk.account_limits import drawdown_of, has_equity, limit_utilisation, trading_state
 from helios.risk.measures import CorrelationRegime, RiskComponents
 from helios.risk.sectors import DEFAULT_SECTORS, sector_of
 from helios.risk.trips import Trip

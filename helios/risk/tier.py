@@ -16,15 +16,15 @@ from helios.domain.decisions import (
     VolatilityForecast,
     decision_id,
 )
-from helios.domain.enums import Action, Side, TradingMode, VolatilityRegime
+from helios.domain.enums import Action, Side, TradingMode, TradingState, VolatilityRegime
 from helios.domain.market import Instrument
 from helios.domain.orders import AccountSnapshot, PositionView
 from helios.errors import StaleDataError
 from helios.pipeline.ports import RiskRequest, RiskResponse, SymbolContext
+from helios.risk.account_limits import drawdown_of, trading_state, worst_state
 from helios.risk.exits import horizon_ns
 from helios.risk.fitting import FitRequest, FitResult, fit_all
 from helios.risk.leverage import instrument_leverage
-from helios.risk.limits import TradingState, drawdown_of, trading_state, worst_state
 from helios.risk.sizing import SizeDecision, SizeRefusal, SizeRequest, size_bounds, size_position
 from helios.risk.volatility_desk import VolatilityDesk
 

@@ -9,8 +9,8 @@ from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Any
 
+from helios.domain.enums import TradingState
 from helios.errors import DataError
-from helios.risk.limits import TradingState
 
 VERSION = 1
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helios.config import LimitConfig
-from helios.domain.enums import MarketKind, OrderStatus, Side
+from helios.domain.enums import MarketKind, OrderStatus, Side, TradingState
 from helios.domain.events import Mark
 from helios.domain.market import Instrument, MarketSnapshot
 from helios.domain.orders import AccountSnapshot, Fill, OrderIntent
@@ -18,7 +18,7 @@ from helios.execution.lifecycle import new_record
 from helios.pipeline.checks import LimitCheck
 from helios.portfolio.accounting import Account
 from helios.risk.breakers import BreakerBoard
-from helios.risk.limits import TradingState, check_limits, limit_warnings
+from helios.risk.limits import check_limits, limit_warnings
 from tests.unit.risk.builders import account, order, position
 
 S = 1_000_000_000

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helios.config import LimitConfig
-from helios.domain.enums import TradingMode
+from helios.domain.enums import TradingMode, TradingState
 from helios.domain.orders import AccountSnapshot
 from helios.errors import DataError, RejectedError
+from helios.risk.account_limits import trading_state
 from helios.risk.breakers import BREAKERS, VOLATILITY, BreakerBoard
-from helios.risk.limits import TradingState, trading_state
 from helios.risk.trips import ResetRule, Trip, TripCode
 from tests.unit.risk.builders import account
 

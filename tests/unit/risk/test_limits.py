@@ -6,19 +6,11 @@ from decimal import Decimal
 import pytest
 
 from helios.config import LimitConfig
-from helios.domain.enums import MarketKind, Side, TradingMode
+from helios.domain.enums import MarketKind, Side, TradingMode, TradingState
 from helios.domain.market import MarketSnapshot
 from helios.errors import RejectedError
-from helios.risk.limits import (
-    LimitRequest,
-    PastOrder,
-    Severity,
-    TradingState,
-    check_limits,
-    limit_utilisation,
-    limit_warnings,
-    trading_state,
-)
+from helios.risk.account_limits import limit_utilisation, trading_state
+from helios.risk.limits import LimitRequest, PastOrder, Severity, check_limits, limit_warnings
 from helios.risk.sectors import DEFAULT_SECTORS, sector_of
 from tests.unit.risk.builders import T0, account, instrument, order, position
 
