@@ -268,7 +268,8 @@ class BreakerBoard:
 
     def _seen(self, account: AccountSnapshot | None, now_ns: int) -> _Seen:
         kept = self._kept
-        age_s = (kept.now_ns - kept.account_ts) / NS_PER_S
+        # as old as the oldest price it rests on: other symbols' prices keep the account young, not its worth
+        age_s = max(kept.now_ns - kept.account_ts, 0 if account is None else account.mark_age_ns) / NS_PER_S
         drawdown = Decimal(0) if account is None else self._drawdown_of(account)
         return _Seen(account, kept.now_ns, age_s, drawdown, len(kept.trade_times), self._unhealthy, self._limits, self._mode)
 

@@ -90,3 +90,13 @@ async def test_a_memory_of_breakers_that_cannot_be_read_halts_until_a_person_loo
     account = await world.engine.account([])
     assert (account.trading_state, account.trips) == (TradingState.HALTED, (TripCode.STATE_UNREADABLE.value,))
     assert (await world.engine.reset_breakers()).trading_state is TradingState.ACTIVE
+
+
+async def test_an_account_that_rests_on_an_old_price_opens_nothing_until_the_price_moves_again() -> None:
+    world = await invested()
+    other, half_an_hour = "ETH/ZAR", 1_800_000_000_000
+    account = await world.engine.account([Mark(other, 50_000.0, T0 + half_an_hour)])
+    assert account.trading_state is TradingState.ACTIVE
+    account = await world.engine.account([Mark(other, 50_000.0, T0 + half_an_hour + 2_000_000_000)])
+    assert (account.trading_state, account.trips) == (TradingState.REDUCING, ("ACCOUNT_STALE",))
+    assert await marked(world, 850_000.0, T0 + half_an_hour + 3_000_000_000) is TradingState.ACTIVE
