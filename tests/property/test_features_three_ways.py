@@ -75,7 +75,8 @@ def first_late(events: Sequence[Event]) -> int | None:
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None)
+@pytest.mark.timeout(300)
+@settings(max_examples=8, deadline=None)
 @given(tapes(), st.integers(1, 400), st.integers(0, 10_000))
 def test_stream_batch_and_replay_give_the_same_ninety_features(events: list[Event], chunk: int, seed: int) -> None:
     minutes, rows, _ = streamed(events)
