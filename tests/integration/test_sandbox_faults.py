@@ -90,6 +90,7 @@ async def test_double_trades_have_the_same_id() -> None:
 
 
 async def test_late_trades_come_after_younger_ones_and_some_in_the_next_minute() -> None:
+    # How late at most is the decision's to bound, and tested there: on the wire a busy machine adds its own stalls, times the speed.
     plan = FaultPlan(late_trade=0.3, late_trade_market_s=40.0)
     async with running(speed=120.0, faults=plan) as sandbox, connect(sandbox.ws_url, max_queue=None) as socket:
         found = [message["data"]["tradedAt"] for message in decoded(await trade_frames(socket, 120), "NEW_TRADE")]
@@ -99,7 +100,7 @@ async def test_late_trades_come_after_younger_ones_and_some_in_the_next_minute()
         newest = max(newest, when)
         delays.append((datetime.fromisoformat(newest) - datetime.fromisoformat(when)).total_seconds())
         late_minutes += newest[:16] > when[:16]
-    assert 10.0 < max(delays) < 50.0
+    assert max(delays) > 10.0
     assert late_minutes > 0
     assert len(set(found)) > 100
 
