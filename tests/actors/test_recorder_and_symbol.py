@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import numpy as np
 import pytest
 
@@ -80,6 +81,8 @@ class Traces:
     async def record(self, traces: Sequence[DecisionTrace], forecasts: Sequence[Any]) -> None:
         if self.is_down:
             raise StoreUnavailableError("away")
+        if any("\0" in t.symbol for t in traces):
+            raise asyncpg.CharacterNotInRepertoireError("no text")
         self.stored += [t.symbol for t in traces]
 
 
@@ -141,6 +144,32 @@ async def test_traces_wait_while_the_database_is_away_and_are_written_once_each_
     await asyncio.gather(actor.record_traces([trace("E")], []), actor.flush())
     assert traces.stored == ["A", "B", "C", "D", "E"]
     assert (actor.details()["traces_waiting"], actor.traces_written) == (0, 5)
+
+
+async def test_a_decision_the_database_refuses_is_counted_and_holds_up_no_other(tmp_path: Path) -> None:
+    actor, traces, _ = recorder(tmp_path)
+    await actor.record_traces([trace("A"), trace("B\0"), trace("C")], [])
+    await actor.record_traces([trace("D")], [])
+    assert traces.stored == ["A", "C", "D"]
+    details = actor.details()
+    assert (details["refused"], details["traces_waiting"], details["decisions"]) == (1, 0, 3)
+
+
+async def test_an_event_the_database_refuses_is_counted_and_holds_up_no_other(tmp_path: Path) -> None:
+    actor, _, _ = recorder(tmp_path)
+    stored: list[str] = []
+
+    def note(text: str) -> Callable[[], Awaitable[None]]:
+        async def write() -> None:
+            if "\0" in text:
+                raise asyncpg.CharacterNotInRepertoireError("no text")
+            stored.append(text)
+
+        return write
+
+    for text in ("first", "bad\0", "last"):
+        await actor._note(note(text))
+    assert (stored, actor.details()["refused"], actor.details()["notes_waiting"]) == (["first", "last"], 1, 0)
 
 
 async def test_waiting_traces_are_bounded_and_what_is_dropped_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
