@@ -7,6 +7,7 @@ fetched as the venue's own candles: the minute in which we connected is never bu
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import time
 from collections import deque
@@ -18,7 +19,7 @@ import numpy as np
 
 from actors.base import DeskSpec
 from actors.repair import Repairs
-from helios.clock import NS_PER_S, VenueClock
+from helios.clock import NS_PER_S, VenueClock, is_ahead
 from helios.domain.enums import Timeframe
 from helios.domain.market import BookUpdate, Trade, VenueCandle
 from helios.errors import HeliosError, ProtocolError
@@ -33,6 +34,7 @@ DOWN_ALERT_S = 300.0
 CLOCK_INTERVAL_S = 300.0
 FIRST_CLOCK_INTERVALS_S = (10.0, 30.0)
 CLOCK_NOTE_S = 0.5
+CLOCK_RETRY_S = 1.0
 MINUTE_NS = Timeframe.M1.ns
 
 Publish = Callable[[SymbolState], Awaitable[None]]
@@ -61,6 +63,7 @@ class LiveFeed:
         self._grace_ms = spec.config.desk.candle_close_grace_ms
         self._clock: VenueClock | None = None
         self._clock_known = asyncio.Event()
+        self._clock_doubted = asyncio.Event()
         self._log = get_logger("helios.symbol:" + ",".join(states))
         self.repairs = Repairs(spec, states, venue, publish, alert, lambda: self.now_ns)
         self._prints: deque[Trade] = deque(maxlen=PRINTS_KEPT)
@@ -109,7 +112,7 @@ class LiveFeed:
         machine that slept has lost hours."""
         await self._clock_known.wait()
         for interval_s in chain(FIRST_CLOCK_INTERVALS_S, repeat(CLOCK_INTERVAL_S)):
-            await asyncio.sleep(interval_s)
+            await self._until_due(interval_s)
             try:
                 fresh = await self._venue.clock()
             except HeliosError as error:
@@ -119,6 +122,13 @@ class LiveFeed:
             if abs(moved_s) > CLOCK_NOTE_S:
                 self._log.warning("clock set by %+.3f s", moved_s)
             self._clock = fresh
+
+    async def _until_due(self, interval_s: float) -> None:
+        # At once where the stream says that our clock is wrong, but not more often than the venue likes to be asked.
+        await asyncio.sleep(min(interval_s, CLOCK_RETRY_S))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._clock_doubted.wait(), max(0.0, interval_s - CLOCK_RETRY_S))
+        self._clock_doubted.clear()
 
     async def repair(self) -> None:
         """Fetch what is missing and check what was built against the venue's own candles, for ever."""
@@ -181,8 +191,9 @@ class LiveFeed:
                 continue
             state = touched[event.symbol] = self._states[event.symbol]
             try:
+                self._check_time(event)
                 self._apply(state, event)
-            except ProtocolError as error:  # well-formed, but impossible: a time years ahead, say
+            except ProtocolError as error:  # well-formed, but impossible: a price of zero, a time that is not yet
                 self.malformed += 1
                 self._log.warning("event dropped: %s", error, extra={"symbol": event.symbol})
         self._note_lags(batch)
@@ -192,12 +203,20 @@ class LiveFeed:
             if state.needs_book:
                 await self._ask_book(symbol)
 
+    def _check_time(self, event: Trade | BookUpdate | VenueCandle) -> None:
+        # One print of the next hour would close an hour of minutes flat and make every true print after it a late one.
+        assert self._clock is not None
+        if not isinstance(event, VenueCandle) and is_ahead(event.ts_event, self.now_ns, self._clock.speed):
+            self._clock_doubted.set()  # or is it we who are behind? a machine that slept is
+            raise ProtocolError(f"{(event.ts_event - self.now_ns) / NS_PER_S:.0f} s ahead of the venue's clock")
+
     def _apply(self, state: SymbolState, event: Trade | BookUpdate | VenueCandle) -> None:
         if isinstance(event, BookUpdate):
             state.on_book(event, feed_candles=not self.repairs.is_open(event.symbol))
         elif isinstance(event, VenueCandle):
             state.on_candle(event)
         else:
+            state.builder.check_trade(event)
             self._prints.append(event)
             if not self.repairs.hold_back(event):
                 state.on_trade(event)

@@ -234,6 +234,43 @@ async def test_an_impossible_time_is_dropped_and_counted(bench: Bench) -> None:
     assert bench.minutes[11].close == 104.0
 
 
+async def test_a_print_ahead_of_the_venues_clock_closes_nothing_and_hides_no_price(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_module, "CLOCK_RETRY_S", 0.0)
+    asked: list[int] = []
+
+    async def clock() -> ManualClock:
+        asked.append(1)
+        return bench.venue.market_clock
+
+    await bench.say(CONNECTED)
+    await bench.reach(11.1)
+    bench.state.arm([ExitPlan("p", BTC.symbol, Side.BUY, 100.0, 95.0, 110.0, 0.0, 0.0, 0)])
+    monkeypatch.setattr(bench.venue, "clock", clock)
+    task = asyncio.create_task(bench.feed.keep_time())
+    await bench.say(trade(11.2, 104.0), trade(11.2 + 240, 50.0))
+    await until(lambda: asked)
+    assert not any(step.exits for step in bench.steps)
+    assert (bench.feed.counters()["malformed"], len(bench.feed.take_trades())) == (1, 1)
+    await bench.reach(11.5)
+    await bench.say(trade(11.4, 94.0))
+    await until(lambda: any(step.exits for step in bench.steps))
+    await bench.reach(12.1)
+    await until(lambda: 11 in bench.minutes)
+    assert (max(bench.minutes), bench.minutes[11].high, bench.minutes[11].close) == (11, 104.0, 94.0)
+    task.cancel()
+
+
+async def test_an_impossible_print_during_a_repair_ends_nothing(bench: Bench) -> None:
+    bench.venue.is_down = True
+    await bench.say(CONNECTED, trade(11.2, 0.0), trade(11.3, 101.0))
+    bench.venue.is_down = False
+    await bench.reach(12.1)
+    await until(lambda: 11 in bench.minutes)
+    assert (bench.volumes()[11], bench.feed.counters()["malformed"], len(bench.feed.take_trades())) == (1.0, 1, 1)
+
+
 async def test_an_outage_of_five_minutes_is_reported(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed_module, "DOWN_ALERT_S", 0.2)
     await bench.say(CONNECTED, DISCONNECTED)
