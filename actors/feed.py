@@ -66,11 +66,11 @@ class LiveFeed:
         self._clock_doubted = asyncio.Event()
         self._log = get_logger("helios.symbol:" + ",".join(states))
         self.repairs = Repairs(spec, states, venue, publish, alert, lambda: self.now_ns)
-        self._prints: deque[Trade] = deque(maxlen=PRINTS_KEPT)
+        self._prints: list[Trade] = []
         self._lags_s: deque[float] = deque(maxlen=LAGS_KEPT)
         self._book_asked_s: dict[str, float] = {}
         self._down_since_s: float | None = None
-        self.messages = self.reconnects = self.malformed = self.refusals = 0
+        self.messages = self.reconnects = self.malformed = self.refusals = self.prints_unrecorded = 0
 
     @property
     def now_ns(self) -> int:
@@ -141,9 +141,16 @@ class LiveFeed:
         await self._venue.aclose()
 
     def take_trades(self) -> list[Trade]:
-        """Return the prints since the last call (at most the newest 5,000), for the record."""
-        taken, self._prints = list(self._prints), deque(maxlen=PRINTS_KEPT)
+        """Return the prints since the last call (at most the newest 5,000, the others are counted), for the record."""
+        self.prints_unrecorded += max(0, len(self._prints) - PRINTS_KEPT)
+        taken, self._prints = self._prints[-PRINTS_KEPT:], []
         return taken
+
+    def _keep_print(self, trade: Trade) -> None:
+        self._prints.append(trade)
+        if len(self._prints) >= 2 * PRINTS_KEPT:
+            self.prints_unrecorded += PRINTS_KEPT
+            del self._prints[:PRINTS_KEPT]
 
     def counters(self) -> dict[str, int]:
         """Return what was counted since the start of this incarnation, over all symbols."""
@@ -153,6 +160,7 @@ class LiveFeed:
             "reconnects": self.reconnects,
             "malformed": self.malformed + getattr(self._venue, "protocol_errors", 0),
             "refusals": self.refusals,
+            "prints_unrecorded": self.prints_unrecorded,
             "duplicate_trades": sum(s.builder.duplicate_trades for s in states),
             "late_trades_joined": sum(s.builder.settling.late_trades for s in states),
             "late_trades_dropped": sum(s.builder.late_trades for s in states),
@@ -217,7 +225,7 @@ class LiveFeed:
             state.on_candle(event)
         else:
             state.builder.check_trade(event)
-            self._prints.append(event)
+            self._keep_print(event)
             if not self.repairs.hold_back(event):
                 state.on_trade(event)
             else:

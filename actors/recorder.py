@@ -3,13 +3,14 @@
 Database away: candles and trades wait in bounded buffers (the oldest are dropped beyond the bound, and counted); traces wait too
 and are written, once each, when it is back; events and the equity curve wait as well. It is asked again every second, also when
 it was away at the start. Away for over five minutes this component calls itself unhealthy. A row, decision or event that it
-refuses for what it says is left out, counted and logged. Killed: what was not flushed comes
-back from the venue (candles) or is lost (at most one flush interval of features); traces are written before the cycle goes on.
+refuses for what it says is left out, counted and logged. Killed: the symbols' owners tell its
+successor again what it took lately (see `outbox`); traces are written before the cycle goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -78,8 +79,13 @@ class RecorderActor(HeliosActor):
         self.spawn(self._flush(), "flush")
         self.spawn(self._retention(), "retention")
 
-    async def add_trades(self, trades: Sequence[Trade]) -> None:
-        """Buffer public prints; a burst larger than the buffer is written in parts."""
+    @property
+    def incarnation(self) -> str:
+        """What tells this recorder from its predecessor, who took with it what it had not written."""
+        return f"{os.getpid()}:{self.born}"
+
+    async def add_trades(self, trades: Sequence[Trade]) -> str:
+        """Buffer public prints; a burst larger than the buffer is written in parts. Returns the incarnation."""
         await self.ready()
         assert self._market is not None
         part = max(1, self.config.store.trade_buffer // 2)
@@ -87,6 +93,7 @@ class RecorderActor(HeliosActor):
             self._market.add_trades(trades[start : start + part])
             await self._make_room()
         self.trades += len(trades)
+        return self.incarnation
 
     async def add(
         self,
@@ -94,8 +101,11 @@ class RecorderActor(HeliosActor):
         rows: Sequence[tuple[str, int, np.ndarray]],
         books: Sequence[MarketSnapshot] = (),
         revised: Sequence[Bar] = (),
-    ) -> None:
-        """Buffer closed bars, feature rows of shape (3, 30), books at decision closes, and bars of before that were corrected."""
+    ) -> str:
+        """Buffer closed bars, feature rows of shape (3, 30), books at decision closes, and bars of before that were corrected.
+
+        Returns the incarnation.
+        """
         await self.ready()
         assert self._market is not None
         self._market.add_bars(bars)
@@ -110,6 +120,7 @@ class RecorderActor(HeliosActor):
             self.feature_rows += 1
             self._flow[symbol] = {FEATURE_NAMES[i]: number(float(values[0, i])) for i in FLOW_BOOK_COLUMNS}
         await self._make_room()
+        return self.incarnation
 
     async def _make_room(self) -> None:
         # Only an outage may fill the buffers to their bounds; a burst is written at once, and its sender waits.

@@ -97,8 +97,12 @@ class SymbolState:
         """The features of the newest bars."""
         return self._series.now.features
 
-    def warm(self, history: Mapping[Timeframe, Sequence[Bar]]) -> None:
-        """Take closed bars of the past: each timeframe's own, then the minutes that complete the higher ones."""
+    def warm(self, history: Mapping[Timeframe, Sequence[Bar]], unrecorded: Sequence[Bar] = ()) -> None:
+        """Take closed bars of the past: each timeframe's own, then the minutes that complete the higher ones.
+
+        Of these, only the `unrecorded` are given out with the next step.
+        """
+        self._bars += unrecorded
         self._series.now.warm(history)
         for bar in history.get(Timeframe.M5, ()):
             self.exits.learn(bar)

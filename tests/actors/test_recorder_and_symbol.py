@@ -261,6 +261,7 @@ async def test_only_warm_windows_are_sent_and_all_bars_are_recorded(tmp_path: Pa
     actor.states[BTC.symbol].drain = lambda: steps.pop(0)  # type: ignore[method-assign]
     for _ in range(2):
         await actor._publish(actor.states[BTC.symbol])
+    await actor.outbox.deliver()
     assert [w.bar_time for (windows,) in peers("signal").called("submit") for w in windows] == [T0 + BAR_NS]
     recorded = peers("recorder").called("add")
     assert [len(bars) for bars, *_ in recorded] == [1, 1]
@@ -290,9 +291,17 @@ async def test_replay_advances_every_symbol_and_sends_its_bars_to_the_recorder_a
     assert [h.symbol for h in await actor.histories([ETH.symbol])] == [ETH.symbol]
 
 
-async def test_a_recorder_that_is_away_costs_the_replay_nothing_but_a_count(tmp_path: Path) -> None:
+async def test_a_recorder_that_is_away_costs_the_replay_a_pause_and_nothing_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(symbol_module, "RECORD_TIMEOUT_S", 0.05)
     data = write_synthetic(tmp_path / "candles-spot-1m", 30)
-    actor = SymbolActor(replace(spec(tmp_path), replay_path=str(data)), [BTC], Peers(recorder=Peer(add=TransportError("down"))))
+    peer = Peer(add=TransportError("down"))
+    actor = SymbolActor(replace(spec(tmp_path), replay_path=str(data)), [BTC], Peers(recorder=peer))
     await actor.ready()
     (step,) = await actor.advance(actor._sources[BTC.symbol].end_ns, [])
     assert (len(step.marks), actor.faults) == (5, 1)
+    assert actor.details()["to_recorder"]["waiting"] > 30
+    peer.answers["add"] = "back"
+    await actor.outbox.deliver()
+    assert (actor.outbox.n_waiting, actor.outbox.dropped) == (0, 0)
