@@ -9,6 +9,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -127,6 +128,20 @@ def _pid_or_zero(desk: RunningDesk, component: str) -> int:
     if answer.status_code != 200:
         return 0
     return next((int(c["pid"]) for c in answer.json()["components"] if c["name"] == component and c["healthy"]), 0)
+
+
+def test_no_minute_is_missing_in_the_database_after_those_kills(desk: RunningDesk) -> None:
+    goes_on(desk)
+
+    def missing() -> list[str]:
+        found = []
+        for symbol in SYMBOLS:
+            bars = desk.get(f"/api/v1/market/candles?symbol={symbol}&timeframe=1m&limit=500")["candles"]
+            times = [bar["open_time"] for bar in bars]
+            found += [f"{symbol} after {a}" for a, b in pairwise(times) if b - a != 60 * 10**9]
+        return found
+
+    eventually(lambda: not missing(), 20, f"whole candles, but {missing()}")
 
 
 def test_a_killed_predictor_comes_back(desk: RunningDesk) -> None:
