@@ -21,6 +21,7 @@ COMMANDS = (
     "leakage",
     "queries",
     "record",
+    "regimes",
     "sandbox",
     "size",
     "volatility",
