@@ -134,7 +134,7 @@ class Repairs:
                 kept = []  # holes: take the venue's series instead
             first = kept[-1].close_time if len(kept) >= count // 2 else start
             fetched = await self.retried(lambda tf=timeframe, a=first, b=end: self._venue.candles(state.symbol, tf, a, b))
-            history[timeframe] = (kept if first != start else []) + [bar_of(c) for c in fetched]
+            history[timeframe] = (kept if first != start else []) + [bar_of(c) for c in on_grid(fetched, timeframe, first, end)]
             known = {bar.open_time for bar in stored.get(timeframe, [])}
             lacking += [bar for bar in history[timeframe] if known and bar.open_time not in known and bar.open_time > min(known)]
         state.warm(history, lacking)
@@ -165,6 +165,7 @@ class Repairs:
             self._log.warning("gap not fetched yet: %s", error, extra={"symbol": state.symbol})
             self._again(sync)
             return
+        candles = on_grid(candles, Timeframe.M1, start_ns, sync.boundary_ns)
         if self._open.get(state.symbol) is not sync:
             return  # the connection was lost again meanwhile; the newer sync takes over
         missing = (sync.boundary_ns - start_ns) // MINUTE_NS - len(candles)
@@ -231,6 +232,12 @@ class Repairs:
             return {tf: await MarketRecorder(pool).load_bars(symbol, tf, n) for tf, n in HISTORY_BARS.items()}
         finally:
             await pool.close()
+
+
+def on_grid(candles: Sequence[VenueCandle], timeframe: Timeframe, start_ns: int, end_ns: int) -> list[VenueCandle]:
+    """Return what was asked for of an answer, each bucket once, in order: a bucket told twice must not stand for one not told."""
+    found = {c.open_time: c for c in candles if start_ns <= c.open_time < end_ns and c.open_time % timeframe.ns == 0}
+    return [found[open_time] for open_time in sorted(found)]
 
 
 def bar_of(candle: VenueCandle) -> Bar:

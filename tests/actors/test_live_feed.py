@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import math
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -201,6 +202,29 @@ async def test_a_gap_is_not_closed_before_the_venue_has_every_minute_of_it(bench
     await asyncio.sleep(0.15)
     assert bench.volumes() == {10: VENUE_VOLUME}
     assert bench.alerts == []
+
+
+async def test_a_minute_told_twice_does_not_stand_for_one_that_was_not_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_SHORT_ANSWERS", 2)
+    whole = bench.venue.candles
+
+    async def odd(symbol: str, timeframe: Timeframe, start_ns: int, end_ns: int) -> list[VenueCandle]:
+        answer = await whole(symbol, timeframe, start_ns, end_ns)
+        stray = [replace(c, open_time=c.open_time + 1) for c in answer] + [replace(c, open_time=end_ns) for c in answer[:1]]
+        return [*reversed(answer), *answer, *stray]
+
+    monkeypatch.setattr(bench.venue, "candles", odd)
+    bench.venue.unknown.add(at(12))
+    await bench.say(CONNECTED)
+    await bench.reach(11.5)
+    await until(lambda: 10 in bench.minutes)
+    await bench.say(DISCONNECTED)
+    await bench.reach(14.2)
+    await bench.say(CONNECTED)
+    await bench.reach(15.3)
+    await until(lambda: 14 in bench.minutes)
+    assert bench.volumes() == {10: VENUE_VOLUME, 11: VENUE_VOLUME, 12: 0.0, 13: VENUE_VOLUME, 14: VENUE_VOLUME}
+    assert (bench.alerts, bench.feed.counters()["minutes_unrepaired"]) == (["gap_unrepaired"], 1)
 
 
 async def test_minutes_the_venue_does_not_have_are_flat_unknown_counted_and_reported(bench: Bench) -> None:
