@@ -29,6 +29,7 @@ from helios.cli.history_print import (
     progress,
     report_dict,
 )
+from helios.cli.history_stored import check_stored
 from helios.domain.enums import MarketKind, Timeframe
 from helios.errors import ConfigError, DataError, HeliosError
 from helios.market.quality import QualityReport, Verdict, check_candles
@@ -127,6 +128,7 @@ def check(
     start: Start = None,
     end: End = None,
     repair: Annotated[bool, typer.Option("--repair", help="Fetch missing and impossible bars from their venue.")] = False,
+    stored: Annotated[bool, typer.Option("--stored", help="Check the candles in the desk's database instead.")] = False,
     fail_on: Annotated[str, typer.Option(help="Verdict that gives exit code 1: warn, bad or never.")] = "warn",
     rest_url: RestUrl = None,
     jobs: Jobs = min(4, os.cpu_count() or 1),
@@ -140,9 +142,13 @@ def check(
     start_ns, end_ns = _range(start, end)
     length = None if timeframe is None else _timeframe(timeframe)
     fetched: dict[CandleSeries, Fetched] = {}
-    if paths:
-        if repair:
-            raise ConfigError("--repair works on the archive: import the files first")
+    if repair and (paths or stored):
+        raise ConfigError("--repair works on the archive: import the files first")
+    if stored:
+        if paths or venue:
+            raise ConfigError("--stored checks the desk's database: it takes neither files nor --venue")
+        reports = check_stored(state_dir, symbol, length, start_ns, end_ns)
+    elif paths:
         reports = _check_files(find_candle_files(paths), Naming(venue, symbol, length), start_ns, end_ns, jobs)
     else:
         store = _archive(archive, state_dir)
