@@ -30,6 +30,16 @@ log = logging.getLogger(__name__)
 FEATURES_PER_ROW = 90
 DAY_NS = 86_400 * 1_000_000_000
 TABLES = (CANDLES, REVISIONS, TRADES, BOOKS, FEATURES)  # in the order of `MarketRecorder._buffers`
+# Newest minute of each symbol by one step of the primary key each, and the lower median of them.
+MARKET_TIME = """
+    WITH RECURSIVE s AS (
+        (SELECT symbol FROM candles ORDER BY symbol LIMIT 1)
+        UNION ALL
+        SELECT (SELECT c.symbol FROM candles c WHERE c.symbol > s.symbol ORDER BY c.symbol LIMIT 1) FROM s WHERE s.symbol IS NOT NULL
+    )
+    SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY newest) FROM s CROSS JOIN LATERAL (
+        SELECT max(open_time) AS newest FROM candles c WHERE c.symbol = s.symbol AND c.timeframe = '1m'
+    ) AS n"""
 RETENTION_TIMEOUT_S = 300.0  # of each table; the first run on an old database has years to delete
 V = TypeVar("V")
 
@@ -249,9 +259,12 @@ class MarketRecorder:
         ]
 
     async def newest_ns(self) -> int | None:
-        """Return the open time of the newest candle: market time as the data know it; None before there is one."""
+        """Return market time as the data know it: the open time that half of the symbols have reached; None before there is one.
+
+        Not the newest of all: one candle with a wrong time must not make everything else look years old.
+        """
         async with session(self._pool) as connection:
-            newest = await connection.fetchval("SELECT max(open_time) FROM candles")
+            newest = await connection.fetchval(MARKET_TIME)
         return None if newest is None else nanoseconds(newest)
 
     async def apply_retention(self, now_ns: int, keep: Retention | None = None) -> dict[str, int]:

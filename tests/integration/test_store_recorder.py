@@ -264,11 +264,16 @@ async def test_an_outage_while_a_refused_row_is_looked_for_keeps_everything(pg_p
     assert (recorder.refused, len(await recorder.load_trades("GONE/ZAR", 99))) == (1, 8)
 
 
-async def test_the_newest_candle_tells_the_market_time(pg_pool: asyncpg.Pool) -> None:
+async def test_one_candle_with_a_wrong_time_makes_nothing_look_old(pg_pool: asyncpg.Pool) -> None:
+    await pg_pool.execute("TRUNCATE candles")
     recorder = MarketRecorder(pg_pool)
-    recorder.add_bars([bar(10**6, "LATE/ZAR")])
+    assert await recorder.newest_ns() is None
+    recorder.add_bars([bar(5, "A/ZAR"), bar(6, "A/ZAR")])
     assert await recorder.flush()
-    assert await recorder.newest_ns() == START + 10**6 * MINUTE
+    assert await recorder.newest_ns() == START + 6 * MINUTE
+    recorder.add_bars([bar(7, "B/ZAR"), bar(8, "C/ZAR"), bar(10**7, "D/ZAR")])
+    assert await recorder.flush()
+    assert await recorder.newest_ns() == START + 7 * MINUTE
 
 
 async def eventually(is_true: Callable[[], bool]) -> None:
