@@ -66,7 +66,7 @@ def _run(options: UpOptions, stack: ExitStack, stop: StopRequest) -> dict[str, A
     _HELD.append(rundir)
     (rundir.path / "logs").mkdir(exist_ok=True)
     say("starting PostgreSQL")
-    kind, dsn = stack.enter_context(database(rundir.path))
+    kind, dsn = stack.enter_context(database(rundir.path, say))
     schema = schema_of(config, plan is not None)
     dsn = prepare_schema(dsn, schema, fresh=plan is not None)
     config, instruments = _markets(config, plan, stack, rundir, say)

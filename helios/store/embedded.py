@@ -84,6 +84,11 @@ class EmbeddedPostgres:
         """Whether a live postmaster serves the data directory, whoever started it."""
         return self._postmaster() is not None
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether no postmaster lives at all; one that starts or recovers is not gone."""
+        return self._process(self._pid_lines()) is None
+
     def start(self) -> str:
         """Start the server, or adopt the running one, and return its DSN.
 
@@ -167,7 +172,10 @@ class EmbeddedPostgres:
 
     def _postmaster(self) -> psutil.Process | None:
         lines = self._pid_lines()
-        if not lines or lines[-1].strip() != "ready":
+        return self._process(lines) if lines and lines[-1].strip() == "ready" else None
+
+    def _process(self, lines: list[str]) -> psutil.Process | None:
+        if not lines:
             return None
         try:
             process = psutil.Process(int(lines[0]))
