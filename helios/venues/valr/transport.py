@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import httpx
@@ -25,7 +26,7 @@ from helios.venues.valr.fields import NS_PER_S
 from helios.venues.valr.limits import CONNECT, valr_rates
 from helios.venues.valr.link import CLOSE_TIMEOUT_S, Link, Tap
 from helios.venues.valr.relay import LINK_ERRORS, Relay
-from helios.venues.valr.rest import MINUTE_S, TOO_MANY_REQUESTS, ValrRest
+from helios.venues.valr.rest import ValrRest, pause_s
 from helios.venues.valr.session import BOOK_EVENT, TRADE_EVENT, TradeSession, backoff_delays
 from helios.venues.valr.signing import sign
 from helios.venues.valr.skew import ClockSkew, TimeSample, clock_skew
@@ -301,8 +302,8 @@ class ValrVenue:
                 max_queue=MAX_QUEUE,
             )
         except InvalidStatus as error:
-            if error.response.status_code == TOO_MANY_REQUESTS:
-                await self._budget.pause(CONNECT, MINUTE_S - time.time() % MINUTE_S)
+            if error.response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+                await self._budget.pause(CONNECT, pause_s("".join(error.response.headers.get_all("Retry-After")), time.time()))
             raise
         session = self._session(pairs)
         frames = session.connected(time.monotonic_ns())
