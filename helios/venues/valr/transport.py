@@ -303,7 +303,7 @@ class ValrVenue:
             )
         except InvalidStatus as error:
             if error.response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
-                await self._budget.pause(CONNECT, pause_s("".join(error.response.headers.get_all("Retry-After")), time.time()))
+                await self._budget.pause(CONNECT, pause_s(next(iter(error.response.headers.get_all("Retry-After")), ""), time.time()))
             raise
         session = self._session(pairs)
         frames = session.connected(time.monotonic_ns())
