@@ -7,7 +7,9 @@ fetched as the venue's own candles: the minute in which we connected is never bu
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -30,6 +32,7 @@ PRINTS_KEPT = 5_000
 LAGS_KEPT = 20_000
 BOOK_RETRY_S = 6.0  # a snapshot asked for that has not come by then is asked for again
 DOWN_ALERT_S = 300.0
+WATCH_INTERVAL_S = 0.5
 CLOCK_INTERVAL_S = 300.0
 FIRST_CLOCK_INTERVALS_S = (10.0, 30.0)
 CLOCK_NOTE_S = 0.5
@@ -66,7 +69,8 @@ class LiveFeed:
         self._prints: deque[Trade] = deque(maxlen=PRINTS_KEPT)
         self._lags_s: deque[float] = deque(maxlen=LAGS_KEPT)
         self._book_asked_s: dict[str, float] = {}
-        self._down_since_s: float | None = None
+        self._down_since_s: float | None = time.monotonic()  # until the first connection too
+        self._alerted_s = -math.inf
         self.messages = self.reconnects = self.malformed = self.refusals = 0
 
     @property
@@ -88,7 +92,10 @@ class LiveFeed:
 
     async def tick(self) -> None:
         """Let market time close what it closes; about five times a market minute, at least every 50 ms of wall time."""
-        await self._clock_known.wait()
+        while not self._clock_known.is_set():  # a venue that is away from the start on is an outage as well
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._clock_known.wait(), WATCH_INTERVAL_S)
+            self._watch_outage()
         assert self._clock is not None
         interval_s = min(0.5, max(0.05, 12.0 / self._clock.speed))
         grace_ns = int(self._grace_ms * 1_000_000 * self._clock.speed)
@@ -232,6 +239,8 @@ class LiveFeed:
         await self._venue.request_book(symbol)
 
     def _watch_outage(self) -> None:
-        if self._down_since_s is not None and time.monotonic() - self._down_since_s >= DOWN_ALERT_S:
-            self._alert("feed_down", f"no market data for {DOWN_ALERT_S:.0f} s: {', '.join(self._states)}")
-            self._down_since_s = time.monotonic()  # and again after as long
+        now_s = time.monotonic()
+        if self._down_since_s is None or now_s - max(self._down_since_s, self._alerted_s) < DOWN_ALERT_S:
+            return
+        self._alerted_s = now_s  # and again after as long
+        self._alert("feed_down", f"no market data for {now_s - self._down_since_s:.0f} s: {', '.join(self._states)}")

@@ -15,7 +15,7 @@ from helios.clock import ManualClock
 from helios.domain.enums import Side, Timeframe
 from helios.domain.market import Bar, BookUpdate, Instrument, Trade, VenueCandle
 from helios.domain.orders import ExitPlan
-from helios.errors import TransportError
+from helios.errors import ConfigError, HeliosError, ProtocolError, TransportError, VenueError
 from helios.pipeline.symbol import SymbolState, SymbolStep
 from helios.venues.base import FeedEvent, FeedStatus
 from tests.support.peers import spec
@@ -239,6 +239,49 @@ async def test_an_outage_of_five_minutes_is_reported(bench: Bench, monkeypatch: 
     await bench.say(CONNECTED, DISCONNECTED)
     await asyncio.sleep(0.4)
     assert bench.alerts[0] == "feed_down"
+
+
+async def test_a_venue_that_is_away_from_the_start_is_reported_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed_module, "DOWN_ALERT_S", 0.05)
+    monkeypatch.setattr(feed_module, "WATCH_INTERVAL_S", 0.01)
+    bench = Bench(tmp_path)
+
+    async def away() -> ManualClock:
+        raise TransportError("away")
+
+    monkeypatch.setattr(bench.venue, "clock", away)
+    tasks = [asyncio.create_task(loop) for loop in (bench.feed.run(), bench.feed.tick())]
+    await until(lambda: len(bench.alerts) >= 2)  # once, and again after as long
+    assert set(bench.alerts) == {"feed_down"}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.parametrize("error", [VenueError(403, None, "not from there"), ProtocolError("nonsense"), TransportError("away")])
+async def test_a_start_waits_for_the_venue_whatever_it_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: HeliosError
+) -> None:
+    bench = Bench(tmp_path)
+    answers: list[HeliosError | ManualClock] = [error, bench.venue.market_clock]
+
+    async def clock() -> ManualClock:
+        answer = answers.pop(0)
+        if isinstance(answer, HeliosError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(bench.venue, "clock", clock)
+    assert await bench.feed.repairs.retried(bench.venue.clock) is bench.venue.market_clock
+    assert bench.feed.repairs.failed_fetches == 1
+
+
+async def test_a_wrong_configuration_is_not_waited_for(tmp_path: Path) -> None:
+    async def wrong() -> None:
+        raise ConfigError("no such symbol")
+
+    with pytest.raises(ConfigError):
+        await Bench(tmp_path).feed.repairs.retried(wrong)
 
 
 async def test_the_clock_is_set_again_and_an_unreachable_venue_leaves_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
