@@ -37,6 +37,7 @@ CLOCK_INTERVAL_S = 300.0
 FIRST_CLOCK_INTERVALS_S = (10.0, 30.0)
 CLOCK_NOTE_S = 0.5
 MINUTE_NS = Timeframe.M1.ns
+HANDLER_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 Publish = Callable[[SymbolState], Awaitable[None]]
 Alert = Callable[[str, str], None]
@@ -71,7 +72,8 @@ class LiveFeed:
         self._book_asked_s: dict[str, float] = {}
         self._down_since_s: float | None = time.monotonic()  # until the first connection too
         self._alerted_s = -math.inf
-        self.messages = self.reconnects = self.malformed = self.refusals = 0
+        self._failed_s: dict[str, float] = {}
+        self.messages = self.reconnects = self.malformed = self.refusals = self.failures = 0
 
     @property
     def now_ns(self) -> int:
@@ -150,6 +152,7 @@ class LiveFeed:
             "reconnects": self.reconnects,
             "malformed": self.malformed + getattr(self._venue, "protocol_errors", 0),
             "refusals": self.refusals,
+            "events_failed": self.failures,
             "duplicate_trades": sum(s.builder.duplicate_trades for s in states),
             "late_trades_joined": sum(s.builder.settling.late_trades for s in states),
             "late_trades_dropped": sum(s.builder.late_trades for s in states),
@@ -173,6 +176,7 @@ class LiveFeed:
             "lag_p50_s": p50,
             "lag_p99_s": p99,
             "syncing": self.repairs.open_symbols,
+            "down_s": None if self._down_since_s is None else round(time.monotonic() - self._down_since_s, 1),
             "market_time_ns": self.now_ns,
             "as_of": now_s,
         }
@@ -192,6 +196,8 @@ class LiveFeed:
             except ProtocolError as error:  # well-formed, but impossible: a time years ahead, say
                 self.malformed += 1
                 self._log.warning("event dropped: %s", error, extra={"symbol": event.symbol})
+            except HANDLER_ERRORS:
+                self._take_failure(event.symbol)
         self._note_lags(batch)
         for symbol, state in touched.items():
             if state.has_news:
@@ -211,6 +217,21 @@ class LiveFeed:
             else:
                 state.on_price_only(event)
 
+    def _take_failure(self, symbol: str) -> None:
+        # A bug of ours in what one symbol makes of an event: it must not deafen the others. What the event meant is lost to the
+        # symbol's candles, so the symbol is out of trading until the venue has told these minutes.
+        self.failures += 1
+        self._states[symbol].lose_feed()
+        self.repairs.begin(self._next_minute_ns(), (symbol,))
+        now_s = time.monotonic()
+        if now_s - self._failed_s.get(symbol, -math.inf) >= DOWN_ALERT_S:
+            self._failed_s[symbol] = now_s
+            self._log.exception("an event could not be handled", extra={"symbol": symbol})
+            self._alert("handler_failed", f"{symbol}: an event could not be handled, see the log; out of trading until repaired")
+
+    def _next_minute_ns(self) -> int:
+        return self.now_ns // MINUTE_NS * MINUTE_NS + MINUTE_NS
+
     def _note_lags(self, batch: Sequence[FeedEvent]) -> None:
         assert self._clock is not None
         now_ns, per_s = self._clock.now_ns(), NS_PER_S * self._clock.speed
@@ -220,7 +241,7 @@ class LiveFeed:
         self._log.info("feed %s", status.status, extra={"detail": status.detail})
         if status.status == "CONNECTED":
             self._down_since_s = None
-            self.repairs.begin(self.now_ns // MINUTE_NS * MINUTE_NS + MINUTE_NS)
+            self.repairs.begin(self._next_minute_ns(), tuple(self._states))
         elif status.status == "DISCONNECTED":
             self.reconnects += 1
             self._down_since_s = self._down_since_s or time.monotonic()

@@ -78,9 +78,9 @@ class Repairs:
         """Whether the symbol's candles are not whole."""
         return symbol in self._open
 
-    def begin(self, boundary_ns: int) -> None:
-        """Repair every symbol up to `boundary_ns`, the first minute that we will see whole."""
-        self._open = {symbol: _Sync(boundary_ns) for symbol in self._states}
+    def begin(self, boundary_ns: int, symbols: Sequence[str]) -> None:
+        """Repair `symbols` up to `boundary_ns`, the first minute that we will see whole."""
+        self._open.update({symbol: _Sync(boundary_ns) for symbol in symbols})
 
     def suspend(self) -> None:
         """Wait for the next connection: minutes of the outage must come from the venue, time may not close them flat."""

@@ -234,9 +234,39 @@ async def test_an_impossible_time_is_dropped_and_counted(bench: Bench) -> None:
     assert bench.minutes[11].close == 104.0
 
 
+async def test_a_handler_that_fails_costs_its_symbol_a_repair_and_never_the_listener(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.say(CONNECTED)
+    await bench.reach(11.1)
+    await bench.say(trade(11.2, 101.0))
+    real, broken = bench.state.on_trade, trade(11.4, 102.0)
+
+    def fragile(event: Trade) -> None:
+        if event is broken:
+            raise ZeroDivisionError("a bug of ours")
+        real(event)
+
+    monkeypatch.setattr(bench.state, "on_trade", fragile)
+    await bench.say(broken, broken)
+    assert bench.state.is_stale
+    assert bench.feed.counters()["events_failed"] >= 1
+    assert bench.alerts == ["handler_failed"]  # however often
+    await bench.reach(12.1)
+    await until(lambda: not bench.state.is_stale)
+    await bench.say(trade(12.5, 103.0))
+    await bench.reach(13.1)
+    await until(lambda: 12 in bench.minutes)
+    # The minute with the hole is the venue's, the next one our own again.
+    assert (bench.volumes()[11], bench.volumes()[12]) == (VENUE_VOLUME, 1.0)
+
+
 async def test_an_outage_of_five_minutes_is_reported(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed_module, "DOWN_ALERT_S", 0.2)
-    await bench.say(CONNECTED, DISCONNECTED)
+    await bench.say(CONNECTED)
+    assert bench.feed.details(0.0)["down_s"] is None
+    await bench.say(DISCONNECTED)
+    assert bench.feed.details(0.0)["down_s"] >= 0.0
     await asyncio.sleep(0.4)
     assert bench.alerts[0] == "feed_down"
 
