@@ -9,7 +9,8 @@ from actors.snapshot import feed_views
 FEED = {
     "messages": 10, "lag_p50_s": 0.002, "lag_p99_s": 0.04, "reconnects": 1, "minutes_repaired": 3, "minutes_confirmed": 8,
     "minutes_corrected": 2, "late_trades_joined": 1, "syncing": [], "book_sequence_gap": 4, "book_checksum_mismatch": 1,
-    "malformed": 1, "events_failed": 1, "refusals": 0, "duplicate_trades": 2, "late_trades_dropped": 0, "minutes_unrepaired": 1, "fetches_failed": 5,
+    "malformed": 1, "events_failed": 1, "refusals": 0, "duplicate_trades": 2, "late_trades_dropped": 0, "minutes_unrepaired": 1,
+    "fetches_failed": 5,
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import random
 import time
 from collections.abc import AsyncIterator
@@ -280,6 +281,16 @@ async def test_nonsense_instead_of_candles_is_a_protocol_error(server: CcxtServe
         server.answer_next([(200, {}, body)])
         with pytest.raises(ProtocolError):
             await candles(venue, LAST_OPEN_MS, NOW_MS)
+
+
+async def test_an_impossible_candle_is_a_hole_and_costs_the_others_nothing(server: CcxtServer) -> None:
+    rows = [[LAST_OPEN_MS - 60_000 * n, "1", "2" if n != 1 else "0.5", "1", "1", "1"] for n in (2, 1, 0)]
+    async with venue_at(server) as venue:
+        await venue.instruments()
+        await venue.clock()
+        server.answer_next([(200, {}, json.dumps(rows)), (200, {}, "[]")])  # asked for once more, in vain
+        found = await candles(venue, LAST_OPEN_MS - 120_000, NOW_MS)
+    assert [candle.open_time // 1_000_000 for candle in found] == [LAST_OPEN_MS - 120_000, LAST_OPEN_MS]
 
 
 async def test_an_unknown_symbol_is_an_error_of_the_caller(server: CcxtServer) -> None:

@@ -272,6 +272,18 @@ async def test_a_subscription_without_data_is_given_up(market: BinanceMarket, se
     assert "no data" in lost.detail or "silent" in lost.detail
 
 
+@pytest.mark.parametrize(
+    ("status", "body"), [(403, '{"code":-1100,"msg":"not from there"}'), (200, '{"symbols":7}')], ids=["refusal", "nonsense"]
+)
+async def test_markets_that_cannot_be_listed_at_the_start_are_an_outage_that_heals(
+    server: CcxtServer, status: int, body: str
+) -> None:
+    server.answer_next([(status, {}, body)])
+    async with streaming(server, BTC) as (_, events):
+        seen = await until(events, is_status("CONNECTED"))
+    assert [event.status for event in of_kind(seen, FeedStatus)] == ["ERROR", "DISCONNECTED", "CONNECTED"]
+
+
 async def test_an_unknown_symbol_is_an_error_of_the_caller(server: CcxtServer) -> None:
     async with streaming(server, "XYZ/USDT") as (_, events):
         with pytest.raises(ConfigError, match="binance does not list XYZ/USDT"):

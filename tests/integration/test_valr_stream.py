@@ -225,7 +225,9 @@ async def test_an_unknown_symbol_is_refused_before_connecting(server: ValrServer
 
 
 @pytest.mark.parametrize(
-    ("status", "body"), [(200, '{"maintenance":true}'), (403, '{"code":-11,"message":"Not from there"}')], ids=["shape", "refusal"]
+    ("status", "body"),
+    [(200, '{"maintenance":true}'), (200, "[]"), (403, '{"code":-11,"message":"Not from there"}')],
+    ids=["shape", "empty", "refusal"],
 )
 async def test_nonsense_or_a_refusal_instead_of_the_pairs_is_an_outage_like_any_other(
     server: ValrServer, status: int, body: str

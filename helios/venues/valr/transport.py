@@ -136,8 +136,16 @@ class ValrVenue:
         return self._record.state([link.session for link in self._links])
 
     async def instruments(self) -> list[Instrument]:
-        """Return the active instruments and remember their names."""
+        """Return the active instruments and remember their names.
+
+        Raises
+        ------
+        ProtocolError
+            If there is none: the venue is out of order, and no symbol may be told to be unknown because of it.
+        """
         instruments = await self.rest.pairs(self._name)
+        if not instruments:
+            raise ProtocolError(f"{self._name} lists no active pair at all")
         self._pairs = {instrument.symbol: instrument.venue_symbol for instrument in instruments}
         return instruments
 
