@@ -146,11 +146,11 @@ class LiveFeed:
 
     def counters(self) -> dict[str, int]:
         """Return what was counted since the start of this incarnation, over all symbols."""
-        states = self._states.values()
-        totals = {
+        states, venue = self._states.values(), self._venue.counters()
+        totals = dict(venue) | {
             "messages": self.messages,
             "reconnects": self.reconnects,
-            "malformed": self.malformed + getattr(self._venue, "protocol_errors", 0),
+            "malformed": self.malformed + venue["malformed"],
             "refusals": self.refusals,
             "events_failed": self.failures,
             "duplicate_trades": sum(s.builder.duplicate_trades for s in states),

@@ -230,6 +230,8 @@ async def test_an_impossible_time_is_dropped_and_counted(bench: Bench) -> None:
     await bench.reach(11.1)
     await bench.say(trade(11.2, 104.0), trade(60 * 24 * 90, 1.0))
     assert bench.feed.counters()["malformed"] == 1
+    bench.venue.malformed = 5
+    assert (bench.feed.counters()["malformed"], bench.feed.counters()["requests_failed"]) == (6, 4)  # the venue's own count too
     await bench.reach(12.1)
     assert bench.minutes[11].close == 104.0
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from decimal import Decimal
@@ -208,6 +208,10 @@ class CcxtVenue:
         await self._size(symbol)
         for link in list(self._links):
             link.request_book(symbol, time.monotonic())
+
+    def counters(self) -> Mapping[str, int]:
+        """Return what connections and requests have met since the start."""
+        return {"malformed": self.protocol_errors, "requests_limited": self._caller.rate_limited}
 
     async def aclose(self) -> None:
         """Close every connection and the REST client; streams end."""

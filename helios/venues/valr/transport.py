@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from http import HTTPStatus
 from urllib.parse import urlsplit
@@ -246,6 +246,18 @@ class ValrVenue:
         pair = await self._pair(symbol)
         for link in list(self._links):
             await self._tell(link, link.session.resubscribe(time.monotonic_ns(), pair))
+
+    def counters(self) -> Mapping[str, int]:
+        """Return what sockets and requests have met since the start."""
+        state = self.state
+        return {
+            "malformed": state.protocol_errors,
+            "connections": state.connections,
+            "handovers": state.handovers,
+            "requests": self.rest.sent,
+            "requests_failed": self.rest.failed,
+            "requests_limited": self.rest.rate_limited,
+        }
 
     async def aclose(self) -> None:
         """Close every socket and the REST client; streams end."""
