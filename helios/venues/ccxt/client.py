@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,7 @@ from ccxt.base.errors import BaseError as CcxtError
 from helios.errors import ConfigError, TransportError
 from helios.venues.budget import RequestBudget
 from helios.venues.ccxt.inbox import Inbox
+from helios.venues.ccxt.limits import PUBLIC
 from helios.venues.ccxt.mapping import ExactNumber
 from helios.venues.ccxt.support import Access, VenueSupport
 
@@ -88,7 +90,8 @@ class _Tapped:
         # Every request goes through here, the book snapshots that ccxt asks for on its own account included.
         await super().throttle(cost)  # type: ignore[misc]
         if self.budget is not None:
-            await self.budget.admit("public")
+            for _ in range(max(1, math.ceil(cost or 1))):
+                await self.budget.admit(PUBLIC)
 
     def on_rest_response(self, code: int, reason: Any, url: Any, method: Any, headers: Any, body: str, *args: Any) -> Any:
         named = {str(k).lower(): v for k, v in (headers or {}).items()}

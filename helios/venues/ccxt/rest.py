@@ -27,6 +27,7 @@ from helios.domain.market import VenueCandle
 from helios.errors import ConfigError, DataError, HeliosError, ProtocolError, TransportError, VenueError
 from helios.venues.budget import RequestBudget
 from helios.venues.ccxt.client import PARSE_ERRORS
+from helios.venues.ccxt.limits import PUBLIC
 from helios.venues.ccxt.mapping import MS_NS, to_candle
 from helios.venues.ccxt.support import VenueSupport
 from helios.venues.valr.session import backoff_delays
@@ -127,7 +128,7 @@ class RestCaller:
         self._paused_until_s = max(self._paused_until_s, self._monotonic() + wait_s)
         log.warning("%s: rate limited (status %d), no request for %.0f s", self._name, self.exchange.answer.status, wait_s)
         if self._budget is not None:
-            await self._budget.pause("public", wait_s)
+            await self._budget.pause(PUBLIC, wait_s)
 
     def _refused(self, what: str, error: CcxtError) -> HeliosError:
         if isinstance(error, BadSymbol | NotSupported | ArgumentsRequired):

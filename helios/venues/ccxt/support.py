@@ -29,6 +29,8 @@ class Access:
         Trades and books come by WebSocket (ccxt.pro) without a key; else Helios asks for them in turn by REST.
     has_sandbox : bool
         ccxt knows the venue's own test site.
+    spacing_ms : int
+        Time in which the venue lets one request of weight 1 pass, ccxt's `rateLimit`.
     options : mapping
         What Helios sets in the exchange's `options`.
     """
@@ -36,6 +38,7 @@ class Access:
     ccxt_id: str
     streams: bool
     has_sandbox: bool
+    spacing_ms: int
     options: Options = field(default_factory=dict)
 
 
@@ -105,8 +108,8 @@ def _types(*names: str) -> dict[str, Any]:
 VENUES: Mapping[str, VenueSupport] = MappingProxyType({v.name: v for v in (
     VenueSupport(
         "binance",
-        spot=Access("binance", True, True, {**_types("spot"), "defaultType": "spot"}),
-        perp=Access("binanceusdm", True, True, {**_types("linear"), "watchTradesForSymbols": {"name": "aggTrade"}}),
+        spot=Access("binance", True, True, 50, {**_types("spot"), "defaultType": "spot"}),
+        perp=Access("binanceusdm", True, True, 50, {**_types("linear"), "watchTradesForSymbols": {"name": "aggTrade"}}),
         sandbox="testnet.binance.vision, testnet.binancefuture.com",
         candle_limit=1000,
         quirks=(
@@ -121,8 +124,8 @@ VENUES: Mapping[str, VenueSupport] = MappingProxyType({v.name: v for v in (
     ),
     VenueSupport(
         "bybit",
-        spot=Access("bybit", True, True, {**_types("spot"), "defaultType": "spot"}),
-        perp=Access("bybit", True, True, {**_types("linear"), "defaultType": "swap"}),
+        spot=Access("bybit", True, True, 20, {**_types("spot"), "defaultType": "spot"}),
+        perp=Access("bybit", True, True, 20, {**_types("linear"), "defaultType": "swap"}),
         sandbox="api-testnet.bybit.com, stream-testnet.bybit.com",
         candle_limit=1000,
         book_depth=200,
@@ -132,8 +135,8 @@ VENUES: Mapping[str, VenueSupport] = MappingProxyType({v.name: v for v in (
     ),
     VenueSupport(
         "okx",
-        spot=Access("okx", True, True, {**_types("spot"), "defaultType": "spot"}),
-        perp=Access("okx", True, True, {**_types("swap"), "defaultType": "swap"}),
+        spot=Access("okx", True, True, 110, {**_types("spot"), "defaultType": "spot"}),
+        perp=Access("okx", True, True, 110, {**_types("swap"), "defaultType": "swap"}),
         sandbox="header x-simulated-trading, wspap.okx.com",
         candle_limit=300,
         quirks=(
@@ -146,8 +149,8 @@ VENUES: Mapping[str, VenueSupport] = MappingProxyType({v.name: v for v in (
     ),
     VenueSupport(
         "kraken",
-        spot=Access("kraken", True, False),
-        perp=Access("krakenfutures", True, True),
+        spot=Access("kraken", True, False, 1000),
+        perp=Access("krakenfutures", True, True, 600),
         sandbox="perpetuals only: demo-futures.kraken.com",
         candle_limit=720,
         has_until=False,
@@ -162,7 +165,7 @@ VENUES: Mapping[str, VenueSupport] = MappingProxyType({v.name: v for v in (
     ),
     VenueSupport(
         "coinbase",
-        spot=Access("coinbase", True, False, {"defaultType": "spot"}),
+        spot=Access("coinbase", True, False, 34, {"defaultType": "spot"}),
         perp=None,
         sandbox="",
         candle_limit=300,
@@ -179,8 +182,8 @@ VENUES: Mapping[str, VenueSupport] = MappingProxyType({v.name: v for v in (
     ),
     VenueSupport(
         "delta",
-        spot=Access("delta", False, True),
-        perp=Access("delta", False, True),
+        spot=Access("delta", False, True, 300),
+        perp=Access("delta", False, True, 300),
         sandbox="testnet-api.delta.exchange",
         candle_limit=2000,
         candles_in_contracts=True,
@@ -197,7 +200,7 @@ VENUES: Mapping[str, VenueSupport] = MappingProxyType({v.name: v for v in (
     ),
     VenueSupport(
         "luno",
-        spot=Access("luno", False, False),
+        spot=Access("luno", False, False, 200),
         perp=None,
         sandbox="",
         candle_limit=1000,
@@ -258,7 +261,7 @@ _SETTINGS = (
     "| `venue.rest_timeout_s` | of each HTTP request |",
     "| `venue.silence_timeout_s` | longest time to notice a dead socket |",
     "",
-    "`HTTPS_PROXY` is obeyed for requests and `WSS_PROXY` for sockets. ccxt's own limiter paces requests per venue.",
+    "`HTTPS_PROXY` is obeyed for requests and `WSS_PROXY` for sockets.",
 )
 
 

@@ -20,6 +20,7 @@ from helios.venues.base import FeedEvent, FeedStatus
 from helios.venues.budget import RequestBudget
 from helios.venues.ccxt.client import Endpoint, Tap, make_exchange
 from helios.venues.ccxt.inbox import BOOK_LEVELS, SeenTrades
+from helios.venues.ccxt.limits import CONNECT
 from helios.venues.ccxt.link import Link, PolledLink, SocketLink
 from helios.venues.ccxt.mapping import MS_NS, contract_size, kind_of, to_instrument
 from helios.venues.ccxt.rest import RestCaller, fetch_candles
@@ -226,7 +227,7 @@ class CcxtVenue:
         self._links.add(link)
         try:
             if self._budget is not None:
-                await self._budget.admit("connect")
+                await self._budget.admit(CONNECT)
             await link.open()
             announced = False
             while True:

@@ -30,6 +30,7 @@ def test_the_page_is_the_table() -> None:
 def test_the_table_says_what_ccxt_says(venue: VenueSupport, kind: str, access: Access) -> None:
     exchange = getattr(ccxt.pro if access.streams else ccxt.async_support, access.ccxt_id)()
     assert access.has_sandbox == bool(exchange.urls.get("test"))
+    assert access.spacing_ms == exchange.rateLimit
     assert {t.value for t in Timeframe} <= set(exchange.timeframes)
     assert exchange.has["fetchOHLCV"]
     assert exchange.has["fetchTrades"]
