@@ -14,9 +14,10 @@ from helios.config import VenueConfig, venue_credentials
 from helios.domain.enums import MarketKind, Timeframe
 from helios.errors import ConfigError
 from helios.venues.ccxt.client import Endpoint, moved
-from helios.venues.ccxt.support import VENUES, Access, VenueSupport, render
+from helios.venues.ccxt.support import VENUES, Access, VenueSupport
 from helios.venues.ccxt.venue import CcxtVenue
 from helios.venues.factory import check_venue, make_venue
+from helios.venues.page import render
 
 PAGE = Path(__file__).resolve().parents[3] / "docs/venues.md"
 WAYS = [(v, kind, access) for v in VENUES.values() for kind, access in (("spot", v.spot), ("perp", v.perp)) if access is not None]
