@@ -92,6 +92,18 @@ async def test_the_clock_is_the_venues(server: CcxtServer) -> None:
         assert clock.speed == 1.0
 
 
+async def test_waiting_for_the_budget_does_not_falsify_the_clock(server: CcxtServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("helios.venues.ccxt.venue.CLOCK_SAMPLES", 1)  # this venue's time stands still
+
+    class Slow(Budget):
+        async def admit(self, route: str) -> None:
+            await asyncio.sleep(0.4)
+
+    async with venue_at(server, budget=Slow()) as venue:
+        clock = await venue.clock()
+        assert abs(clock.now_ns() / 1_000_000 - NOW_MS) < 150.0  # half of the wait would be 200
+
+
 async def test_candles_are_paged_closed_and_in_order(market: BinanceMarket, server: CcxtServer) -> None:
     start_ms = LAST_OPEN_MS - 2_499 * MINUTE_MS
     async with venue_at(server) as venue:

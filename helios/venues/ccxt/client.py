@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,6 +78,7 @@ class _Tapped:
     answer: Answer
     budget: RequestBudget | None
     tap: Tap | None
+    took_s = 0.0  # from the last request on its way to its answer
 
     @staticmethod
     def safe_float(container: Any, key: Any, default: Any = None) -> Any:
@@ -92,6 +94,12 @@ class _Tapped:
         if self.budget is not None:
             for _ in range(max(1, math.ceil(cost or 1))):
                 await self.budget.admit(PUBLIC)
+
+    async def fetch(self, url: Any, method: Any = "GET", headers: Any = None, body: Any = None) -> Any:
+        sent_s = time.monotonic()  # the waits for our own limits are over here
+        answer = await super().fetch(url, method, headers, body)  # type: ignore[misc]
+        self.took_s = time.monotonic() - sent_s
+        return answer
 
     def on_rest_response(self, code: int, reason: Any, url: Any, method: Any, headers: Any, body: str, *args: Any) -> Any:
         named = {str(k).lower(): v for k, v in (headers or {}).items()}

@@ -269,12 +269,11 @@ class CcxtVenue:
         return size
 
     async def _time_sample(self) -> tuple[float, float, int]:
-        before_s = time.monotonic()
         market_ms = await self._caller.call("time", self._exchange.fetch_time)
-        after_s = time.monotonic()
+        after_s, took_s = time.monotonic(), self._exchange.took_s
         if not isinstance(market_ms, int) or market_ms <= 0:
             raise ProtocolError(f"{self._support.name} says it is {market_ms!r}")
-        return after_s - before_s, (before_s + after_s) / 2, market_ms * MS_NS
+        return took_s, after_s - took_s / 2, market_ms * MS_NS
 
 
 def _drained(link: Link) -> tuple[list[FeedEvent], TransportError | None]:

@@ -103,7 +103,12 @@ class ValrRest:
 
     async def server_time_ns(self) -> int:
         """Return the venue's time, ns UTC."""
-        return decode_time(await self._get("/v1/public/time", route=BUCKETS))
+        return (await self.server_time())[0]
+
+    async def server_time(self) -> tuple[int, float]:
+        """Return the venue's time (ns UTC) and the seconds from the request to its answer, our waits for the budget not included."""
+        response = await self._fetch("/v1/public/time", None, BUCKETS)
+        return decode_time(response.content), response.elapsed.total_seconds()
 
     async def status(self) -> str:
         """Return "online" or "read-only"."""

@@ -159,9 +159,9 @@ class ValrVenue:
         """Return how far our wall clock is from the venue's, and remember it as `skew`."""
         samples = []
         for _ in range(CLOCK_SAMPLES):
-            asked_ns = time.time_ns()
-            venue_ns = await self.rest.server_time_ns()
-            samples.append(TimeSample(asked_ns, time.time_ns(), venue_ns))
+            venue_ns, took_s = await self.rest.server_time()
+            answered_ns = time.time_ns()
+            samples.append(TimeSample(answered_ns - int(took_s * NS_PER_S), answered_ns, venue_ns))
         self.skew = clock_skew(samples)
         return self.skew
 
@@ -404,7 +404,5 @@ class ValrVenue:
         return pair
 
     async def _time_sample(self) -> tuple[float, float, int]:
-        before_s = time.monotonic()
-        market_ns = await self.rest.server_time_ns()
-        after_s = time.monotonic()
-        return after_s - before_s, (before_s + after_s) / 2, market_ns
+        market_ns, took_s = await self.rest.server_time()
+        return took_s, time.monotonic() - took_s / 2, market_ns
