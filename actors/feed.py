@@ -235,7 +235,9 @@ class LiveFeed:
     def _note_lags(self, batch: Sequence[FeedEvent]) -> None:
         assert self._clock is not None
         now_ns, per_s = self._clock.now_ns(), NS_PER_S * self._clock.speed
-        self._lags_s.extend((now_ns - event.ts_event) / per_s for event in batch if isinstance(event, Trade | BookUpdate))
+        # A snapshot bears the time of the book's last change: in a quiet market it is old and not late.
+        timed = (e for e in batch if isinstance(e, Trade) or (isinstance(e, BookUpdate) and not e.is_snapshot))
+        self._lags_s.extend((now_ns - event.ts_event) / per_s for event in timed)
 
     def _take_status(self, status: FeedStatus) -> None:
         self._log.info("feed %s", status.status, extra={"detail": status.detail})

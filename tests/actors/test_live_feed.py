@@ -155,6 +155,14 @@ async def test_a_gap_that_cannot_be_fetched_yet_is_asked_for_again(bench: Bench)
     assert bench.volumes() == {10: VENUE_VOLUME}
 
 
+async def test_the_snapshot_of_a_quiet_book_is_old_and_not_late(bench: Bench) -> None:
+    levels = ((("99", "1"),), (("101", "1"),))
+    await bench.say(CONNECTED, BookUpdate(BTC.symbol, True, *levels, 1, None, at(1.0)))
+    assert bench.feed.details(0.0)["lag_s"] is None
+    await bench.say(BookUpdate(BTC.symbol, False, *levels, 2, None, at(10.5)))
+    assert bench.feed.details(0.0)["lag_s"] == 0.0
+
+
 async def test_a_book_out_of_step_is_asked_for_once(bench: Bench) -> None:
     def book(sequence: int, is_snapshot: bool = False) -> BookUpdate:
         return BookUpdate(BTC.symbol, is_snapshot, (("99", "1"),), (("101", "1"),), sequence, None, at(10.6))
