@@ -205,7 +205,7 @@ class CcxtVenue:
             await asyncio.sleep(next(delays))
 
     async def request_book(self, symbol: str) -> None:
-        """Have the next book of `symbol` be a snapshot; asked again within 5 s, the connection is made anew."""
+        """Have the next book of `symbol` be a snapshot; asked again within 30 s, the connection is made anew."""
         await self._size(symbol)
         for link in list(self._links):
             link.request_book(symbol, time.monotonic())
