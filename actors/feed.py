@@ -31,6 +31,7 @@ from helios.venues.base import FeedEvent, FeedStatus, MarketVenue
 PRINTS_KEPT = 5_000
 LAGS_KEPT = 20_000
 BOOK_RETRY_S = 6.0  # a snapshot asked for that has not come by then is asked for again
+BOOK_ALERT_S = 60.0
 DOWN_ALERT_S = 300.0
 WATCH_INTERVAL_S = 0.5
 CLOCK_INTERVAL_S = 300.0
@@ -70,6 +71,7 @@ class LiveFeed:
         self._prints: deque[Trade] = deque(maxlen=PRINTS_KEPT)
         self._lags_s: deque[float] = deque(maxlen=LAGS_KEPT)
         self._book_asked_s: dict[str, float] = {}
+        self._book_lost_s: dict[str, float] = {}
         self._down_since_s: float | None = time.monotonic()  # until the first connection too
         self._alerted_s = -math.inf
         self._failed_s: dict[str, float] = {}
@@ -111,6 +113,8 @@ class LiveFeed:
                         await self._publish(state)
                 if state.needs_book:
                     await self._ask_book(symbol)
+                else:
+                    self._book_lost_s.pop(symbol, None)
             self._watch_outage()
 
     async def keep_time(self) -> None:
@@ -246,6 +250,7 @@ class LiveFeed:
             self.repairs.begin(self._next_minute_ns(), tuple(self._states))
         elif status.status == "DISCONNECTED":
             self.reconnects += 1
+            self._book_lost_s.clear()
             self._down_since_s = self._down_since_s or time.monotonic()
             self.repairs.suspend()
             for state in self._states.values():
@@ -258,6 +263,11 @@ class LiveFeed:
         if self._down_since_s is not None or now_s - self._book_asked_s.get(symbol, -BOOK_RETRY_S) < BOOK_RETRY_S:
             return
         self._book_asked_s[symbol] = now_s
+        if now_s - self._book_lost_s.setdefault(symbol, now_s) >= BOOK_ALERT_S:
+            self._book_lost_s[symbol] = now_s  # and again after as long
+            self._alert(
+                "book_lost", f"{symbol}: the book has been out of step for {BOOK_ALERT_S:.0f} s, asked for every {BOOK_RETRY_S:.0f} s"
+            )
         self._log.warning("book out of step", extra={"symbol": symbol, "reasons": dict(self._states[symbol].desyncs)})
         await self._venue.request_book(symbol)
 

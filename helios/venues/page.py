@@ -32,7 +32,7 @@ Public market data only. No venue was reached over the internet in tests; what w
   `helios data check --repair`, `helios data record` and `helios train --source venue` beside it. While the database is away each
   process keeps to its share.
 - Without a connection for 5 minutes, from the start on as well as later, the desk raises `feed_down` (CRITICAL), and again after
-  as long.
+  as long; a book out of step for a minute raises `book_lost`, an event that our own code cannot handle `handler_failed`.
 - A row of an answer that cannot be is left out and logged; a missing candle is asked for again, and reported where it stays out.
 - Counted per actor in `ray_helios_feed_events_total{kind}`: `messages`, `malformed`, `events_failed`, `refusals`, `reconnects`,
   `connections`, `handovers`, `requests`, `requests_failed`, `requests_limited`, `book_sequence_gap`, `book_checksum_mismatch`,
