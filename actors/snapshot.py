@@ -93,7 +93,15 @@ def _tier_status(members: Mapping[str, Mapping[str, Any]]) -> str:
     return "healthy" if healthy == len(members) and not stale else "degraded"
 
 
-FEED_FAULTS = ("malformed", "refusals", "duplicate_trades", "late_trades_dropped", "minutes_unrepaired", "fetches_failed")
+FEED_FAULTS = (
+    "malformed",
+    "events_failed",
+    "refusals",
+    "duplicate_trades",
+    "late_trades_dropped",
+    "minutes_unrepaired",
+    "fetches_failed",
+)
 
 
 def feed_views(status: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -124,4 +132,6 @@ def feed_views(status: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _feed_status(owner: Mapping[str, Any], feed: Mapping[str, Any]) -> str:
     if not owner.get("healthy"):
         return "offline"
+    if feed.get("down_s") is not None:
+        return "disconnected"
     return "repairing" if feed["syncing"] else "live"
