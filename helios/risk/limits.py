@@ -27,6 +27,7 @@ from helios.risk.account_limits import (
     daily_loss_quote,
     drawdown_of,
     exact,
+    free_cash,
     is_money_lost,
     share_of,
 )
@@ -294,7 +295,7 @@ def _market(r: LimitRequest, c: LimitConfig, _s: Mapping[str, str]) -> Iterator[
 def _money(r: LimitRequest, c: LimitConfig, _s: Mapping[str, str]) -> Iterator[_Measure]:
     low = max(c.min_notional_quote, r.instrument.min_notional_quote)
     high = min(c.max_notional_quote, r.instrument.max_notional_quote)
-    notional, cash = r.notional_quote, r.account.cash_quote
+    notional, cash = r.notional_quote, free_cash(r.account)
     yield _Measure("MIN_NOTIONAL", "order is too small", low, notional, notional < low)
     yield _Measure("MAX_NOTIONAL", "order is too large", high, notional, notional > high, None)
     if r.side is Side.SELL and not r.instrument.can_short:
@@ -303,7 +304,7 @@ def _money(r: LimitRequest, c: LimitConfig, _s: Mapping[str, str]) -> Iterator[_
     else:
         needed = notional / exact(max(r.leverage, 1.0)) * (1 + exact(c.balance_cushion))
         is_short = not cash.is_finite() or needed > cash
-        yield _Measure("INSUFFICIENT_BALANCE", "cash does not cover margin and cushion", cash, needed, is_short, None)
+        yield _Measure("INSUFFICIENT_BALANCE", "free cash does not cover margin and cushion", cash, needed, is_short, None)
     equity, least = r.account.equity_quote, c.min_balance_quote
     if least > 0:
         yield _Measure("MIN_BALANCE", "the account is too small to trade", least, equity, not equity.is_finite() or equity < least)
