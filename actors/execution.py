@@ -130,6 +130,11 @@ class ExecutionActor(HeliosActor):
         await self.ready()
         return [float(trade.pnl_quote) for trade in self._core.closed_trades]
 
+    async def note_volatility(self, ratios: Mapping[str, float]) -> None:
+        """Show the breakers each symbol's volatility over its mean."""
+        await self.ready()
+        await self._guarded(self._core.note_volatility(ratios))
+
     async def set_unhealthy(self, components: Sequence[str]) -> None:
         """Note the components that do not answer."""
         await self.ready()

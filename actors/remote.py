@@ -114,6 +114,9 @@ class RemoteExecution(RemoteTier):
     async def exit_plans(self) -> list[ExitPlan]:
         return await again(lambda: self._call("exit_plans"))  # type: ignore[no-any-return]
 
+    async def note_volatility(self, ratios: Mapping[str, float]) -> None:
+        await again(lambda: self._call("note_volatility", dict(ratios)))
+
     async def flatten(self, markets: Mapping[str, MarketSnapshot]) -> list[str]:
         # repeating it is safe: an exit has one id per position and attempt, and nothing is sent while one is on its way
         return await again(lambda: self._call("flatten", dict(markets)))  # type: ignore[no-any-return]

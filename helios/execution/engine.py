@@ -248,6 +248,11 @@ class ExecutionEngine:
         """Note the components of the desk that do not answer, for the breaker that counts them."""
         self._guard.set_unhealthy(components)
 
+    async def note_volatility(self, ratios: Mapping[str, float]) -> None:
+        """Show the breakers each symbol's present volatility over its mean: what trips stays so until it has calmed down."""
+        self._guard.set_volatility(ratios)
+        await self._save(self._now)
+
     async def exit_plans(self) -> list[ExitPlan]:
         """Return what the symbols must watch now; a scale-out that was tried or does not fit the venue's minimum is off."""
         return [self._watchable(plan) for plan in self._account.exit_plans()]
@@ -426,7 +431,12 @@ class ExecutionEngine:
         # Fills, a new day or a new peak: what a restart could not find out again. And the prices, once a minute of market time.
         self._now = max(self._now, ts)
         snapshot = self._judged(self._account.snapshot(self._now))
-        state = (self._account.day, snapshot.peak_equity_quote, snapshot.peak_rebased_at, snapshot.trips)
+        state = (
+            self._account.day,
+            snapshot.peak_equity_quote,
+            snapshot.peak_rebased_at,
+            tuple(trip.key for trip in self._guard.trips),
+        )
         is_old = bool(snapshot.positions) and self._now - self._saved_at >= SAVE_EVERY_NS
         if self._sender.has_unsaved_fills or state != self._saved or is_old:
             try:

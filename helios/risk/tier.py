@@ -96,7 +96,7 @@ class RiskDesk:
         """
         forecasts = self.volatility.forecasts(request.contexts)
         plans = tuple(self._noted(self._decide(prediction, request, forecasts)) for prediction in request.predictions)
-        return RiskResponse(plans, forecasts)
+        return RiskResponse(plans, forecasts, {s: self.volatility_ratio(s) for s in sorted(request.contexts)})
 
     def _noted(self, answer: TradePlan | NoTrade) -> TradePlan | NoTrade:
         alert = self.volatility.alert(answer.symbol)

@@ -203,6 +203,7 @@ def test_a_volatility_breaker_stops_entries_and_tells_the_ratio() -> None:
         response = risk.plan(request(prediction(at=T0 + (i + 1) * BAR_NS), close=close, at=T0 + (i + 1) * BAR_NS))
     assert risk.volatility_ratio(SPOT.symbol) > 3
     assert getattr(response.plans[0], "code", "") == "VOLATILITY_BREAKER"
+    assert response.volatility_ratios == {SPOT.symbol: risk.volatility_ratio(SPOT.symbol)}  # for the breaker that remembers
     assert math.isnan(risk.volatility_ratio("NEW/USDT"))
 
 
