@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ class ExecutionActor(HeliosActor):
         self.orders = 0
         self.fills = 0
         self.denied = 0
+        self.warnings: Counter[str] = Counter()
         self.exits_done = 0
         self._trip_log: deque[tuple[int, dict[str, Any]]] = deque(maxlen=TRIPS_KEPT)
         self._trips_seen = 0
@@ -60,15 +61,17 @@ class ExecutionActor(HeliosActor):
     async def on_start(self) -> None:
         self._pool = await connect(self.spec.dsn, max_size=2)
         state, _ = await EngineStore(self._pool).load_state()
+        check = make_check(self.config.limits, self.instruments)
         self._engine = ExecutionEngine(
             store=PostgresLedger(self._pool),
             broker=PaperBroker(self.config.execution, self.instruments),
             account=Account(self.config.desk.initial_cash_quote, 0, quote=quote_of(self.instruments)),
             instruments=self.instruments,
-            check=make_check(self.config.limits, self.instruments),
+            check=check,
             owner=f"{self.spec.run_id}:{os.getpid()}",
             journal=DiskJournal(Path(self.spec.state_dir) / "exits.journal"),
             guard=AccountGuard(self.config.limits, self._on_trip),
+            findings=check.findings,
         )
         self._engine.set_trading(allows_entries(state))
         await self._guarded(self._engine.start())
@@ -154,6 +157,8 @@ class ExecutionActor(HeliosActor):
         self.orders += len(outcomes)
         self.fills += sum(len(o.fills) for o in outcomes)
         self.denied += sum(bool(o.record.deny_codes) for o in outcomes)
+        for warning in (w for o in outcomes for w in o.warnings):
+            self.warnings[warning.partition(",")[0]] += 1
         return outcomes
 
     async def _guarded(self, awaitable: Any) -> Any:
@@ -172,6 +177,7 @@ class ExecutionActor(HeliosActor):
             "orders": self.orders,
             "fills": self.fills,
             "denied": self.denied,
+            "warnings": dict(self.warnings),
             "exits": self.exits_done,
             "epoch": self._core.epoch,
             "trips": [trip.to_json() for trip in self._core.trips],

@@ -85,9 +85,9 @@ class AccountGuard:
         codes = tuple(dict.fromkeys(trip.code.value for trip in self._board.trips))
         return replace(account, trading_state=self._board.state, trips=codes)
 
-    def deny_codes(self, symbol: str) -> tuple[str, ...]:
-        """Return the codes of the open breakers that forbid an entry in `symbol`."""
-        return tuple(trip.code.value for trip in self._board.trips if trip.symbol in ("", symbol))
+    def open_trips(self, symbol: str) -> tuple[Trip, ...]:
+        """Return the open breakers that forbid an entry in `symbol`."""
+        return tuple(trip for trip in self._board.trips if trip.symbol in ("", symbol))
 
     def _told(self, events: Sequence[Trip]) -> bool:
         for event in events:
