@@ -93,7 +93,7 @@ class RiskConfig(_Section):
     `garch_tasks_from` fits at one bar on the cluster does them.
     """
 
-    profile: Literal["conservative", "moderate", "aggressive", "swing", "scalper", "live-starter"] = "moderate"
+    profile: Literal["conservative", "moderate", "aggressive", "swing", "scalper", "paper-starter", "live-starter"] = "moderate"
     min_confidence: float = Field(0.55, ge=0, le=1)
     kelly_multiplier: float = Field(0.25, gt=0, le=1)
     volatility_reference: float = Field(0.02, gt=0, lt=1)
