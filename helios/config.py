@@ -19,7 +19,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from helios.errors import ConfigError
 from helios.risk.profiles import fill_preset
 
-
 Share = Annotated[float, Field(gt=0, le=1)]
 """A fraction that must not be written in percent: 15 for 15 % would be a limit that nothing ever reaches."""
 Distance = Annotated[float, Field(ge=0, lt=1)]

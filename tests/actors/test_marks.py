@@ -28,7 +28,7 @@ async def after_two_hours(is_heard_of: bool) -> TradingState:
     world: Desk = await desk()
     await world.submit(intent(quantity="0.01"))
     told: dict[str, Mark] = {}
-    for step in range(0, 240):
+    for step in range(240):
         now = T0 + step * MINUTE // 2
         marks = [Mark(QUIET, 850_000.0, now if is_heard_of else T0), Mark(BUSY, 50_000.0 + step, now)]
         news = [mark for mark in marks if is_news(mark, told.get(mark.symbol))]
