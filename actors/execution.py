@@ -116,10 +116,10 @@ class ExecutionActor(HeliosActor):
         await self.ready()
         self._core.set_trading(allowed_entries)
 
-    async def flatten(self, markets: Mapping[str, MarketSnapshot]) -> list[str]:
-        """Refuse entries, close everything; return the symbols that are still open. Repeat it until there are none."""
+    async def flatten(self, markets: Mapping[str, MarketSnapshot], for_good: bool = True) -> list[str]:
+        """Close everything; return the symbols that are still open. Repeat it until there are none."""
         await self.ready()
-        left: list[str] = await self._guarded(self._core.flatten(markets, ExitReason.EMERGENCY))
+        left: list[str] = await self._guarded(self._core.flatten(markets, ExitReason.EMERGENCY, for_good=for_good))
         return left
 
     async def reset_breakers(self, code: str | None = None) -> AccountSnapshot:

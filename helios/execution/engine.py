@@ -163,12 +163,16 @@ class ExecutionEngine:
         await self._save(max((trigger.ts_event for trigger in triggers), default=0))
         return outcomes
 
-    async def flatten(self, markets: Mapping[str, MarketSnapshot], reason: ExitReason = ExitReason.EMERGENCY) -> list[str]:
+    async def flatten(
+        self, markets: Mapping[str, MarketSnapshot], reason: ExitReason = ExitReason.EMERGENCY, *, for_good: bool = True
+    ) -> list[str]:
         """Stop entries, cancel open orders, close every position that has a market; return the symbols left open.
 
-        One attempt per position and call: repeat it with fresh markets until nothing is left.
+        One attempt per position and call: repeat it with fresh markets until nothing is left. Entries stay stopped until
+        `set_trading`; where it is not `for_good` only as long as the breakers say so.
         """
-        self.set_trading(False)
+        if for_good:
+            self.set_trading(False)
         await self.reconcile({})
         for record in self.open_orders:
             if record.client_order_id not in self._sender.pending_exits:

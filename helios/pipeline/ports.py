@@ -153,8 +153,11 @@ class ExecutionTier(Protocol):
         """Show the breakers each symbol's present volatility over its mean; repeating it changes nothing."""
         ...
 
-    async def flatten(self, markets: Mapping[str, MarketSnapshot]) -> list[str]:
-        """Refuse entries and close what has a market; return the symbols still open. To be repeated until there are none."""
+    async def flatten(self, markets: Mapping[str, MarketSnapshot], *, for_good: bool = True) -> list[str]:
+        """Close what has a market; return the symbols still open. To be repeated until there are none.
+
+        `for_good`: entries are refused until they are allowed again; else the breakers alone say so.
+        """
         ...
 
 

@@ -228,8 +228,9 @@ class _Execution(_Part):
     async def exit_plans(self) -> list[ExitPlan]:
         return list(self.script.plans_to_watch)
 
-    async def flatten(self, markets: Mapping[str, MarketSnapshot]) -> list[str]:
+    async def flatten(self, markets: Mapping[str, MarketSnapshot], *, for_good: bool = True) -> list[str]:
         self.script.flattened.append(sorted(markets))
+        self.script.log.append(("flatten", for_good))
         return []
 
 
