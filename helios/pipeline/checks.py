@@ -11,7 +11,7 @@ from helios.domain.enums import TradingMode
 from helios.domain.market import Instrument, MarketSnapshot
 from helios.domain.orders import AccountSnapshot, OrderIntent
 from helios.errors import RejectedError
-from helios.risk.limits import LimitRequest, PastOrder, Violation, check_limits, limit_warnings
+from helios.risk.limits import LimitRequest, PastOrder, Violation, limit_findings
 from helios.risk.sectors import DEFAULT_SECTORS
 
 REMEMBERED_ORDERS = 16
@@ -62,8 +62,8 @@ class LimitCheck:
         except RejectedError:
             quantity = intent.quantity_base
             return ("BAD_PRICE",) if quantity.is_finite() and quantity > 0 else ("BAD_QUANTITY",)
-        violations = check_limits(request, self._limits, self._sectors)
-        self._found = (intent.client_order_id, violations + limit_warnings(request, self._limits, self._sectors))
+        violations, warnings = limit_findings(request, self._limits, self._sectors)
+        self._found = (intent.client_order_id, violations + warnings)
         if not violations and not intent.reduce_only:
             self._passed[intent.symbol].append((intent.client_order_id, _past(intent, now_ns)))
         return tuple(dict.fromkeys(violation.code for violation in violations))

@@ -161,7 +161,7 @@ def check_limits(request: LimitRequest, config: LimitConfig, sectors: Mapping[st
     sectors : mapping
         Base asset to sector.
     """
-    return tuple(_violation(m, Severity.REFUSE) for m in _measures(request, config, sectors) if m.is_broken)
+    return limit_findings(request, config, sectors)[0]
 
 
 def limit_warnings(request: LimitRequest, config: LimitConfig, sectors: Mapping[str, str] = DEFAULT_SECTORS) -> tuple[Violation, ...]:
@@ -169,8 +169,21 @@ def limit_warnings(request: LimitRequest, config: LimitConfig, sectors: Mapping[
 
     They refuse nothing. A reduce-only order has none.
     """
-    near = (m for m in _measures(request, config, sectors) if not m.is_broken and _is_near(m, config))
-    return tuple(_violation(m, Severity.WARN) for m in near)
+    return limit_findings(request, config, sectors)[1]
+
+
+def limit_findings(
+    request: LimitRequest, config: LimitConfig, sectors: Mapping[str, str] = DEFAULT_SECTORS
+) -> tuple[tuple[Violation, ...], tuple[Violation, ...]]:
+    """Return what `check_limits` and `limit_warnings` do, from one look."""
+    broken: list[Violation] = []
+    near: list[Violation] = []
+    for measure in _measures(request, config, sectors):
+        if measure.is_broken:
+            broken.append(_violation(measure, Severity.REFUSE))
+        elif _is_near(measure, config):
+            near.append(_violation(measure, Severity.WARN))
+    return tuple(broken), tuple(near)
 
 
 # --- the order's own shape: for every order ---------------------------------------------------------------------------
