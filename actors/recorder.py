@@ -242,6 +242,7 @@ class RecorderActor(HeliosActor):
             "traces_waiting": len(self._waiting),
             "notes_waiting": len(self._notes),
             "outages": self.outages,
+            "is_away": self._is_away,
             "healthy": not self._is_alerting,
             "store": market.counters() if market else {},
             "dropped_candles": market.dropped_candles if market else 0,

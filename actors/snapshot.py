@@ -8,12 +8,13 @@ from typing import Any
 from helios.domain.orders import AccountSnapshot, PositionView
 
 TIERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("data", "Data", ("symbol:", "recorder")),
+    ("data", "Data", ("symbol:",)),
     ("prediction", "Prediction", ("signal",)),
     ("risk", "Risk", ("risk",)),
     ("review", "Review", ("review",)),
     ("portfolio", "Portfolio", ("portfolio",)),
     ("execution", "Execution", ("execution",)),
+    ("storage", "Storage", ("recorder",)),
 )
 
 
@@ -86,6 +87,8 @@ def _tier_status(members: Mapping[str, Mapping[str, Any]]) -> str:
         return "offline"
     if any(s.get("model_answers") is False for s in members.values()):
         return "critical"  # the last bar had no prediction: nothing is traded until the model answers again
+    if any(s.get("is_away") for s in members.values()):
+        return "critical"  # the database does not answer: what was seen waits, no entry is sent until it does
     stale = any(symbol.get("is_stale") for s in members.values() for symbol in s.get("symbols", []))
     return "healthy" if healthy == len(members) and not stale else "degraded"
 

@@ -16,7 +16,7 @@ from helios.errors import HeliosError, RejectedError
 MINUTE_NS = 60_000_000_000
 START_NS = 1_767_225_600_000_000_000
 SYMBOLS = ("BTC/ZAR", "ETH/ZAR", "SOL/ZAR", "XRP/ZAR")
-TIERS = ("data", "prediction", "risk", "review", "portfolio", "execution")
+TIERS = ("data", "prediction", "risk", "review", "portfolio", "execution", "storage")
 
 
 class FakeDesk:
