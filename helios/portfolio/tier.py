@@ -83,7 +83,7 @@ class PortfolioDesk:
         """Return one intent or refusal per plan, in order.
 
         Entries get min(plan size x multiplier, the optimiser's weight change x equity), then the cash left after a 5 % cushion,
-        the most confident first. Reduce-only plans bypass all this and close the whole holding.
+        the most confident first. Reduce-only plans bypass all this and close the whole holding, as far as one order may.
 
         Raises
         ------
@@ -183,7 +183,7 @@ class PortfolioDesk:
         plan, instrument = wish.plan, wish.instrument
         if wish.change < SMALLEST_CHANGE:
             return _refuse(plan, "OPTIMISER_ZERO", f"the optimiser leaves {plan.symbol} at its present weight")
-        quantity = min(_floor(notional / plan.reference_price, instrument.lot_size_base), instrument.max_quantity_base)
+        quantity = _floor(min(notional / plan.reference_price, instrument.max_quantity_base), instrument.lot_size_base)
         smallest = max(self._config.min_trade_quote, instrument.min_notional_quote)
         if request.account.position(plan.symbol) is not None:
             # after the review too: halves of halves would spend the day's entries and fees on crumbs
@@ -205,7 +205,7 @@ class PortfolioDesk:
         instrument = self._instruments.get(plan.symbol)
         quantity = abs(position.quantity_base)
         if instrument is not None:
-            quantity = _floor(quantity, instrument.lot_size_base)
+            quantity = _floor(min(quantity, instrument.max_quantity_base), instrument.lot_size_base)
             if quantity <= 0 or quantity < instrument.min_quantity_base:
                 return _refuse(plan, "BELOW_MINIMUM", f"{abs(position.quantity_base)} {instrument.base} is too little to sell")
         return _intent(plan, quantity, "exit-signal", request.bar_time, None)

@@ -129,14 +129,22 @@ class Upkeep:
 
     def _targets(self, weights: Mapping[str, float], request: RebalanceRequest) -> Mapping[str, float]:
         market = self._market({*request.contexts, *weights})
-        views = list(self._views.values())
+
+        def targets(views: Sequence[StandingView], market: Market) -> Mapping[str, float]:
+            return strategic_targets(
+                weights, views, market, request.bar_time, self._config, self._sectors, self._max_gross, is_paid=self._is_paid
+            )
+
         try:
-            return strategic_targets(weights, views, market, request.bar_time, self._config, self._sectors, self._max_gross)
+            return targets(list(self._views.values()), market)
         except SolverError:
             if not request.is_risk_event:
                 raise
-            # without an optimum a broken cap is still a broken cap
-            return strategic_targets(weights, (), _NO_MARKET, request.bar_time, self._config, self._sectors, self._max_gross)
+            return targets((), _NO_MARKET)  # without an optimum a broken cap is still a broken cap
+
+    def _is_paid(self, symbol: str) -> bool:
+        instrument = self._instruments.get(symbol)
+        return instrument is None or not instrument.can_short
 
     def _market(self, symbols: set[str]) -> Market:
         universe = self._history.universe(symbols)
@@ -170,15 +178,21 @@ class Upkeep:
         )
 
     def _quantity(self, position: PositionView, share: float, price: Decimal, account: AccountSnapshot) -> Decimal:
-        # rounded down to lots; what would leave less than the venue takes goes out whole
+        # Rounded down to lots; where less would be left than the venue takes, all that is whole lots goes. A fee taken in the
+        # base asset leaves a crumb beside them, and an order off the lot grid is refused, however urgent it is.
         instrument, held = self._instruments.get(position.symbol), abs(position.quantity_base)
         wanted = min(Decimal(repr(share)) * account.equity_quote / price, held)
         if instrument is None:
             return wanted
-        step = instrument.lot_size_base
-        lots = (wanted / step).to_integral_value(ROUND_FLOOR) * step if step > 0 else wanted
+        lots, most = _whole(wanted, instrument), _whole(min(held, instrument.max_quantity_base), instrument)
         smallest = max(instrument.min_notional_quote, self._config.min_trade_quote)
         if lots < instrument.min_quantity_base or lots * price < smallest:
             return Decimal(0)
         left = held - lots
-        return held if left > 0 and (left < instrument.min_quantity_base or left * price < instrument.min_notional_quote) else lots
+        is_crumb = left < instrument.min_quantity_base or left * price < instrument.min_notional_quote
+        return most if is_crumb else min(lots, most)
+
+
+def _whole(quantity: Decimal, instrument: Instrument) -> Decimal:
+    step = instrument.lot_size_base
+    return (quantity / step).to_integral_value(ROUND_FLOOR) * step if step > 0 else quantity

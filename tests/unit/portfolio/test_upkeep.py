@@ -94,6 +94,33 @@ def test_what_would_leave_dust_is_sold_whole() -> None:
     assert sale.quantity_base == held.positions[0].quantity_base
 
 
+def test_the_crumb_that_a_base_fee_leaves_does_not_take_an_order_off_the_lot_grid() -> None:
+    steps = {s: instrument(s, min_notional_quote=Decimal(21_000)) for s in PRICE}
+    held = account(positions=(holding(A, "449.5505"),))
+    [sale] = ask(desk(instruments=steps), held, is_event=True).intents
+    assert sale.quantity_base == Decimal("449.550")
+
+
+def test_a_trim_is_no_larger_than_one_order_may_be() -> None:
+    steps = {s: instrument(s, max_quantity_base=Decimal("30.0005")) for s in PRICE}
+    [sale] = ask(desk(instruments=steps), holding_of(0.30), is_event=True).intents
+    assert sale.quantity_base == Decimal("30.000")
+
+
+def test_the_cash_that_must_stay_is_brought_back_by_trims() -> None:
+    held = account(cash="10000", positions=(holding(A, "180"), holding(B, "1800")))
+    free, kept = (ask(desk(min_cash=cash, max_position=0.4), held).targets for cash in (0.0, 0.8))
+    assert sum(kept.values()) <= 0.2 + 1e-9 < sum(free.values())
+
+
+def test_a_rebalance_trades_no_more_than_the_turnover_but_a_risk_event_does() -> None:
+    made = desk(max_turnover=0.1)
+    [slow] = ask(made, holding_of(0.5)).intents
+    assert slow.quantity_base * slow.reference_price == Decimal(10_000)
+    [quick] = ask(made, holding_of(0.5), is_event=True).intents
+    assert quick.quantity_base * quick.reference_price >= Decimal(29_999)
+
+
 def test_a_failing_solver_keeps_holdings_but_not_a_broken_cap(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise SolverError("no")
