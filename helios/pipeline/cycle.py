@@ -202,6 +202,8 @@ class DecisionCycle:
         if response is None:
             _end_open(traces, "portfolio", result)
             return
+        if response.failure:
+            result.errors.append(f"portfolio: {response.failure}")
 
         def step(intent: OrderIntent) -> view.Step:
             return view.allocation_step(intent, response.weights.get(intent.symbol), response.solver_status)

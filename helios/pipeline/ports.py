@@ -23,6 +23,9 @@ from helios.domain.events import Mark
 from helios.domain.market import MarketSnapshot
 from helios.domain.orders import AccountSnapshot, ExitPlan, ExitTriggered, OrderIntent, OrderOutcome
 
+SOLVER_FAILED = "SOLVER_FAILED"
+"""Code of the refusals, and status of the whole allocation, where the optimiser has no answer: the present weights are kept."""
+
 
 @dataclass(frozen=True, slots=True)
 class SymbolContext:
@@ -81,6 +84,12 @@ class AllocationResponse:
     intents: tuple[OrderIntent | NoTrade, ...]
     weights: Mapping[str, float]
     solver_status: str
+
+    @property
+    def failure(self) -> str:
+        """Why the optimiser had no answer; empty where it had one or was not asked."""
+        failed = (i.detail for i in self.intents if isinstance(i, NoTrade) and i.code == SOLVER_FAILED)
+        return next(failed, "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,14 @@ from helios.domain.market import Instrument
 from helios.domain.orders import AccountSnapshot, ExitRule, OrderIntent, client_order_id
 from helios.errors import InvariantError, SolverError
 from helios.numerics import one_thread
-from helios.pipeline.ports import AllocationRequest, AllocationResponse, RebalanceRequest, RebalanceResponse, SymbolContext
+from helios.pipeline.ports import (
+    SOLVER_FAILED,
+    AllocationRequest,
+    AllocationResponse,
+    RebalanceRequest,
+    RebalanceResponse,
+    SymbolContext,
+)
 from helios.portfolio.history import PriceHistory
 from helios.portfolio.targets import TargetPlanner
 from helios.portfolio.upkeep import Upkeep
@@ -151,8 +158,8 @@ class PortfolioDesk:
         try:
             targets = self._planner.targets(tradable, held, list(request.contexts), self._history)
         except SolverError as error:
-            results.update({p.decision_id: _refuse(p, "SOLVER_FAILED", f"keeps the present weights: {error}") for p in tradable})
-            return held, "SOLVER_FAILED"
+            results.update({p.decision_id: _refuse(p, SOLVER_FAILED, f"keeps the present weights: {error}") for p in tradable})
+            return held, SOLVER_FAILED
         wishes = [self._wish(p, multiplier[p.decision_id], targets.weights[p.symbol], held, request) for p in tradable]
         results.update(self._fund(wishes, request))
         return {**held, **targets.weights}, targets.method

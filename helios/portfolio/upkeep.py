@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from decimal import ROUND_FLOOR, Decimal
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from helios.domain.decisions import TradePlan, decision_id
 from helios.domain.enums import Side
 from helios.domain.market import Instrument
 from helios.domain.orders import AccountSnapshot, OrderIntent, PositionView, client_order_id
-from helios.errors import InsufficientHistoryError, SolverError
+from helios.errors import DataError, InsufficientHistoryError, SolverError
 from helios.numerics import one_thread
 from helios.pipeline.ports import RebalanceRequest, RebalanceResponse
 from helios.portfolio.history import PriceHistory
@@ -91,9 +93,32 @@ class Upkeep:
         self.targets: Mapping[str, float] = {}
 
     def resume(self, last_rebalance_ns: int) -> None:
-        """Take over when the ledger last saw a trim (ns UTC), so that a restart is no reason for another."""
+        """Take over when the ledger last saw a trim (ns UTC), where nothing else was kept: a restart is no reason for another."""
         times = RebalanceTimes(None, last_rebalance_ns or None, None)
         self._planner = RebalancePlanner(RebalanceRule.of(self._config, self._max_gross), times)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the standing views and the rebalancing times as JSON types: with them a restart changes no target."""
+        views = [asdict(view) for _, view in sorted(self._views.items()) if math.isfinite(view.daily_return)]
+        return {"times": self._planner.to_json(), "views": views}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Take over what `to_json` gave.
+
+        Raises
+        ------
+        DataError
+            If it is not what this version writes; nothing is taken over then.
+        """
+        try:
+            views = {view["symbol"]: StandingView(**view) for view in saved["views"]}
+            times = dict(saved["times"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"the saved upkeep is not what this version writes: {error!r}") from None
+        if not all(_is_whole(view) for view in views.values()):
+            raise DataError("the saved upkeep has a view that is none")
+        self._planner = RebalancePlanner.from_json(RebalanceRule.of(self._config, self._max_gross), times)
+        self._views = views
 
     def remember(self, plans: Sequence[TradePlan]) -> None:
         """Keep what approved plans expect until their horizon is over; a closing plan ends its symbol's view."""
@@ -191,6 +216,11 @@ class Upkeep:
         left = held - lots
         is_crumb = left < instrument.min_quantity_base or left * price < instrument.min_notional_quote
         return most if is_crumb else min(lots, most)
+
+
+def _is_whole(view: StandingView) -> bool:
+    are_numbers = all(type(x) in (int, float) and math.isfinite(x) for x in (view.daily_return, view.confidence))
+    return are_numbers and isinstance(view.symbol, str) and type(view.made_ns) is type(view.horizon_ns) is int
 
 
 def _whole(quantity: Decimal, instrument: Instrument) -> Decimal:

@@ -101,6 +101,18 @@ class EngineStore:
         async with session(self._pool) as connection:
             return int(await connection.fetchval(query, leg) or 0)
 
+    async def load_upkeep(self) -> dict[str, Any] | None:
+        """Return what `Upkeep.to_json` gave last; None before the first."""
+        async with session(self._pool) as connection:
+            saved: dict[str, Any] | None = await connection.fetchval("SELECT state FROM upkeep_state")
+        return saved
+
+    async def save_upkeep(self, state: Mapping[str, Any]) -> None:
+        """Replace what tier 5 remembers between signals."""
+        query = "INSERT INTO upkeep_state (state) VALUES ($1) ON CONFLICT (id) DO UPDATE SET state = $1, updated = now()"
+        async with session(self._pool) as connection:
+            await connection.execute(query, dict(state))
+
     async def fills(self, limit: int) -> list[dict[str, Any]]:
         """Return the newest fills, newest first."""
         return await self._rows("SELECT * FROM fills ORDER BY seq DESC LIMIT $1", limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 
 import pytest
@@ -10,7 +11,7 @@ from helios.config import HeliosConfig
 from helios.domain.enums import Side
 from helios.domain.market import MarketSnapshot
 from helios.domain.orders import AccountSnapshot
-from helios.errors import SolverError
+from helios.errors import DataError, SolverError
 from helios.pipeline.ports import RebalanceRequest, RebalanceResponse, SymbolContext
 from helios.portfolio.history import DAY_NS, HOUR_NS
 from helios.portfolio.optimiser import MeanVarianceOptimiser
@@ -136,3 +137,39 @@ def test_a_failing_solver_keeps_holdings_but_not_a_broken_cap(monkeypatch: pytes
 def test_a_cap_touched_is_no_event_a_cap_broken_is(share: float, is_event: bool) -> None:
     assert risk_event_of(HeliosConfig())(holding_of(share)) is is_event
     assert not risk_event_of(HeliosConfig())(account())
+
+
+def test_a_restart_changes_no_target_and_no_time() -> None:
+    lived = desk(rebalance_calendar="daily")
+    lived.allocate(request(plan(A, confidence=0.9, take_profit_pct=0.3), plan(B, side=Side.SELL, confidence=0.8)))
+    ask(lived, holding_of(0.19))
+    again = desk(rebalance_calendar="daily")
+    again.upkeep.restore(json.loads(json.dumps(lived.upkeep.to_json())))
+    later = NOW + 5 * HOUR_NS
+    assert again.upkeep.to_json() == lived.upkeep.to_json()
+    assert ask(again, holding_of(0.15), at=later) == ask(lived, holding_of(0.15), at=later)
+    assert again.upkeep.targets[A] > 0.15  # the view still stands: without it the holding would be its own ceiling
+    midnight = NOW + 25 * HOUR_NS
+    assert ask(again, holding_of(0.19), at=midnight) == ask(lived, holding_of(0.19), at=midnight)
+
+
+def test_a_view_that_is_no_number_is_not_kept() -> None:
+    made = desk()
+    made.allocate(request(plan(take_profit_pct=float("nan"))))
+    assert made.upkeep.to_json()["views"] == []
+
+
+VIEW = {"symbol": A, "daily_return": 0.01, "confidence": 0.7, "made_ns": NOW, "horizon_ns": DAY_NS}
+
+
+@pytest.mark.parametrize("saved", [
+    {}, {"times": {}}, {"times": {}, "views": [{}]}, {"times": {}, "views": [VIEW | {"other": 1}]}, {"times": 3, "views": []},
+    {"times": {"last_check_ns": "now"}, "views": []}, {"times": {}, "views": [VIEW | {"made_ns": "now"}]},
+    {"times": {}, "views": [VIEW | {"daily_return": None}]}, {"times": {}, "views": None},
+])  # fmt: skip
+def test_what_another_version_saved_is_refused_whole(saved: dict[str, object]) -> None:
+    made = desk()
+    before = made.upkeep.to_json()
+    with pytest.raises(DataError):
+        made.upkeep.restore(saved)
+    assert made.upkeep.to_json() == before
