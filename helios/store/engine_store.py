@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import asyncpg
@@ -10,6 +11,7 @@ import asyncpg
 from helios.domain.enums import EngineState, TradingMode
 from helios.domain.events import EngineEvent
 from helios.domain.orders import AccountSnapshot
+from helios.portfolio.daily import daily_figures
 from helios.store.pool import session, utc
 
 INSERT_EQUITY = """
@@ -26,6 +28,9 @@ DAILY_EQUITY = """
         SELECT * FROM equity_snapshots e WHERE e.ts_ns >= days.start_ns AND e.ts_ns < days.start_ns + 86400000000000
         ORDER BY e.ts_ns DESC LIMIT 1
     ) AS p ORDER BY p.ts_ns"""
+
+DAYS_BEFORE = 366
+"""Also the first day shown has a day before it, from which its profit counts, and a Sharpe ratio."""
 
 
 class EngineStore:
@@ -131,3 +136,12 @@ class EngineStore:
     async def _rows(self, query: str, limit: int) -> list[dict[str, Any]]:
         async with session(self._pool) as connection:
             return [dict(row) for row in await connection.fetch(query, limit)]
+
+
+async def daily_report(store: EngineStore, days: int) -> list[dict[str, Any]]:
+    """Return `daily_figures` of the last `days` UTC days, oldest first; money is Decimal.
+
+    The Sharpe ratio of a day is that of all days up to it, of which a year before the first shown is looked at.
+    """
+    figures = daily_figures(await store.daily_equity(days + DAYS_BEFORE))
+    return [asdict(line) for line in figures][-days:]
