@@ -39,7 +39,7 @@ class _Files:
 def allocate(
     candles: Annotated[Path, typer.Option(help="Folder with a candle file per symbol, e.g. BTC-USDT.csv (CSV, Parquet, zip).")],
     views: Annotated[Path | None, typer.Option(help="JSON file of views; none: the prior alone.")] = None,
-    objective: Annotated[str, typer.Option(help="sharpe, utility, min_variance or risk_parity.")] = "sharpe",
+    objective: Annotated[str, typer.Option(help="sharpe, utility, min_variance, risk_parity or max_diversification.")] = "sharpe",
     risk_free: Annotated[float, typer.Option(help="A year, e.g. 0.05.")] = 0.0,
     covariance: Annotated[
         str | None, typer.Option(help="sample, ledoit_wolf (default), oas, constant_correlation, ewma or denoised.")

@@ -20,6 +20,7 @@ from helios.portfolio.frontier import (
     YearlyFigures,
     efficient_frontier,
     fitted,
+    maximum_diversification,
     risk_contributions,
     risk_parity,
     yearly_figures,
@@ -28,7 +29,9 @@ from helios.portfolio.optimiser import Constraints, MeanVarianceOptimiser
 from helios.portfolio.rounding import round_to_lots
 from helios.portfolio.views import View, view_matrix
 
-Objective = Literal["sharpe", "utility", "min_variance", "risk_parity"]
+Objective = Literal["sharpe", "utility", "min_variance", "risk_parity", "max_diversification"]
+SCALED = {"risk_parity", "max_diversification"}
+"""What gives shares alone: caps scale them down in common."""
 SMALLEST_CHANGE = 1e-6
 """A weight change below this share of equity is the solver's noise, not a trade."""
 ANY_LOT = Decimal("1e-12")
@@ -41,7 +44,7 @@ class AllocationSettings:
 
     Attributes
     ----------
-    objective : {"sharpe", "utility", "min_variance", "risk_parity"}
+    objective : {"sharpe", "utility", "min_variance", "risk_parity", "max_diversification"}
     covariance : str
         Name in `covariance.ESTIMATORS`.
     half_life_days : float
@@ -236,8 +239,10 @@ def _limits(
 def _check_objective(settings: AllocationSettings) -> None:
     if settings.objective not in OBJECTIVES:
         raise ConfigError(f"unknown objective {settings.objective!r}: {', '.join(OBJECTIVES)}")
-    if settings.objective == "risk_parity" and (math.isfinite(settings.max_turnover) or settings.max_correlation < 1):
-        raise ConfigError("risk_parity keeps caps and cash alone: limits of turnover and correlation need another objective")
+    if settings.objective in SCALED and (math.isfinite(settings.max_turnover) or settings.max_correlation < 1):
+        raise ConfigError(
+            f"{settings.objective} keeps caps and cash alone: limits of turnover and correlation need another objective"
+        )
 
 
 def _check_rows(symbols: Sequence[str], returns: FloatArray) -> int:
@@ -254,6 +259,8 @@ def _check_rows(symbols: Sequence[str], returns: FloatArray) -> int:
 def _weights(after: Posterior, limits: Constraints, settings: AllocationSettings, w0: FloatArray) -> FloatArray:
     if settings.objective == "risk_parity":
         return fitted(risk_parity(after.sigma_plus), limits)
+    if settings.objective == "max_diversification":
+        return fitted(maximum_diversification(after.sigma_plus), limits)
     optimiser = MeanVarianceOptimiser(len(w0))
     if settings.objective == "min_variance":
         return optimiser.min_variance(after.sigma_plus, limits, w0)

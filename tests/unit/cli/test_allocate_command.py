@@ -17,7 +17,7 @@ import pytest
 
 from helios.cli.app import main
 from helios.domain.decisions import FloatArray
-from helios.portfolio.covariance import shrunk_covariance
+from helios.portfolio.covariance import estimate
 
 Run = Callable[..., tuple[int, str, str]]
 DAY_S = 86_400
@@ -78,7 +78,7 @@ def test_figures_are_those_of_the_weights_a_year(run: Run, candles: FloatArray) 
     answer = asked(run, "--max-position", "0.3", "--risk-free", "0.02")
     w = np.array(list(weights(answer).values()))
     mu = np.array([a["posterior_return"] for a in answer["assets"]])
-    sigma = 365 * 1.025 * shrunk_covariance(candles)
+    sigma = 365 * 1.025 * estimate(candles)
     prior = np.array([a["prior_weight"] for a in answer["assets"]])
     np.testing.assert_allclose(mu, 2.5 * (sigma / 1.025) @ prior, rtol=1e-9)
     assert answer["portfolio"]["expected_return"] == pytest.approx(mu @ w)
@@ -104,7 +104,7 @@ def test_turnover_in_quote_currency_makes_the_prior(run: Run, candles: FloatArra
     np.testing.assert_allclose(list(prior.values()), traded / traded.sum())
 
 
-@pytest.mark.parametrize("objective", ["sharpe", "utility", "min_variance", "risk_parity"])
+@pytest.mark.parametrize("objective", ["sharpe", "utility", "min_variance", "risk_parity", "max_diversification"])
 def test_caps_hold_and_what_they_leave_is_cash(run: Run, candles: FloatArray, objective: str) -> None:
     answer = asked(run, "--objective", objective, "--max-position", "0.15")
     assert max(weights(answer).values()) <= 0.15 + 1e-9
@@ -151,7 +151,7 @@ def test_a_trade_below_the_minimum_is_shown_and_costs_nothing(run: Run, candles:
     assert "too small" in run("--holdings", "held.json")[1]
 
 
-@pytest.mark.parametrize("objective", ["sharpe", "utility", "min_variance", "risk_parity"])
+@pytest.mark.parametrize("objective", ["sharpe", "utility", "min_variance", "risk_parity", "max_diversification"])
 def test_the_cash_that_must_stay_stays(run: Run, candles: FloatArray, objective: str) -> None:
     assert asked(run, "--objective", objective, "--min-cash", "0.5")["cash"] >= 0.5 - 1e-8
 
