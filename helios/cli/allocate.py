@@ -177,23 +177,29 @@ def _last_known(grid: FloatArray, symbols: Sequence[str]) -> FloatArray:
 def _holdings(file: Path | None, symbols: Sequence[str], prices: FloatArray) -> Holdings:
     if file is None:
         return Holdings(np.zeros(len(symbols)), prices, None)
+    from helios.portfolio.views import is_number
+
     tree = _object(file, "quantities by symbol", (CASH, *symbols))
     for name, amount in tree.items():
-        if not _is_number(amount) or amount < 0:
+        if not is_number(amount) or amount < 0:
             raise ConfigError(f"{file}: the quantity of {name} is not a number of 0 or more")
-    values = np.array([float(tree.get(s, 0.0)) for s in symbols]) * prices
+    with np.errstate(over="ignore"):
+        values = np.array([float(tree.get(s, 0.0)) for s in symbols]) * prices
     equity = float(values.sum()) + float(tree.get(CASH, 0.0))
     if equity <= 0:
         raise ConfigError(f"{file}: cash and holdings are worth nothing")
+    if not math.isfinite(equity):
+        raise ConfigError(f"{file}: the holdings are worth more than can be counted")
     return Holdings(values / equity, prices, equity)
 
 
 def _lots(file: Path | None, symbols: Sequence[str]) -> list[Decimal]:
     from helios.portfolio.allocation import ANY_LOT
+    from helios.portfolio.views import is_number
 
     tree = {} if file is None else _object(file, "quantity steps by symbol", symbols)
     for name, step in tree.items():
-        if not _is_number(step) or step <= 0:
+        if not is_number(step) or step <= 0:
             raise ConfigError(f"{file}: the step of {name} is not a number above 0")
     return [Decimal(repr(tree[s])) if s in tree else ANY_LOT for s in symbols]
 
@@ -211,12 +217,8 @@ def _object(file: Path, of: str, known: Sequence[str]) -> dict[str, Any]:
     return tree
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {file}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None

@@ -191,6 +191,11 @@ def test_trades_are_whole_lots_and_a_purchase_waits_for_the_sale_that_pays_it(ru
     assert sum(t["value_quote"] for t in stuck["trades"] if t["made"]) <= 1000 + 1e-6
 
 
+def test_a_file_with_a_byte_order_mark_is_read(run: Run, candles: FloatArray, tmp_path: Path) -> None:
+    (tmp_path / "held.json").write_text(json.dumps({"cash": 1000}), encoding="utf-8-sig")
+    assert asked(run, "--holdings", "held.json")["equity"] == 1000
+
+
 def test_utility_trades_less_where_trading_costs_more(run: Run, candles: FloatArray, tmp_path: Path) -> None:
     (tmp_path / "held.json").write_text(json.dumps({"cash": 5000, "BTC/USDT": 10, "XRP/USDT": 10}))
     turnover = []
@@ -277,6 +282,9 @@ ERRORS = {
     "risk free": (["--risk-free", "9"], "candles", "risk-free"),
     "held": (["--holdings", "unheld.json"], "candles", "unknown asset 'SOL/USDT'; known are cash"),
     "owed": (["--holdings", "owed.json"], "candles", "the quantity of BTC/USDT is not a number of 0 or more"),
+    "vast": (["--holdings", "vast.json"], "candles", "the quantity of cash is not a number of 0 or more"),
+    "beyond": (["--holdings", "beyond.json"], "candles", "the holdings are worth more than can be counted"),
+    "vast view": (["--views", "vastview.json"], "candles", "'return' is missing or not a number"),
     "worthless": (["--holdings", "nothing.json"], "candles", "worth nothing"),
     "cash": (["--min-cash", "1"], "candles", "--min-cash 1 is not"),
     "turnover": (["--max-turnover", "0.1"], "candles", "--max-turnover is measured from what is held"),
@@ -305,6 +313,8 @@ def test_what_is_wrong_is_one_line_and_exit_code_1(run: Run, candles: FloatArray
     files = {
         "unknown": [{"asset": "SOL/USDT", "return": 0.1, "confidence": 0.5}],
         "unheld": {"SOL/USDT": 1}, "owed": {"BTC/USDT": -1}, "nothing": {"cash": 0}, "list": [1], "some": {"cash": 5, "BTC/USDT": 50},
+        "vast": {"cash": 10**400}, "beyond": {"cash": 1e308, "BTC/USDT": 1e308},
+        "vastview": [{"asset": "BTC/USDT", "return": 10**400, "confidence": 0.5}],
     }  # fmt: skip
     for name, content in files.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
