@@ -103,6 +103,8 @@ class PortfolioActor(HeliosActor):
             await self._tell(request.bar_time, f"rebalancing keeps the present weights: {error}")
             raise
         self.rebalances += bool(response.intents)
+        if response.failure:
+            await self._tell(request.bar_time, f"a broken limit is trimmed without an optimum: {response.failure}")
         await self._keep()
         return response
 

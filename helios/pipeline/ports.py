@@ -106,11 +106,15 @@ class RebalanceRequest:
 
 @dataclass(frozen=True, slots=True)
 class RebalanceResponse:
-    """Orders that bring weights back, why (empty: nothing is due), and the targets they come from."""
+    """Orders that bring weights back, why (empty: nothing is due), and the targets they come from.
+
+    `failure` says why the optimiser had no answer, where a broken limit was trimmed without it.
+    """
 
     intents: tuple[OrderIntent, ...] = ()
     reason: str = ""
     targets: Mapping[str, float] = field(default_factory=dict)
+    failure: str = ""
 
 
 class PredictionTier(Protocol):

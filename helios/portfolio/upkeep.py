@@ -143,16 +143,16 @@ class Upkeep:
             return RebalanceResponse()
         weights = {p.symbol: float(p.quantity_base * p.mark_price / account.equity_quote) for p in account.positions}
         with one_thread():
-            self.targets = self._targets(weights, request)
+            self.targets, failure = self._targets(weights, request)
         smallest = float(self._config.min_trade_quote / account.equity_quote)
         fresh = [s for s, c in request.contexts.items() if c.market.last > 0]
         advice = self._planner.advise(weights, self.targets, request.bar_time, request.is_risk_event, fresh, smallest)
         intents = tuple(i for p in account.positions if (i := self._trim(p, advice, request)) is not None)
         if intents:
             self.last_reason = advice.reason
-        return RebalanceResponse(intents, advice.reason if intents else "", self.targets)
+        return RebalanceResponse(intents, advice.reason if intents else "", self.targets, failure)
 
-    def _targets(self, weights: Mapping[str, float], request: RebalanceRequest) -> Mapping[str, float]:
+    def _targets(self, weights: Mapping[str, float], request: RebalanceRequest) -> tuple[Mapping[str, float], str]:
         market = self._market({*request.contexts, *weights})
 
         def targets(views: Sequence[StandingView], market: Market) -> Mapping[str, float]:
@@ -161,11 +161,11 @@ class Upkeep:
             )
 
         try:
-            return targets(list(self._views.values()), market)
-        except SolverError:
+            return targets(list(self._views.values()), market), ""
+        except SolverError as error:
             if not request.is_risk_event:
                 raise
-            return targets((), _NO_MARKET)  # without an optimum a broken cap is still a broken cap
+            return targets((), _NO_MARKET), str(error)  # without an optimum a broken cap is still a broken cap
 
     def _is_paid(self, symbol: str) -> bool:
         instrument = self._instruments.get(symbol)

@@ -29,6 +29,7 @@ DAILY_EQUITY = """
         ORDER BY e.ts_ns DESC LIMIT 1
     ) AS p ORDER BY p.ts_ns"""
 
+DAY_NS = 86_400_000_000_000
 DAYS_BEFORE = 366
 """Also the first day shown has a day before it, from which its profit counts, and a Sharpe ratio."""
 
@@ -96,6 +97,12 @@ class EngineStore:
         """
         return await self._rows(DAILY_EQUITY, days)
 
+    async def first_equity_ns(self) -> int | None:
+        """Return the market time (ns UTC) of the oldest point of the equity curve; None without any."""
+        async with session(self._pool) as connection:
+            first: int | None = await connection.fetchval("SELECT min(ts_ns) FROM equity_snapshots")
+        return first
+
     async def orders(self, limit: int) -> list[dict[str, Any]]:
         """Return the newest orders, newest first."""
         return await self._rows("SELECT * FROM orders ORDER BY seq DESC LIMIT $1", limit)
@@ -143,5 +150,8 @@ async def daily_report(store: EngineStore, days: int) -> list[dict[str, Any]]:
 
     The Sharpe ratio of a day is that of all days up to it, of which a year before the first shown is looked at.
     """
-    figures = daily_figures(await store.daily_equity(days + DAYS_BEFORE))
+    points = await store.daily_equity(days + DAYS_BEFORE)
+    first_ns = await store.first_equity_ns()
+    is_from_start = bool(points) and first_ns is not None and first_ns // DAY_NS == points[0]["ts_ns"] // DAY_NS
+    figures = daily_figures(points, is_from_start)
     return [asdict(line) for line in figures][-days:]

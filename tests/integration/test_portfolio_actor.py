@@ -114,6 +114,21 @@ async def test_an_optimiser_without_an_answer_is_stored_as_an_alert_once(
     await actor.stop()
 
 
+async def test_a_limit_trimmed_without_an_optimum_is_an_alert_too(
+    actor: PortfolioActor, pg_pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise SolverError("no")
+
+    await store_hours(pg_pool)
+    monkeypatch.setattr(MeanVarianceOptimiser, "solve", fails)
+    broken = replace(hourly(NOW + DAY_NS, account(positions=(holding(A, "300"),))), is_risk_event=True)
+    assert (await actor.rebalance(broken)).reason == "RISK_EVENT"
+    [event] = [e for e in await EngineStore(pg_pool).events(9) if e.ts_event == NOW + DAY_NS]
+    assert (event.kind, event.message) == ("SOLVER_FAILED", "a broken limit is trimmed without an optimum: no")
+    await actor.stop()
+
+
 async def test_what_another_version_left_does_not_keep_the_actor_from_starting(actor: PortfolioActor, pg_pool: asyncpg.Pool) -> None:
     await EngineStore(pg_pool).save_upkeep({"times": {"last_check_ns": "yesterday"}, "views": []})
     assert (await actor.status())["healthy"]

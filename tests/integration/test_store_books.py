@@ -77,6 +77,7 @@ async def test_last_point_of_each_day_is_the_days(pg_pool: asyncpg.Pool) -> None
     assert len(await store.daily_equity(4)) == 3
     [third, fourth] = await daily_report(store, 2)
     assert (third["daily_return"], fourth["pnl_quote"], fourth["equity_quote"]) == (None, 0, D(110))
+    assert [line["pnl_quote"] for line in await daily_report(store, 9)] == [0, None, 0]  # deposits alone, and a gap of a day
     [only] = await daily_report(store, 1)
     assert only == fourth  # the day before it is looked at, though not shown
 

@@ -191,6 +191,13 @@ async def test_a_trim_is_sent_and_told_in_the_trace_beside_the_decision() -> Non
     assert told.steps["rebalance"]["client_order_id"] == client_order_id(told.decision_id, "rebalance")
 
 
+async def test_a_broken_limit_trimmed_without_an_optimum_is_an_error_of_the_bar() -> None:
+    script = ScriptedTiers(trims=replace(trim(T0), failure="infeasible"))
+    result = await keep_up(script, T0)
+    assert result.errors == ["rebalance: infeasible"]
+    assert script.submitted == [BTC, BTC]
+
+
 async def test_trims_rest_on_the_account_after_the_orders_of_the_bar() -> None:
     script = ScriptedTiers(held=(position(BTC, "150"),))
     await keep_up(script, T0)

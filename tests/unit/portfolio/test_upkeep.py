@@ -129,8 +129,10 @@ def test_a_failing_solver_keeps_holdings_but_not_a_broken_cap(monkeypatch: pytes
     monkeypatch.setattr(MeanVarianceOptimiser, "solve", fails)
     with pytest.raises(SolverError):
         ask(desk(), holding_of(0.30))
-    [sale] = ask(desk(), holding_of(0.30), is_event=True).intents
+    response = ask(desk(), holding_of(0.30), is_event=True)
+    [sale] = response.intents
     assert abs(sale.quantity_base * sale.reference_price - 10_000) < 1
+    assert response.failure == "no"
 
 
 @pytest.mark.parametrize(("share", "is_event"), [(0.15, False), (0.205, False), (0.215, True)])
