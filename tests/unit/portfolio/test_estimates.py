@@ -121,6 +121,12 @@ def test_one_view_moves_the_estimate_by_its_confidence(confidence: float) -> Non
     assert made.mu[1] == pytest.approx(made.pi[1] + confidence * (0.02 - made.pi[1]), rel=1e-12)
 
 
+@pytest.mark.parametrize("confidence", [5e-324, 1e-300, 1e-16])
+def test_a_confidence_next_to_none_is_none(confidence: float) -> None:
+    made = posterior(SIGMA, PRIOR, np.eye(2)[:1], np.array([0.5]), np.array([confidence]), 2.5, 0.025)
+    np.testing.assert_array_equal(made.mu, made.pi)
+
+
 def test_risk_is_sigma_plus_a_small_uncertainty_not_the_uncertainty_alone() -> None:
     made = posterior(SIGMA, PRIOR, np.eye(2), np.zeros(2), np.array([0.5, 0.5]), 2.5, 0.025)
     assert (np.diag(made.sigma_plus) > np.diag(SIGMA)).all()
