@@ -118,10 +118,14 @@ class Repairs:
                         tasks.create_task(self._finish(self._states[symbol], sync))
 
     async def warm(self, state: SymbolState) -> None:
-        """Bars from the store where they join the venue's present, the rest from the venue."""
+        """Bars from the store where they join the venue's present, the rest from the venue.
+
+        What a store that knows the symbol lacks (the minutes of a restart, holes of before) is given out, so that it is recorded.
+        """
         now_ns = self._now_ns()
         stored = await self._stored(state.symbol)
         history: dict[Timeframe, list[Bar]] = {}
+        lacking: list[Bar] = []
         for timeframe, count in HISTORY_BARS.items():
             end = now_ns // timeframe.ns * timeframe.ns
             start = end - count * timeframe.ns
@@ -131,7 +135,9 @@ class Repairs:
             first = kept[-1].close_time if len(kept) >= count // 2 else start
             fetched = await self.retried(lambda tf=timeframe, a=first, b=end: self._venue.candles(state.symbol, tf, a, b))
             history[timeframe] = (kept if first != start else []) + [bar_of(c) for c in fetched]
-        state.warm(history)
+            known = {bar.open_time for bar in stored.get(timeframe, [])}
+            lacking += [bar for bar in history[timeframe] if known and bar.open_time not in known and bar.open_time > min(known)]
+        state.warm(history, lacking)
         self._log.info("warm", extra={"symbol": state.symbol, "bars": {tf.value: len(h) for tf, h in history.items()}})
 
     async def retried(self, action: Callable[[], Awaitable[Any]]) -> Any:
