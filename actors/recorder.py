@@ -271,6 +271,7 @@ class RecorderActor(HeliosActor):
             "traces_waiting": len(self._waiting),
             "notes_waiting": len(self._notes),
             "outages": self.outages,
+            "is_away": self._is_away,
             "refused": self.refused,
             "healthy": not self._is_alerting,
             "store": market.counters() if market else {},

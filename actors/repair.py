@@ -16,7 +16,7 @@ from typing import Any
 from actors.base import DeskSpec
 from helios.domain.enums import Timeframe
 from helios.domain.market import Bar, Trade, VenueCandle
-from helios.errors import HeliosError, RetryableError
+from helios.errors import HeliosError, ProtocolError, RetryableError, VenueError
 from helios.logs import get_logger
 from helios.pipeline.symbol import SymbolState
 from helios.store.pool import connect
@@ -78,9 +78,9 @@ class Repairs:
         """Whether the symbol's candles are not whole."""
         return symbol in self._open
 
-    def begin(self, boundary_ns: int) -> None:
-        """Repair every symbol up to `boundary_ns`, the first minute that we will see whole."""
-        self._open = {symbol: _Sync(boundary_ns) for symbol in self._states}
+    def begin(self, boundary_ns: int, symbols: Sequence[str]) -> None:
+        """Repair `symbols` up to `boundary_ns`, the first minute that we will see whole."""
+        self._open.update({symbol: _Sync(boundary_ns) for symbol in symbols})
 
     def suspend(self) -> None:
         """Wait for the next connection: minutes of the outage must come from the venue, time may not close them flat."""
@@ -141,14 +141,17 @@ class Repairs:
         self._log.info("warm", extra={"symbol": state.symbol, "bars": {tf.value: len(h) for tf, h in history.items()}})
 
     async def retried(self, action: Callable[[], Awaitable[Any]]) -> Any:
-        """Await an answer of the venue, asking again for as long as it cannot be reached."""
+        """Await an answer of the venue, asking again for as long as it cannot be reached, refuses or talks nonsense.
+
+        Whatever it says now it may take back; only what is wrong with our own configuration is raised.
+        """
         delay_s = 0.2
         while True:
             try:
                 return await action()
-            except RetryableError as error:
+            except (RetryableError, VenueError, ProtocolError) as error:
                 self.failed_fetches += 1
-                self._log.warning("venue not reachable: %s", error)
+                self._log.warning("no answer from the venue: %s", error)
                 await asyncio.sleep(delay_s)
                 delay_s = min(MAX_PAUSE_S, delay_s * 2)
 

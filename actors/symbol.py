@@ -30,6 +30,8 @@ from helios.venues.base import ReplaySource
 from helios.venues.factory import make_venue
 
 MARK_INTERVAL_S = 0.25
+MARK_AGAIN_NS = 60_000_000_000
+"""A price that stands still is told again so often, in market time, while its market is heard of: it is quiet, not old."""
 EXIT_RETRY_S = 0.2
 RECORD_TIMEOUT_S = 10.0
 LAST_WORD_S = 1.0
@@ -57,7 +59,7 @@ class SymbolActor(HeliosActor):
         self.states = {i.symbol: SymbolState(i, timeframe) for i in instruments}
         self._feed: LiveFeed | None = None
         self._sources: dict[str, ReplaySource] = {}
-        self._marked: dict[str, float] = {}
+        self._marked: dict[str, Mark] = {}
         self.outbox = Outbox(self.name, self._tell)
         self.exits_sent = 0
 
@@ -168,13 +170,10 @@ class SymbolActor(HeliosActor):
         """Send the newest prices, conflated, and the prints since the last time; never more than one message under way."""
         while True:
             await asyncio.sleep(MARK_INTERVAL_S)
-            marks = [
-                Mark(s, state.last_price, state.last_event_ns)
-                for s, state in self.states.items()
-                if state.last_price > 0 and state.last_price != self._marked.get(s)
-            ]
+            present = [Mark(s, state.last_price, state.last_event_ns) for s, state in self.states.items() if state.last_price > 0]
+            marks = [mark for mark in present if is_news(mark, self._marked.get(mark.symbol))]
             if marks and await self._quietly(call(self._peers("execution").mark.remote(marks), 2.0, "execution")):
-                self._marked |= {m.symbol: m.price for m in marks}
+                self._marked |= {m.symbol: m for m in marks}
             self._record_prints()
 
     async def _export(self) -> None:
@@ -262,3 +261,8 @@ class SymbolActor(HeliosActor):
 def _without_bars(step: SymbolStep) -> SymbolStep:
     """Bars are recorded here; the conductor needs only what is decided upon."""
     return SymbolStep(step.symbol, (), step.windows, step.marks, step.exits)
+
+
+def is_news(mark: Mark, told: Mark | None) -> bool:
+    """Whether execution should hear of a price: it is another one, or the last word of it is getting old."""
+    return told is None or mark.price != told.price or mark.ts_event >= told.ts_event + MARK_AGAIN_NS

@@ -20,6 +20,7 @@ COMMANDS = (
     "history",
     "leakage",
     "queries",
+    "ramp",
     "record",
     "regimes",
     "sandbox",

@@ -16,7 +16,7 @@ from helios.clock import ManualClock
 from helios.domain.enums import Side, Timeframe
 from helios.domain.market import Bar, BookUpdate, Instrument, Trade, VenueCandle
 from helios.domain.orders import ExitPlan
-from helios.errors import TransportError
+from helios.errors import ConfigError, HeliosError, ProtocolError, TransportError, VenueError
 from helios.pipeline.symbol import SymbolState, SymbolStep
 from helios.venues.base import FeedEvent, FeedStatus
 from tests.support.peers import spec
@@ -172,6 +172,14 @@ async def test_a_gap_that_cannot_be_fetched_yet_is_asked_for_again(bench: Bench)
     assert bench.volumes() == {10: VENUE_VOLUME}
 
 
+async def test_the_snapshot_of_a_quiet_book_is_old_and_not_late(bench: Bench) -> None:
+    levels = ((("99", "1"),), (("101", "1"),))
+    await bench.say(CONNECTED, BookUpdate(BTC.symbol, True, *levels, 1, None, at(1.0)))
+    assert bench.feed.details(0.0)["lag_s"] is None
+    await bench.say(BookUpdate(BTC.symbol, False, *levels, 2, None, at(10.5)))
+    assert bench.feed.details(0.0)["lag_s"] == 0.0
+
+
 async def test_a_book_out_of_step_is_asked_for_once(bench: Bench) -> None:
     def book(sequence: int, is_snapshot: bool = False) -> BookUpdate:
         return BookUpdate(BTC.symbol, is_snapshot, (("99", "1"),), (("101", "1"),), sequence, None, at(10.6))
@@ -185,11 +193,15 @@ async def test_a_book_out_of_step_is_asked_for_once(bench: Bench) -> None:
 
 async def test_a_book_whose_snapshot_does_not_come_is_asked_for_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed_module, "BOOK_RETRY_S", 0.1)
+    monkeypatch.setattr(feed_module, "BOOK_ALERT_S", 0.3)
     broken = BookUpdate(BTC.symbol, True, (("99", "1"),), (("101", "1"),), 5, 12345, at(10.6))
     await bench.say(CONNECTED, broken)
-    await asyncio.sleep(0.4)
-    assert len(bench.venue.books_asked) >= 2
+    await until(lambda: len(bench.venue.books_asked) >= 2)
     assert bench.feed.counters()["book_checksum_mismatch"] == 1
+    assert bench.alerts == []
+    await until(lambda: bench.alerts == ["book_lost"])  # a person hears of a book that does not come back
+    await bench.say(BookUpdate(BTC.symbol, True, (("99", "1"),), (("101", "1"),), 6, None, at(10.6)))
+    await until(lambda: not bench.feed._book_lost_s)
 
 
 async def test_a_gap_is_not_closed_before_the_venue_has_every_minute_of_it(bench: Bench) -> None:
@@ -270,8 +282,37 @@ async def test_an_impossible_time_is_dropped_and_counted(bench: Bench) -> None:
     await bench.reach(11.1)
     await bench.say(trade(11.2, 104.0), trade(60 * 24 * 90, 1.0))
     assert bench.feed.counters()["malformed"] == 1
+    bench.venue.malformed = 5
+    assert (bench.feed.counters()["malformed"], bench.feed.counters()["requests_failed"]) == (6, 4)  # the venue's own count too
     await bench.reach(12.1)
     assert bench.minutes[11].close == 104.0
+
+
+async def test_a_handler_that_fails_costs_its_symbol_a_repair_and_never_the_listener(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.say(CONNECTED)
+    await bench.reach(11.1)
+    await bench.say(trade(11.2, 101.0))
+    real, broken = bench.state.on_trade, trade(11.4, 102.0)
+
+    def fragile(event: Trade) -> None:
+        if event is broken:
+            raise ZeroDivisionError("a bug of ours")
+        real(event)
+
+    monkeypatch.setattr(bench.state, "on_trade", fragile)
+    await bench.say(broken, broken)
+    assert bench.state.is_stale
+    assert bench.feed.counters()["events_failed"] >= 1
+    assert bench.alerts == ["handler_failed"]  # however often
+    await bench.reach(12.1)
+    await until(lambda: not bench.state.is_stale)
+    await bench.say(trade(12.5, 103.0))
+    await bench.reach(13.1)
+    await until(lambda: 12 in bench.minutes)
+    # The minute with the hole is the venue's, the next one our own again.
+    assert (bench.volumes()[11], bench.volumes()[12]) == (VENUE_VOLUME, 1.0)
 
 
 async def test_a_print_ahead_of_the_venues_clock_closes_nothing_and_hides_no_price(
@@ -324,9 +365,55 @@ async def test_an_impossible_print_during_a_repair_ends_nothing(bench: Bench) ->
 
 async def test_an_outage_of_five_minutes_is_reported(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed_module, "DOWN_ALERT_S", 0.2)
-    await bench.say(CONNECTED, DISCONNECTED)
+    await bench.say(CONNECTED)
+    assert bench.feed.details(0.0)["down_s"] is None
+    await bench.say(DISCONNECTED)
+    assert bench.feed.details(0.0)["down_s"] >= 0.0
     await asyncio.sleep(0.4)
     assert bench.alerts[0] == "feed_down"
+
+
+async def test_a_venue_that_is_away_from_the_start_is_reported_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed_module, "DOWN_ALERT_S", 0.05)
+    monkeypatch.setattr(feed_module, "WATCH_INTERVAL_S", 0.01)
+    bench = Bench(tmp_path)
+
+    async def away() -> ManualClock:
+        raise TransportError("away")
+
+    monkeypatch.setattr(bench.venue, "clock", away)
+    tasks = [asyncio.create_task(loop) for loop in (bench.feed.run(), bench.feed.tick())]
+    await until(lambda: len(bench.alerts) >= 2)  # once, and again after as long
+    assert set(bench.alerts) == {"feed_down"}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.parametrize("error", [VenueError(403, None, "not from there"), ProtocolError("nonsense"), TransportError("away")])
+async def test_a_start_waits_for_the_venue_whatever_it_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: HeliosError
+) -> None:
+    bench = Bench(tmp_path)
+    answers: list[HeliosError | ManualClock] = [error, bench.venue.market_clock]
+
+    async def clock() -> ManualClock:
+        answer = answers.pop(0)
+        if isinstance(answer, HeliosError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(bench.venue, "clock", clock)
+    assert await bench.feed.repairs.retried(bench.venue.clock) is bench.venue.market_clock
+    assert bench.feed.repairs.failed_fetches == 1
+
+
+async def test_a_wrong_configuration_is_not_waited_for(tmp_path: Path) -> None:
+    async def wrong() -> None:
+        raise ConfigError("no such symbol")
+
+    with pytest.raises(ConfigError):
+        await Bench(tmp_path).feed.repairs.retried(wrong)
 
 
 async def test_the_clock_is_set_again_and_an_unreachable_venue_leaves_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
