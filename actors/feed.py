@@ -38,6 +38,8 @@ CLOCK_INTERVAL_S = 300.0
 FIRST_CLOCK_INTERVALS_S = (10.0, 30.0)
 CLOCK_NOTE_S = 0.5
 CLOCK_RETRY_S = 1.0
+AHEAD_BELIEVED = 100  # events in a row: then it is our clock that is wrong, and the venue has no other to give
+DROPPED_LOG_S = 5.0
 MINUTE_NS = Timeframe.M1.ns
 HANDLER_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -77,6 +79,8 @@ class LiveFeed:
         self._down_since_s: float | None = time.monotonic()  # until the first connection too
         self._alerted_s = -math.inf
         self._failed_s: dict[str, float] = {}
+        self._n_ahead = 0
+        self._dropped_told_s = -DROPPED_LOG_S
         self.messages = self.reconnects = self.malformed = self.refusals = self.failures = self.prints_unrecorded = 0
 
     @property
@@ -216,8 +220,7 @@ class LiveFeed:
                 self._check_time(event)
                 self._apply(state, event)
             except ProtocolError as error:  # well-formed, but impossible: a price of zero, a time that is not yet
-                self.malformed += 1
-                self._log.warning("event dropped: %s", error, extra={"symbol": event.symbol})
+                self._tell_dropped(event.symbol, error)
             except HANDLER_ERRORS:
                 self._take_failure(event.symbol)
         self._note_lags(batch)
@@ -230,9 +233,26 @@ class LiveFeed:
     def _check_time(self, event: Trade | BookUpdate | VenueCandle) -> None:
         # One print of the next hour would close an hour of minutes flat and make every true print after it a late one.
         assert self._clock is not None
-        if not isinstance(event, VenueCandle) and is_ahead(event.ts_event, self.now_ns, self._clock.speed):
+        if isinstance(event, VenueCandle):
+            return
+        now_ns, speed = self._clock.now_ns(), self._clock.speed
+        if not is_ahead(event.ts_event, now_ns, speed):
+            self._n_ahead = 0
+            return
+        ahead_s = (event.ts_event - now_ns) / NS_PER_S
+        self._n_ahead += 1
+        if self._n_ahead < AHEAD_BELIEVED:
             self._clock_doubted.set()  # or is it we who are behind? a machine that slept is
-            raise ProtocolError(f"{(event.ts_event - self.now_ns) / NS_PER_S:.0f} s ahead of the venue's clock")
+            raise ProtocolError(f"{ahead_s:.0f} s ahead of the venue's clock")
+        self._log.warning("clock set by %+.3f s: all events are ahead of it", ahead_s)
+        self._clock, self._n_ahead = VenueClock(event.ts_event, time.monotonic(), speed), 0
+
+    def _tell_dropped(self, symbol: str, error: ProtocolError) -> None:
+        self.malformed += 1
+        now_s = time.monotonic()
+        if now_s - self._dropped_told_s >= DROPPED_LOG_S:
+            self._dropped_told_s = now_s
+            self._log.warning("event dropped: %s", error, extra={"symbol": symbol, "dropped": self.malformed})
 
     def _apply(self, state: SymbolState, event: Trade | BookUpdate | VenueCandle) -> None:
         if isinstance(event, BookUpdate):

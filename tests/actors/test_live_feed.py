@@ -343,6 +343,20 @@ async def test_a_print_ahead_of_the_venues_clock_closes_nothing_and_hides_no_pri
     task.cancel()
 
 
+async def test_a_clock_that_every_event_contradicts_is_set_by_them(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed_module, "AHEAD_BELIEVED", 5)
+    await bench.say(CONNECTED)
+    await bench.reach(11.1)
+    ahead = [trade(11.2 + 240 + n / 100) for n in range(5)]
+    await bench.say(*ahead[:4], trade(11.15), *ahead[:4])
+    assert bench.feed.counters()["malformed"] == 8
+    assert bench.feed.now_ns < at(12)
+    await bench.say(ahead[4])
+    await until(lambda: bench.feed.now_ns >= ahead[4].ts_event)
+    assert bench.feed.now_ns >= ahead[4].ts_event
+    assert (bench.feed.counters()["malformed"], bench.state.last_price) == (8, 100.0)
+
+
 async def test_prints_beyond_what_the_record_takes_are_counted(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed_module, "PRINTS_KEPT", 4)
     await bench.say(CONNECTED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from actors.feed import AHEAD_BELIEVED
 from actors.outbox import ROWS_KEPT
 from actors.recorder import ALERT_S
 from actors.repair import MAX_SHORT_ANSWERS
@@ -49,6 +50,7 @@ def test_the_numbers_of_the_page_are_the_programs() -> None:
         f"after {'three' if DOUBTS_ALLOWED == 3 else '?'} doubts",
         f"over {AHEAD_ALLOWED_S:.0f} s ahead",
         f"{AHEAD_ALLOWED_WALL_S:.0f} wall seconds",
+        f"{'a hundred' if AHEAD_BELIEVED == 100 else '?'} such events in a row",
         f"After {MAX_SHORT_ANSWERS} looks",
         f"{store.candle_buffer:,} candles and {store.trade_buffer:,} prints",
         f"After {'five' if ALERT_S == 300 else '?'} minutes",
