@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import asyncpg
 import numpy as np
@@ -32,12 +32,19 @@ from helios.store.pool import REFUSED, connect
 from helios.store.recorder import DAY_NS, MarketRecorder
 from helios.store.traces import PostgresTraces
 
+T = TypeVar("T")
 TRACES_KEPT = 20_000
 NOTES_KEPT = 5_000
 RETRY_S = 1.0
 ALERT_S = 300.0
 """Database away for longer: a person must look."""
 RETENTION_CHECK_S = 5.0
+
+
+def _parts(rows: Sequence[T], bound: int) -> Iterator[Sequence[T]]:
+    # Of a quarter of the buffer each.
+    step = max(1, bound // 4)
+    return (rows[start : start + step] for start in range(0, len(rows), step))
 
 
 class RecorderActor(HeliosActor):
@@ -88,10 +95,9 @@ class RecorderActor(HeliosActor):
         """Buffer public prints; a burst larger than the buffer is written in parts. Returns the incarnation."""
         await self.ready()
         assert self._market is not None
-        part = max(1, self.config.store.trade_buffer // 2)
-        for start in range(0, len(trades), part):
-            self._market.add_trades(trades[start : start + part])
+        for part in _parts(trades, self.config.store.trade_buffer):
             await self._make_room()
+            self._market.add_trades(part)
         self.trades += len(trades)
         return self.incarnation
 
@@ -108,8 +114,10 @@ class RecorderActor(HeliosActor):
         """
         await self.ready()
         assert self._market is not None
-        self._market.add_bars(bars)
-        self._market.revise_bars(revised)
+        for add, given in ((self._market.add_bars, bars), (self._market.revise_bars, revised)):
+            for part in _parts(given, self.config.store.candle_buffer):
+                await self._make_room()
+                add(part)
         self.candles += len(bars)
         self.revisions += len(revised)
         self._market_ns = max((bar.close_time for bar in bars), default=self._market_ns)
@@ -123,7 +131,8 @@ class RecorderActor(HeliosActor):
         return self.incarnation
 
     async def _make_room(self) -> None:
-        # Only an outage may fill the buffers to their bounds; a burst is written at once, and its sender waits.
+        # Only an outage may fill the buffers to their bounds; a burst is written at once, and its sender waits. Between this and
+        # what is added next nobody else runs: many senders together find no more room than there is.
         assert self._market is not None
         if self._market.is_filling and not self._is_away:
             await self._flush_once()

@@ -264,6 +264,18 @@ async def test_an_outage_while_a_refused_row_is_looked_for_keeps_everything(pg_p
     assert (recorder.refused, len(await recorder.load_trades("GONE/ZAR", 99))) == (1, 8)
 
 
+async def test_many_senders_of_much_at_once_lose_nothing(pg_dsn: str, tmp_path: Path) -> None:
+    store = {"store.candle_buffer": 100, "store.trade_buffer": 50, "store.flush_interval_ms": 60_000}
+    actor = RecorderActor(replace(spec(tmp_path, ("MANY/ZAR",), **store), dsn=pg_dsn))
+    bars = [[bar(n, f"MANY{sender}/ZAR") for n in range(90)] for sender in range(6)]
+    trades = [[trade(n, f"MANY{sender}/ZAR") for n in range(90)] for sender in range(6)]
+    await asyncio.gather(*(actor.add(own, [], revised=own[:80]) for own in bars), *(actor.add_trades(own) for own in trades))
+    await actor.flush()
+    details = actor.details()["store"]
+    assert (details["dropped"], details["buffered"], details["written"]) == (0, 0, 6 * (90 + 80 + 90))
+    await actor.stop()
+
+
 async def test_one_candle_with_a_wrong_time_makes_nothing_look_old(pg_pool: asyncpg.Pool) -> None:
     await pg_pool.execute("TRUNCATE candles")
     recorder = MarketRecorder(pg_pool)
