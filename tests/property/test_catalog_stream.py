@@ -69,3 +69,16 @@ def test_recursive_averages_in_the_stream_forget_their_start(rows: FloatArray, n
     wanted = batch(whole, mid, names)[len(history) :]
     scale = np.array([whole[:, 3].max() if CATALOG[name].unit == "price" else 1.0 for name in names])
     np.testing.assert_allclose(got / scale, wanted / scale, rtol=1e-9, atol=1e-11)
+
+
+def test_a_market_that_nearly_stops_does_not_blow_up_what_the_start_left_behind() -> None:
+    names = ["stoch_rsi_k", "stoch_rsi_d", "keltner_position"]
+    for seed in range(12):
+        history, rows = random_bars(1_300, seed), random_bars(200, seed + 100, [1e-6, 1e-7, 1e-9][seed % 3])
+        history[:, [0, 1, 2, 3, 5]] *= rows[0, 0] / history[-1, 3]
+        whole = np.concatenate((history, rows))
+        stream = CatalogStream(names)
+        bars = as_bars(whole)
+        stream.extend(bars[:1_300])
+        got = np.array([stream.update(bar) for bar in bars[1_300:]])
+        np.testing.assert_allclose(got, batch(whole, whole[:, 3], names)[1_300:], rtol=1e-9, atol=1e-11)

@@ -20,7 +20,8 @@ from helios.features.rolling import change, ratio, rolling_max, rolling_mean, ro
 _TOLERANCE = 1e-9
 _MACD_BARS = ema_bars(26, 2)
 _RSI_BARS = wilder_bars(14)
-_RSI_ROUNDING = 1e-10
+_RSI_STILL = 1e-4  # a hundredth of a point: a smaller range is not told from what the start of the average leaves behind
+_RSI_PLACED_BARS = _RSI_BARS + 94  # until the start weighs 1e-15 of RSI, which is 1e-11 of the smallest range
 
 
 def rsi(frame: Frame, period: int) -> FloatArray:
@@ -59,10 +60,10 @@ def _directional(frame: Frame, function: Callable[..., Any], period: int) -> Flo
 
 
 def _stoch_rsi(frame: Frame, smoothing: int) -> FloatArray:
-    # While price stands still, gains and losses decay alike and RSI stays where it was but for rounding: no range.
+    # While price stands (nearly) still after moving, gains and losses decay alike and RSI stays (nearly) where it was: no range.
     value = rsi(frame, 14)
     low, high = rolling_min(value, 14), rolling_max(value, 14)
-    place = place_in_range(value, low, np.where(high - low < _RSI_ROUNDING, low, high))
+    place = place_in_range(value, low, np.where(high - low < _RSI_STILL, low, high))
     return rolling_mean(place, smoothing)
 
 
@@ -147,8 +148,8 @@ FEATURES: Final[tuple[CatalogFeature, ...]] = (
     *(
         _recursive(
             name=f"stoch_rsi_{part}",
-            lookback=_RSI_BARS + 13 + smoothing,
-            doc=f"RSI 14 within its last 14 values, mean of {smoothing}; NaN where it did not move.",
+            lookback=_RSI_PLACED_BARS + 13 + smoothing,
+            doc=f"RSI 14 within its last 14 values, mean of {smoothing}; NaN where it hardly moved.",
             compute=partial(_stoch_rsi, smoothing=smoothing),
             low=-1e-9,
             high=1.0 + 1e-9,
