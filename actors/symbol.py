@@ -63,9 +63,8 @@ class SymbolActor(HeliosActor):
 
             self._sources = open_replay(self.spec.replay_path, list(self.states))
             return
-        self._feed = LiveFeed(
-            self.spec, self.states, make_venue(self.config.venue, request_budget(self.spec)), self._publish, self._alert
-        )
+        venue = make_venue(self.config.venue, request_budget(self.spec), self.instruments)
+        self._feed = LiveFeed(self.spec, self.states, venue, self._publish, self._alert)
         await self._rearm()
         self.spawn(self._feed.run(), "feed")
         self.spawn(self._feed.tick(), "timer")
