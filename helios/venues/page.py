@@ -37,7 +37,8 @@ Public market data only. No venue was reached over the internet in tests; what w
 - Counted per actor in `ray_helios_feed_events_total{kind}`: `messages`, `malformed`, `events_failed`, `refusals`, `reconnects`,
   `connections`, `handovers`, `requests`, `requests_failed`, `requests_limited`, `book_sequence_gap`, `book_checksum_mismatch`,
   `duplicate_trades`, `late_trades_joined`, `late_trades_dropped`, `minutes_confirmed`, `minutes_corrected`, `minutes_repaired`,
-  `minutes_unrepaired`, `fetches_failed`; beside them `ray_helios_feed_down_seconds` and `ray_helios_feed_lag_seconds`.
+  `minutes_unrepaired`, `history_bars_flat`, `fetches_failed`; beside them
+  `ray_helios_feed_down_seconds` and `ray_helios_feed_lag_seconds`.
 
 ## Through ccxt
 
