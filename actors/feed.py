@@ -20,7 +20,7 @@ import numpy as np
 
 from actors.base import DeskSpec
 from actors.repair import Repairs
-from helios.clock import NS_PER_S, VenueClock
+from helios.clock import NS_PER_S, VenueClock, is_ahead
 from helios.domain.enums import Timeframe
 from helios.domain.market import BookUpdate, Trade, VenueCandle
 from helios.errors import HeliosError, ProtocolError
@@ -37,6 +37,7 @@ WATCH_INTERVAL_S = 0.5
 CLOCK_INTERVAL_S = 300.0
 FIRST_CLOCK_INTERVALS_S = (10.0, 30.0)
 CLOCK_NOTE_S = 0.5
+CLOCK_RETRY_S = 1.0
 MINUTE_NS = Timeframe.M1.ns
 HANDLER_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -66,16 +67,17 @@ class LiveFeed:
         self._grace_ms = spec.config.desk.candle_close_grace_ms
         self._clock: VenueClock | None = None
         self._clock_known = asyncio.Event()
+        self._clock_doubted = asyncio.Event()
         self._log = get_logger("helios.symbol:" + ",".join(states))
         self.repairs = Repairs(spec, states, venue, publish, alert, lambda: self.now_ns)
-        self._prints: deque[Trade] = deque(maxlen=PRINTS_KEPT)
+        self._prints: list[Trade] = []
         self._lags_s: deque[float] = deque(maxlen=LAGS_KEPT)
         self._book_asked_s: dict[str, float] = {}
         self._book_lost_s: dict[str, float] = {}
         self._down_since_s: float | None = time.monotonic()  # until the first connection too
         self._alerted_s = -math.inf
         self._failed_s: dict[str, float] = {}
-        self.messages = self.reconnects = self.malformed = self.refusals = self.failures = 0
+        self.messages = self.reconnects = self.malformed = self.refusals = self.failures = self.prints_unrecorded = 0
 
     @property
     def now_ns(self) -> int:
@@ -122,7 +124,7 @@ class LiveFeed:
         machine that slept has lost hours."""
         await self._clock_known.wait()
         for interval_s in chain(FIRST_CLOCK_INTERVALS_S, repeat(CLOCK_INTERVAL_S)):
-            await asyncio.sleep(interval_s)
+            await self._until_due(interval_s)
             try:
                 fresh = await self._venue.clock()
             except HeliosError as error:
@@ -132,6 +134,13 @@ class LiveFeed:
             if abs(moved_s) > CLOCK_NOTE_S:
                 self._log.warning("clock set by %+.3f s", moved_s)
             self._clock = fresh
+
+    async def _until_due(self, interval_s: float) -> None:
+        # At once where the stream says that our clock is wrong, but not more often than the venue likes to be asked.
+        await asyncio.sleep(min(interval_s, CLOCK_RETRY_S))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._clock_doubted.wait(), max(0.0, interval_s - CLOCK_RETRY_S))
+        self._clock_doubted.clear()
 
     async def repair(self) -> None:
         """Fetch what is missing and check what was built against the venue's own candles, for ever."""
@@ -144,9 +153,16 @@ class LiveFeed:
         await self._venue.aclose()
 
     def take_trades(self) -> list[Trade]:
-        """Return the prints since the last call (at most the newest 5,000), for the record."""
-        taken, self._prints = list(self._prints), deque(maxlen=PRINTS_KEPT)
+        """Return the prints since the last call (at most the newest 5,000, the others are counted), for the record."""
+        self.prints_unrecorded += max(0, len(self._prints) - PRINTS_KEPT)
+        taken, self._prints = self._prints[-PRINTS_KEPT:], []
         return taken
+
+    def _keep_print(self, trade: Trade) -> None:
+        self._prints.append(trade)
+        if len(self._prints) >= 2 * PRINTS_KEPT:
+            self.prints_unrecorded += PRINTS_KEPT
+            del self._prints[:PRINTS_KEPT]
 
     def counters(self) -> dict[str, int]:
         """Return what was counted since the start of this incarnation, over all symbols."""
@@ -157,6 +173,7 @@ class LiveFeed:
             "malformed": self.malformed + venue["malformed"],
             "refusals": self.refusals,
             "events_failed": self.failures,
+            "prints_unrecorded": self.prints_unrecorded,
             "duplicate_trades": sum(s.builder.duplicate_trades for s in states),
             "late_trades_joined": sum(s.builder.settling.late_trades for s in states),
             "late_trades_dropped": sum(s.builder.late_trades for s in states),
@@ -196,8 +213,9 @@ class LiveFeed:
                 continue
             state = touched[event.symbol] = self._states[event.symbol]
             try:
+                self._check_time(event)
                 self._apply(state, event)
-            except ProtocolError as error:  # well-formed, but impossible: a time years ahead, say
+            except ProtocolError as error:  # well-formed, but impossible: a price of zero, a time that is not yet
                 self.malformed += 1
                 self._log.warning("event dropped: %s", error, extra={"symbol": event.symbol})
             except HANDLER_ERRORS:
@@ -209,13 +227,21 @@ class LiveFeed:
             if state.needs_book:
                 await self._ask_book(symbol)
 
+    def _check_time(self, event: Trade | BookUpdate | VenueCandle) -> None:
+        # One print of the next hour would close an hour of minutes flat and make every true print after it a late one.
+        assert self._clock is not None
+        if not isinstance(event, VenueCandle) and is_ahead(event.ts_event, self.now_ns, self._clock.speed):
+            self._clock_doubted.set()  # or is it we who are behind? a machine that slept is
+            raise ProtocolError(f"{(event.ts_event - self.now_ns) / NS_PER_S:.0f} s ahead of the venue's clock")
+
     def _apply(self, state: SymbolState, event: Trade | BookUpdate | VenueCandle) -> None:
         if isinstance(event, BookUpdate):
             state.on_book(event, feed_candles=not self.repairs.is_open(event.symbol))
         elif isinstance(event, VenueCandle):
             state.on_candle(event)
         else:
-            self._prints.append(event)
+            state.builder.check_trade(event)
+            self._keep_print(event)
             if not self.repairs.hold_back(event):
                 state.on_trade(event)
             else:

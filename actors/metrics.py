@@ -53,6 +53,7 @@ class StoreMetrics:
             "buffered": Gauge("helios_store_buffered_rows", "Market data rows waiting for the database"),
             "dropped": Gauge("helios_store_dropped_rows", "Market data rows lost because a buffer was full"),
             "written": Gauge("helios_store_written_rows", "Market data rows written"),
+            "refused": Gauge("helios_store_refused_rows", "Market data rows the database would not take"),
             "failures": Gauge("helios_store_failures", "Flushes that found the database away"),
             "seconds_since_success": Gauge("helios_store_seconds_since_success", "Seconds since the database last answered"),
         }

@@ -120,10 +120,14 @@ class Repairs:
                         tasks.create_task(self._finish(self._states[symbol], sync))
 
     async def warm(self, state: SymbolState) -> None:
-        """Bars from the store where they join the venue's present, the rest from the venue."""
+        """Bars from the store where they join the venue's present, the rest from the venue.
+
+        What a store that knows the symbol lacks (the minutes of a restart, holes of before) is given out, so that it is recorded.
+        """
         now_ns = self._now_ns()
         stored = await self._stored(state.symbol)
         history: dict[Timeframe, list[Bar]] = {}
+        lacking: list[Bar] = []
         for timeframe, count in HISTORY_BARS.items():
             end = now_ns // timeframe.ns * timeframe.ns
             start = end - count * timeframe.ns
@@ -131,9 +135,11 @@ class Repairs:
             if kept and kept[-1].close_time - kept[0].open_time != len(kept) * timeframe.ns:
                 kept = []  # holes: take the venue's series instead
             first = kept[-1].close_time if len(kept) >= count // 2 else start
-            known = kept if first != start else []
-            history[timeframe] = await self._history(state.symbol, timeframe, first, end, known)
-        state.warm(history)
+            base = kept if first != start else []
+            history[timeframe] = await self._history(state.symbol, timeframe, first, end, base)
+            known = {bar.open_time for bar in stored.get(timeframe, [])}
+            lacking += [bar for bar in history[timeframe] if known and bar.open_time not in known and bar.open_time > min(known)]
+        state.warm(history, lacking)
         self._log.info("warm", extra={"symbol": state.symbol, "bars": {tf.value: len(h) for tf, h in history.items()}})
 
     async def _history(self, symbol: str, timeframe: Timeframe, start_ns: int, end_ns: int, known: Sequence[Bar]) -> list[Bar]:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from helios.domain.orders import AccountSnapshot, PositionView
+from helios.portfolio.daily import performance
 
 TIERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("data", "Data", ("symbol:", "recorder")),
+    ("data", "Data", ("symbol:",)),
     ("prediction", "Prediction", ("signal",)),
     ("risk", "Risk", ("risk",)),
     ("review", "Review", ("review",)),
     ("portfolio", "Portfolio", ("portfolio",)),
     ("execution", "Execution", ("execution",)),
+    ("storage", "Storage", ("recorder",)),
 )
 
 
-def account_view(account: AccountSnapshot) -> dict[str, Any]:
-    """Return the account with money as decimal strings."""
+def account_view(account: AccountSnapshot, initial_cash: Decimal) -> dict[str, Any]:
+    """Return the account with money as decimal strings, and its record over what was paid in (`initial_cash` and transfers)."""
     return {
         "equity": str(account.equity_quote),
         "cash": str(account.cash_quote),
@@ -33,6 +36,7 @@ def account_view(account: AccountSnapshot) -> dict[str, Any]:
         "winning_trades": account.winning_trades,
         "entries_today": account.entries_today,
         "consecutive_losses": account.consecutive_losses,
+        "performance": performance(account, initial_cash),
         "positions": [position_view(p) for p in account.positions],
     }
 
@@ -86,6 +90,8 @@ def _tier_status(members: Mapping[str, Mapping[str, Any]]) -> str:
         return "offline"
     if any(s.get("model_answers") is False for s in members.values()):
         return "critical"  # the last bar had no prediction: nothing is traded until the model answers again
+    if any(s.get("is_away") for s in members.values()):
+        return "critical"  # the database does not answer: what was seen waits, no entry is sent until it does
     stale = any(symbol.get("is_stale") for s in members.values() for symbol in s.get("symbols", []))
     return "healthy" if healthy == len(members) and not stale else "degraded"
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from cluster.summary import summarise
 from helios import __version__
 from helios.cli.rundir import RunDir, RunInfo
 from helios.config import HeliosConfig
-from helios.domain.market import Instrument
+from helios.domain.market import Instrument, quote_currency
 from helios.errors import RetryableError
 from helios.learn.cards import model_card
 
@@ -65,12 +66,13 @@ def _run(options: UpOptions, stack: ExitStack, stop: StopRequest) -> dict[str, A
     _HELD.append(rundir)
     (rundir.path / "logs").mkdir(exist_ok=True)
     say("starting PostgreSQL")
-    kind, dsn = stack.enter_context(database(rundir.path))
+    kind, dsn = stack.enter_context(database(rundir.path, say))
     schema = schema_of(config, plan is not None)
     dsn = prepare_schema(dsn, schema, fresh=plan is not None)
     config, instruments = _markets(config, plan, stack, rundir, say)
     symbols = choose_symbols(config.desk.symbols, instruments, DEFAULT_SYMBOLS)
     chosen = {s: instruments[s] for s in symbols}
+    quote_currency(chosen)  # refuses several before anything is started
     # Ray, torch and the actors are imported only now: mistakes in options are told within a second.
     from actors.base import DeskSpec
 
@@ -133,7 +135,7 @@ def _about(
         "venue": "replay" if plan is not None else config.venue.name,
         "is_synthetic": plan is None and config.venue.name == "sandbox",
         "speed": options.speed if plan is not None else config.venue.speed if config.venue.name == "sandbox" else 1.0,
-        "currency": next(iter(instruments.values())).quote,
+        "currency": quote_currency(instruments),
         "decision_timeframe": config.desk.decision_timeframe,
         "config_digest": config.digest(),
         "model": dict(card),
@@ -264,8 +266,13 @@ class _Narrator:
     def status(self, snapshot: Mapping[str, Any]) -> None:
         counters = snapshot.get("counters", {})
         self(
-            f"{snapshot['state']}  equity {snapshot.get('equity', '?')} {snapshot['currency']}"
+            f"{snapshot['state']}  equity {_money(snapshot.get('equity'))} {snapshot['currency']}"
             f"  candles {counters.get('candles', 0)}  predictions {counters.get('predictions', 0)}"
             f"  decisions {counters.get('decisions', 0)}  orders {counters.get('orders', 0)}"
             f"  fills {counters.get('fills', 0)}  open {len(snapshot.get('positions', []))}"
         )
+
+
+def _money(amount: str | None) -> str:
+    """For people; the summary and the API keep every digit."""
+    return "?" if amount is None else f"{Decimal(amount):,.2f}"

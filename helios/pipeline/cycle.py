@@ -145,6 +145,9 @@ class DecisionCycle:
         for forecast in forecasts:
             if forecast.symbol in traces:
                 traces[forecast.symbol].steps["volatility"] = view.volatility_step(forecast)
+        if response.volatility_ratios:
+            # before the orders of this bar; without an answer the breakers keep what they saw last, and tier 3 its own bound
+            await self._timed(result, "volatility", self._tiers.execution.note_volatility(response.volatility_ratios))
         plans = _split(response.plans, traces, "plan", view.plan_step)
         result.plans = len(plans)
         if plans:
@@ -202,6 +205,8 @@ class DecisionCycle:
         if response is None:
             _end_open(traces, "portfolio", result)
             return
+        if response.failure:
+            result.errors.append(f"portfolio: {response.failure}")
 
         def step(intent: OrderIntent) -> view.Step:
             return view.allocation_step(intent, response.weights.get(intent.symbol), response.solver_status)
@@ -237,6 +242,8 @@ class DecisionCycle:
             account = now
         request = RebalanceRequest(result.bar_time, contexts, account, is_event)
         response = await self._timed(result, "rebalance", self._tiers.portfolio.rebalance(request))
+        if response is not None and response.failure:
+            result.errors.append(f"rebalance: {response.failure}")
         if response is None or not response.intents:
             return
         markets = {i.symbol: contexts[i.symbol].market for i in response.intents}

@@ -23,6 +23,9 @@ from helios.domain.events import Mark
 from helios.domain.market import MarketSnapshot
 from helios.domain.orders import AccountSnapshot, ExitPlan, ExitTriggered, OrderIntent, OrderOutcome
 
+SOLVER_FAILED = "SOLVER_FAILED"
+"""Code of the refusals, and status of the whole allocation, where the optimiser has no answer: the present weights are kept."""
+
 
 @dataclass(frozen=True, slots=True)
 class SymbolContext:
@@ -47,10 +50,14 @@ class RiskRequest:
 
 @dataclass(frozen=True, slots=True)
 class RiskResponse:
-    """One plan or refusal per prediction, in the same order, and the forecasts they rest on."""
+    """One plan or refusal per prediction, in the same order, and the forecasts they rest on.
+
+    `volatility_ratios` (present forecast over its mean, by symbol; NaN where unknown) are what the volatility breaker goes by.
+    """
 
     plans: tuple[TradePlan | NoTrade, ...]
     forecasts: Mapping[str, VolatilityForecast]
+    volatility_ratios: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,12 @@ class AllocationResponse:
     weights: Mapping[str, float]
     solver_status: str
 
+    @property
+    def failure(self) -> str:
+        """Why the optimiser had no answer; empty where it had one or was not asked."""
+        failed = (i.detail for i in self.intents if isinstance(i, NoTrade) and i.code == SOLVER_FAILED)
+        return next(failed, "")
+
 
 @dataclass(frozen=True, slots=True)
 class RebalanceRequest:
@@ -97,11 +110,15 @@ class RebalanceRequest:
 
 @dataclass(frozen=True, slots=True)
 class RebalanceResponse:
-    """Orders that bring weights back, why (empty: nothing is due), and the targets they come from."""
+    """Orders that bring weights back, why (empty: nothing is due), and the targets they come from.
+
+    `failure` says why the optimiser had no answer, where a broken limit was trimmed without it.
+    """
 
     intents: tuple[OrderIntent, ...] = ()
     reason: str = ""
     targets: Mapping[str, float] = field(default_factory=dict)
+    failure: str = ""
 
 
 class PredictionTier(Protocol):
@@ -145,8 +162,15 @@ class ExecutionTier(Protocol):
         """What the symbols must watch now."""
         ...
 
-    async def flatten(self, markets: Mapping[str, MarketSnapshot]) -> list[str]:
-        """Refuse entries and close what has a market; return the symbols still open. To be repeated until there are none."""
+    async def note_volatility(self, ratios: Mapping[str, float]) -> None:
+        """Show the breakers each symbol's present volatility over its mean; repeating it changes nothing."""
+        ...
+
+    async def flatten(self, markets: Mapping[str, MarketSnapshot], *, for_good: bool = True) -> list[str]:
+        """Close what has a market; return the symbols still open. To be repeated until there are none.
+
+        `for_good`: entries are refused until they are allowed again; else the breakers alone say so.
+        """
         ...
 
 

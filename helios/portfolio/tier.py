@@ -14,10 +14,18 @@ from helios.domain.market import Instrument
 from helios.domain.orders import AccountSnapshot, ExitRule, OrderIntent, client_order_id
 from helios.errors import InvariantError, SolverError
 from helios.numerics import one_thread
-from helios.pipeline.ports import AllocationRequest, AllocationResponse, RebalanceRequest, RebalanceResponse, SymbolContext
+from helios.pipeline.ports import (
+    SOLVER_FAILED,
+    AllocationRequest,
+    AllocationResponse,
+    RebalanceRequest,
+    RebalanceResponse,
+    SymbolContext,
+)
 from helios.portfolio.history import PriceHistory
 from helios.portfolio.targets import TargetPlanner
 from helios.portfolio.upkeep import Upkeep
+from helios.risk.account_limits import free_cash
 from helios.risk.exits import rule_of
 
 TIER = "portfolio"
@@ -83,7 +91,7 @@ class PortfolioDesk:
         """Return one intent or refusal per plan, in order.
 
         Entries get min(plan size x multiplier, the optimiser's weight change x equity), then the cash left after a 5 % cushion,
-        the most confident first. Reduce-only plans bypass all this and close the whole holding.
+        the most confident first. Reduce-only plans bypass all this and close the whole holding, as far as one order may.
 
         Raises
         ------
@@ -151,8 +159,8 @@ class PortfolioDesk:
         try:
             targets = self._planner.targets(tradable, held, list(request.contexts), self._history)
         except SolverError as error:
-            results.update({p.decision_id: _refuse(p, "SOLVER_FAILED", f"keeps the present weights: {error}") for p in tradable})
-            return held, "SOLVER_FAILED"
+            results.update({p.decision_id: _refuse(p, SOLVER_FAILED, f"keeps the present weights: {error}") for p in tradable})
+            return held, SOLVER_FAILED
         wishes = [self._wish(p, multiplier[p.decision_id], targets.weights[p.symbol], held, request) for p in tradable]
         results.update(self._fund(wishes, request))
         return {**held, **targets.weights}, targets.method
@@ -168,7 +176,7 @@ class PortfolioDesk:
 
     def _fund(self, wishes: list[_Wish], request: AllocationRequest) -> dict[str, OrderIntent | NoTrade]:
         # Spot is paid in full, a perpetual ties up margin; what one plan takes is gone for the next.
-        free = max(request.account.cash_quote * (1 - CASH_CUSHION), Decimal(0))
+        free = max(free_cash(request.account) * (1 - CASH_CUSHION), Decimal(0))
         results: dict[str, OrderIntent | NoTrade] = {}
         for wish in sorted(wishes, key=lambda w: (-w.plan.confidence, w.plan.symbol)):
             backing = _decimal(max(wish.plan.leverage, 1.0)) if wish.instrument.can_short else Decimal(1)
@@ -183,7 +191,7 @@ class PortfolioDesk:
         plan, instrument = wish.plan, wish.instrument
         if wish.change < SMALLEST_CHANGE:
             return _refuse(plan, "OPTIMISER_ZERO", f"the optimiser leaves {plan.symbol} at its present weight")
-        quantity = min(_floor(notional / plan.reference_price, instrument.lot_size_base), instrument.max_quantity_base)
+        quantity = _floor(min(notional / plan.reference_price, instrument.max_quantity_base), instrument.lot_size_base)
         smallest = max(self._config.min_trade_quote, instrument.min_notional_quote)
         if request.account.position(plan.symbol) is not None:
             # after the review too: halves of halves would spend the day's entries and fees on crumbs
@@ -205,7 +213,7 @@ class PortfolioDesk:
         instrument = self._instruments.get(plan.symbol)
         quantity = abs(position.quantity_base)
         if instrument is not None:
-            quantity = _floor(quantity, instrument.lot_size_base)
+            quantity = _floor(min(quantity, instrument.max_quantity_base), instrument.lot_size_base)
             if quantity <= 0 or quantity < instrument.min_quantity_base:
                 return _refuse(plan, "BELOW_MINIMUM", f"{abs(position.quantity_base)} {instrument.base} is too little to sell")
         return _intent(plan, quantity, "exit-signal", request.bar_time, None)

@@ -133,6 +133,22 @@ async def test_bars_around_a_hole_in_history_are_no_neighbours(tmp_path: Path) -
     assert bench.feed.counters()["history_bars_flat"] == 3
 
 
+async def test_what_a_restart_missed_and_older_holes_are_recorded_and_no_more(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    minutes = [Bar(BTC.symbol, Timeframe.M1, at(m), 1.0, 1.0, 1.0, 1.0, 1.0) for m in (2, 3, 5, 6)]
+    hours = [Bar(BTC.symbol, Timeframe.H1, at(-60 * n), 1.0, 1.0, 1.0, 1.0, 1.0) for n in (2, 1)]
+
+    async def stored(symbol: str) -> dict[Timeframe, list[Bar]]:
+        return {Timeframe.M1: minutes, Timeframe.H1: hours}
+
+    monkeypatch.setattr(bench.feed.repairs, "_stored", stored)
+    state = SymbolState(BTC, Timeframe.M5)
+    await bench.feed.repairs.warm(state)
+    assert [(b.timeframe.value, (b.open_time - T0) // MINUTE_NS) for b in state.drain().bars] == [
+        ("1m", 4), ("1m", 7), ("1m", 8), ("1m", 9),
+    ]  # fmt: skip
+    assert state.last_open(Timeframe.M1) == at(9)
+
+
 async def test_the_minute_of_the_connection_is_the_venues_and_later_trades_are_kept(bench: Bench) -> None:
     await bench.say(CONNECTED, trade(10.7, 500.0), trade(11.2, 101.0))
     await bench.reach(10.9)
@@ -305,6 +321,54 @@ async def test_a_handler_that_fails_costs_its_symbol_a_repair_and_never_the_list
     await until(lambda: 12 in bench.minutes)
     # The minute with the hole is the venue's, the next one our own again.
     assert (bench.volumes()[11], bench.volumes()[12]) == (VENUE_VOLUME, 1.0)
+
+
+async def test_a_print_ahead_of_the_venues_clock_closes_nothing_and_hides_no_price(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_module, "CLOCK_RETRY_S", 0.0)
+    asked: list[int] = []
+
+    async def clock() -> ManualClock:
+        asked.append(1)
+        return bench.venue.market_clock
+
+    await bench.say(CONNECTED)
+    await bench.reach(11.1)
+    bench.state.arm([ExitPlan("p", BTC.symbol, Side.BUY, 100.0, 95.0, 110.0, 0.0, 0.0, 0)])
+    monkeypatch.setattr(bench.venue, "clock", clock)
+    task = asyncio.create_task(bench.feed.keep_time())
+    await bench.say(trade(11.2, 104.0), trade(11.2 + 240, 50.0))
+    await until(lambda: asked)
+    assert not any(step.exits for step in bench.steps)
+    assert (bench.feed.counters()["malformed"], len(bench.feed.take_trades())) == (1, 1)
+    await bench.reach(11.5)
+    await bench.say(trade(11.4, 94.0))
+    await until(lambda: any(step.exits for step in bench.steps))
+    await bench.reach(12.1)
+    await until(lambda: 11 in bench.minutes)
+    assert (max(bench.minutes), bench.minutes[11].high, bench.minutes[11].close) == (11, 104.0, 94.0)
+    task.cancel()
+
+
+async def test_prints_beyond_what_the_record_takes_are_counted(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed_module, "PRINTS_KEPT", 4)
+    await bench.say(CONNECTED)
+    await bench.reach(11.1)
+    await bench.say(*(trade(11.2 + n / 100) for n in range(11)))
+    kept = bench.feed.take_trades()
+    assert [t.trade_id for t in kept] == [str(11.2 + n / 100) for n in range(11)][-len(kept) :]
+    assert len(kept) + bench.feed.counters()["prints_unrecorded"] == 11
+    assert len(kept) <= 4
+
+
+async def test_an_impossible_print_during_a_repair_ends_nothing(bench: Bench) -> None:
+    bench.venue.is_down = True
+    await bench.say(CONNECTED, trade(11.2, 0.0), trade(11.3, 101.0))
+    bench.venue.is_down = False
+    await bench.reach(12.1)
+    await until(lambda: 11 in bench.minutes)
+    assert (bench.volumes()[11], bench.feed.counters()["malformed"], len(bench.feed.take_trades())) == (1.0, 1, 1)
 
 
 async def test_an_outage_of_five_minutes_is_reported(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
