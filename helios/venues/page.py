@@ -58,7 +58,7 @@ _SETTINGS = """
 | `venue.sandbox` | use the venue's own test site; an error where it has none |
 | `venue.rest_url`, `venue.ws_url` | replace scheme, host and port of every address (a proxy, another region, a test) |
 | `venue.rest_timeout_s` | of each HTTP request |
-| `venue.rest_requests_per_s` | VALR's buckets, time and status; the others' pace is known |
+| `venue.rest_requests_per_s` | VALR's buckets, time and status, 20 at most; the others' pace is known |
 | `venue.silence_timeout_s` | longest time to notice a dead socket |
 
 `HTTPS_PROXY` is obeyed for requests and `WSS_PROXY` for sockets.
