@@ -16,6 +16,7 @@ Public market data only. No venue was reached over the internet in tests; what w
 `helios up --venue valr`. Its own client, for every event of the trade socket and the REST calls that a desk needs.
 
 - A book follows `OB_L1_DIFF` by sequence and checksum; out of step it is empty until the snapshot comes that is asked for at once.
+  VALR calls that feed alpha: a pair for which it is refused gets the aggregated book (40 levels, whole, unchecked) instead.
 - A dead socket is noticed within 5 s (`venue.silence_timeout_s`) and opened again after a random wait of at most 0.5 s, then 1, 2,
   4, 8, 10 s. VALR cuts unauthenticated sockets at 15 minutes: at 14 a second one takes over, without outage, gap or repetition.
 - `VALR_API_KEY` and `VALR_API_SECRET` spare the socket that cut. A key that VALR refuses (401, 403, close code 1007) is reported

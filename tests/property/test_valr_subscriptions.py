@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helios.venues.sandbox.subscriptions import Subscriptions
-from helios.venues.valr.session import BOOK_EVENT, CANDLE_EVENT, TRADE_EVENT, TradeSession
+from helios.venues.valr.session import BOOK_EVENT, CANDLE_EVENT, FALLBACK_EVENT, TRADE_EVENT, TradeSession
 
 S = 1_000_000_000
 EVENTS = (BOOK_EVENT, TRADE_EVENT, CANDLE_EVENT)
@@ -91,4 +91,4 @@ def test_both_sides_agree_in_the_end(pairs: set[str], script: list[tuple[str, ob
     wire.settle()
     assert wire.venue.channels == {(event, pair) for event in EVENTS for pair in pairs & set(LISTED)}
     assert wire.session.is_complete
-    assert wire.session.refused == {(event, pair) for event in EVENTS for pair in pairs - set(LISTED)}
+    assert wire.session.refused == {(event, pair) for event in (*EVENTS, FALLBACK_EVENT) for pair in pairs - set(LISTED)}

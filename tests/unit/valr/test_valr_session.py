@@ -218,6 +218,39 @@ def test_a_refused_pair_is_left_out_and_the_others_keep_their_subscription(sessi
     assert subscriptions(session.resubscribe(2 * S)[1]) == {"OB_L1_DIFF": ["BTCZAR", "ETHZAR"]}
 
 
+NO_BOOK = '{"type":"ERROR","message":"Channel OB_L1_DIFF, pair ETHZAR combination invalid"}'
+
+
+def test_a_pair_whose_book_is_refused_gets_aggregated_books(session: TradeSession) -> None:
+    session.receive(NO_BOOK, S)
+    books, instead = map(subscriptions, session.due(S))
+    assert (books, instead) == ({"OB_L1_DIFF": ["BTCZAR"]}, {"AGGREGATED_ORDERBOOK_UPDATE": ["ETHZAR"]})
+    assert session.missing == {("AGGREGATED_ORDERBOOK_UPDATE", "ETHZAR")}
+    session.receive(ack("AGGREGATED_ORDERBOOK_UPDATE", "ETHZAR"), S)
+    assert session.is_complete
+    (book,) = session.receive(frames.AGGREGATED.replace("BTCUSDT", "ETHZAR"), S)
+    assert isinstance(book, BookUpdate)
+    assert (book.symbol, book.is_snapshot, book.sequence, book.checksum) == ("ETH/ZAR", True, None, None)
+    assert session.resubscribe(S, "ETHZAR") == []  # each of them is whole
+    assert subscriptions(session.resubscribe(S)[1]) == {"OB_L1_DIFF": ["BTCZAR"]}
+
+
+def test_other_pairs_end_the_aggregated_books_of_those_before(session: TradeSession) -> None:
+    session.receive(NO_BOOK, S)
+    session.receive(ack("AGGREGATED_ORDERBOOK_UPDATE", "ETHZAR"), S)
+    (frame,) = session.set_pairs({"BTCZAR": "BTC/ZAR"}, 2 * S)
+    assert subscriptions(frame) == {"OB_L1_DIFF": ["BTCZAR"], "NEW_TRADE": ["BTCZAR"], "AGGREGATED_ORDERBOOK_UPDATE": []}
+    assert session.is_complete
+
+
+def test_a_pair_that_has_no_book_at_all_is_not_asked_for_for_ever(session: TradeSession) -> None:
+    session.receive(NO_BOOK, S)
+    session.due(S)
+    session.receive(NO_BOOK.replace("OB_L1_DIFF", "AGGREGATED_ORDERBOOK_UPDATE"), S)
+    assert [subscriptions(frame) for frame in session.due(S)] == [{"AGGREGATED_ORDERBOOK_UPDATE": []}]
+    assert session.is_complete
+
+
 @pytest.mark.parametrize("message", ["Channel NEW_TRADE, pair XRPZAR combination invalid", "Invalid message - Invalid JSON"])
 def test_errors_about_nothing_of_ours_change_no_subscription(session: TradeSession, message: str) -> None:
     session.receive(json.dumps({"type": "ERROR", "message": message}), S)
