@@ -36,9 +36,9 @@ Public market data only. No venue was reached over the internet in tests; what w
   as long; a book out of step for a minute raises `book_lost`, an event that our own code cannot handle `handler_failed`.
 - A row of an answer that cannot be is left out and logged; a missing candle is asked for again, and reported where it stays out.
 - Counted per actor in `ray_helios_feed_events_total{kind}`: `messages`, `malformed`, `events_failed`, `refusals`, `reconnects`,
-  `connections`, `handovers`, `requests`, `requests_failed`, `requests_limited`, `book_sequence_gap`, `book_checksum_mismatch`,
-  `duplicate_trades`, `late_trades_joined`, `late_trades_dropped`, `minutes_confirmed`, `minutes_corrected`, `minutes_repaired`,
-  `minutes_unrepaired`, `history_bars_flat`, `fetches_failed`; beside them
+  `connections`, `handovers`, `channels_mute`, `requests`, `requests_failed`, `requests_limited`, `book_sequence_gap`,
+  `book_checksum_mismatch`, `duplicate_trades`, `late_trades_joined`, `late_trades_dropped`, `minutes_confirmed`,
+  `minutes_corrected`, `minutes_repaired`, `minutes_unrepaired`, `history_bars_flat`, `fetches_failed`; beside them
   `ray_helios_feed_down_seconds` and `ray_helios_feed_lag_seconds`.
 
 ## Through ccxt

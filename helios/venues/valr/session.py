@@ -7,16 +7,16 @@ whenever `next_wake()` has passed, and drops the socket when `is_dead()` or `mus
 from __future__ import annotations
 
 import logging
-import random
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from helios.domain.market import BookUpdate, Trade, VenueCandle
 from helios.errors import ProtocolError
 from helios.venues.valr.codec import decode_event, ping_frame, subscribe_frame
 from helios.venues.valr.events import Authenticated, Pong, Refused, ServerError, Subscribed, Unsubscribed, ValrEvent
 from helios.venues.valr.fields import NS_PER_S, FieldError
+from helios.venues.valr.mute import MuteWatch
 
 log = logging.getLogger(__name__)
 
@@ -83,12 +83,14 @@ class TradeSession:
         self._authenticated = False
         self._book_asked_ns: dict[str, int] = {}
         self._has_fallen_back = False
+        self._mute = MuteWatch()
         self._outbox: list[str] = []
         self._asked_ns = 0  # when the subscriptions were last asked for
         self._repeats = 0
         self.acknowledged: set[tuple[str, str]] = set()
         self.refused: set[tuple[str, str]] = set()
         self.malformed: Counter[str] = Counter()
+        self.mutes = 0
         self.protocol_errors = 0
         self.server_errors = 0
         self.frames = 0
@@ -162,8 +164,10 @@ class TradeSession:
         kind = type(event)
         if kind is BookUpdate or kind is Trade or kind is VenueCandle:
             self._answered = True
-            if self._book_asked_ns:
-                self._observe_book(event)
+            if kind is Trade:
+                self._mute.traded.add(event.symbol)  # type: ignore[union-attr]
+            elif self._book_asked_ns or kind is VenueCandle:
+                self._observe_data(event)
         else:
             self._observe_control(event, now_ns)
         return event
@@ -259,9 +263,14 @@ class TradeSession:
         if self.protocol_errors & (self.protocol_errors - 1) == 0:  # the 1st, 2nd, 4th, 8th: a flood stays readable
             log.warning("malformed frame dropped (%d so far): %s", self.protocol_errors, error)
 
-    def _observe_book(self, event: ValrEvent) -> None:
+    def _observe_data(self, event: ValrEvent) -> None:
         if isinstance(event, BookUpdate) and event.is_snapshot:
             self._book_asked_ns = {p: ns for p, ns in self._book_asked_ns.items() if self._to_symbol[p] != event.symbol}
+        elif isinstance(event, VenueCandle) and TRADE_EVENT in self._events and self._mute.is_mute(event):
+            self.mutes += 1
+            log.warning("minutes of %s had volume and brought no trade: the channel is started anew", event.symbol)
+            others = [pair for pair in self._wanted(TRADE_EVENT) if self._to_symbol[pair] != event.symbol]
+            self._outbox += [subscribe_frame({TRADE_EVENT: others}), self._subscribe([TRADE_EVENT])]
 
     def _observe_control(self, event: ValrEvent, now_ns: int) -> None:
         match event:
@@ -297,19 +306,6 @@ class TradeSession:
         if key[0] == BOOK_EVENT and FALLBACK_EVENT not in self._events:
             self._has_fallen_back = True
             self._outbox.append(self._subscribe([FALLBACK_EVENT]))
-
-
-def backoff_delays(rng: random.Random, base_s: float = 0.5, cap_s: float = 10.0) -> Iterator[float]:
-    """Yield reconnect delays in seconds: exponential with full jitter, uniform in [0, min(cap, base x 2^n)].
-
-    References
-    ----------
-    .. [1] M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
-    """
-    limit_s = base_s
-    while True:
-        yield rng.uniform(0.0, min(cap_s, limit_s))
-        limit_s = min(cap_s, limit_s * 2.0)
 
 
 def _ns(seconds: float) -> int:

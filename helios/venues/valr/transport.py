@@ -19,6 +19,7 @@ from helios.clock import VenueClock
 from helios.domain.enums import Timeframe
 from helios.domain.market import Instrument, VenueCandle
 from helios.errors import ConfigError, ProtocolError, RejectedError, RetryableError, TransportError, VenueError
+from helios.venues.backoff import backoff_delays
 from helios.venues.base import FeedEvent, FeedStatus
 from helios.venues.budget import RequestBudget
 from helios.venues.local_budget import LocalBudget
@@ -28,7 +29,7 @@ from helios.venues.valr.limits import CONNECT, valr_rates
 from helios.venues.valr.link import CLOSE_TIMEOUT_S, Link, Tap
 from helios.venues.valr.relay import LINK_ERRORS, Relay
 from helios.venues.valr.rest import ValrRest, pause_s
-from helios.venues.valr.session import BOOK_EVENT, TRADE_EVENT, TradeSession, backoff_delays
+from helios.venues.valr.session import BOOK_EVENT, TRADE_EVENT, TradeSession
 from helios.venues.valr.skew import ClockSkew, TimeSample, clock_skew
 from helios.venues.valr.state import ConnectionRecord, ConnectionState, Phase
 
@@ -253,6 +254,7 @@ class ValrVenue:
             "malformed": state.protocol_errors,
             "connections": state.connections,
             "handovers": state.handovers,
+            "channels_mute": state.mutes,
             "requests": self.rest.sent,
             "requests_failed": self.rest.failed,
             "requests_limited": self.rest.rate_limited,
