@@ -206,7 +206,7 @@ class PortfolioDesk:
         instrument = self._instruments.get(plan.symbol)
         quantity = abs(position.quantity_base)
         if instrument is not None:
-            quantity = _floor(quantity, instrument.lot_size_base)
+            quantity = _floor(min(quantity, instrument.max_quantity_base), instrument.lot_size_base)
             if quantity <= 0 or quantity < instrument.min_quantity_base:
                 return _refuse(plan, "BELOW_MINIMUM", f"{abs(position.quantity_base)} {instrument.base} is too little to sell")
         return _intent(plan, quantity, "exit-signal", request.bar_time, None)
