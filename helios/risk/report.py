@@ -25,7 +25,7 @@ from helios.risk.account_limits import drawdown_of, free_cash, has_equity, limit
 from helios.risk.measures import CorrelationRegime, RiskComponents
 from helios.risk.sectors import DEFAULT_SECTORS, sector_of
 from helios.risk.trips import Trip
-from helios.risk.var import TailMethod, portfolio_returns, tail_loss
+from helios.risk.var import TailMethod, exceedances, portfolio_returns, tail_loss
 
 DAY_NS = Timeframe.D1.ns
 MIN_EQUITY_DAYS = 20
@@ -110,6 +110,10 @@ class RiskReport:
         The largest of the whole equity curve, within days too; the present one as the limits see it.
     calmar, ulcer, omega, tail_ratio : float
         Of all full days of the equity curve.
+    var_95_exceeded, var_95_days : int
+        On how many of the last 90 days, at most, what is held now would have lost more than the filtered VaR of the days before.
+    var_95_p_value : float
+        Of Kupiec's test that this happens on 5 % of the days: small where the VaR is not to be believed.
     beta_market, beta_universe : float
         Of what is held now, to the BTC pair and to all symbols weighted equally.
     positions : dict
@@ -129,6 +133,9 @@ class RiskReport:
     equity_quote: float
     available_quote: float
     tails: tuple[TailRow, ...]
+    var_95_exceeded: int
+    var_95_days: int
+    var_95_p_value: float
     beta_market: float
     beta_universe: float
     sharpe_30d: float
@@ -170,6 +177,7 @@ def risk_report(inputs: RiskInputs) -> RiskReport:
     gross = math.fsum(abs(w) for w in weights.values())
     earned = _held_returns(inputs, weights)
     tails = _tails(earned, float(account.equity_quote))
+    judged = exceedances(earned, TAIL_LEVELS[0], n_least=MIN_TAIL_DAYS)
     curve = _ratios(inputs)
     drawdown = float(drawdown_of(account))
     correlation = measures.mean_correlation(inputs.returns[-RATIO_DAYS:]) if inputs.returns.size else math.nan
@@ -181,6 +189,9 @@ def risk_report(inputs: RiskInputs) -> RiskReport:
         equity_quote=float(account.equity_quote),
         available_quote=max(0.0, float(free_cash(account)) / (1.0 + limits.balance_cushion)),
         tails=tails,
+        var_95_exceeded=judged.n_exceeded,
+        var_95_days=judged.n_periods,
+        var_95_p_value=judged.p_value,
         beta_market=_beta(inputs, earned, _column(inputs, inputs.market_symbol)),
         beta_universe=_beta(inputs, earned, _universe(inputs.returns)),
         **curve,

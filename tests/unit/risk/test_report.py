@@ -13,7 +13,7 @@ from helios.config import LimitConfig
 from helios.risk.breakers import BreakerBoard
 from helios.risk.measures import CorrelationRegime, beta, max_drawdown, sharpe_ratio
 from helios.risk.report import DAY_NS, RiskInputs, daily_equity, risk_report
-from helios.risk.var import TailMethod, tail_loss
+from helios.risk.var import TailMethod, kupiec, tail_loss
 from tests.unit.risk.builders import account, position
 
 LIMITS = LimitConfig()
@@ -78,6 +78,16 @@ def test_a_holding_without_history_makes_the_tail_unknown_rather_than_small() ->
     report = risk_report(inputs(account=stranger))
     assert all(math.isnan(row.var) for row in report.tails)
     assert math.isnan(report.beta_market)
+
+
+def test_the_var_is_judged_by_the_days_that_followed() -> None:
+    report = risk_report(inputs())
+    earned = RETURNS @ [0.3, 0.0, -0.1]
+    worse = [-earned[t] > tail_loss(earned[:t], 0.95, TailMethod.FILTERED).var for t in range(30, 90)]
+    assert (report.var_95_exceeded, report.var_95_days) == (sum(worse), 60)
+    assert report.var_95_p_value == kupiec(sum(worse), 60, 0.95)
+    young = risk_report(inputs(returns=RETURNS[-30:]))
+    assert (young.var_95_exceeded, young.var_95_days, young.to_json()["var_95_p_value"]) == (0, 0, None)
 
 
 def test_cash_has_no_tail() -> None:
