@@ -59,6 +59,8 @@ class RiskInputs:
         ns UTC, in any order.
     equity : float array of shape (n_points,)
         Marked to market, in quote currency; points that are not finite are left out.
+    transfers : float array of shape (n_points,)
+        All deposits less withdrawals until each point; empty: there were none.
     symbols : tuple of str
         Columns of `returns`.
     returns : float array of shape (n_days, n_symbols)
@@ -86,6 +88,7 @@ class RiskInputs:
     profits: FloatArray = field(default_factory=lambda: np.empty(0))
     mode: TradingMode = TradingMode.PAPER
     sectors: Mapping[str, str] = field(default_factory=lambda: DEFAULT_SECTORS)
+    transfers: FloatArray = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +215,22 @@ def risk_report(inputs: RiskInputs) -> RiskReport:
     )
 
 
+def wealth(times_ns: NDArray[np.int64], equity: FloatArray, transfers: FloatArray) -> tuple[NDArray[np.int64], FloatArray]:
+    """Return the known points in time order, as what the first equity would have become without any transfer.
+
+    Between two points it grows by equity / (equity before + what was paid in between), the convention of the daily figures; where
+    that leaves nothing to grow it stays.
+    """
+    is_known = np.isfinite(equity)
+    order = np.argsort(times_ns[is_known], kind="stable")
+    times, values = times_ns[is_known][order], np.asarray(equity, dtype=np.float64)[is_known][order]
+    if not transfers.any() or values.size == 0:
+        return times, values
+    start = values[:-1] + np.diff(transfers[is_known][order])
+    growth = np.divide(values[1:], start, out=np.ones(start.size), where=start > 0.0)
+    return times, values[0] * np.concatenate(([1.0], np.cumprod(growth)))
+
+
 def daily_equity(times_ns: NDArray[np.int64], equity: FloatArray, now_ns: int) -> FloatArray:
     """Return the last known equity of every full UTC day from the first to yesterday.
 
@@ -229,15 +248,15 @@ def daily_equity(times_ns: NDArray[np.int64], equity: FloatArray, now_ns: int) -
 
 
 def _ratios(inputs: RiskInputs) -> dict[str, Any]:
-    closes = daily_equity(inputs.equity_times, inputs.equity, inputs.now_ns)
+    times, curve = wealth(inputs.equity_times, inputs.equity, inputs.transfers)
+    closes = daily_equity(times, curve, inputs.now_ns)
     before, after = closes[:-1], closes[1:]
     is_known = np.isfinite(before) & np.isfinite(after) & (before > 0.0) if closes.size else np.empty(0, dtype=bool)
     returns = np.divide(after, before, out=np.full(before.size, np.nan), where=is_known) - 1.0
     recent = returns[-RATIO_DAYS:]
     n_days, n_recent = int(np.isfinite(returns).sum()), int(np.isfinite(recent).sum())
-    order = np.argsort(inputs.equity_times, kind="stable")
     present = float(drawdown_of(inputs.account))
-    of_curve = measures.max_drawdown(inputs.equity[order])
+    of_curve = measures.max_drawdown(curve)
     worst = present if math.isnan(of_curve) else max(of_curve, present)
     is_enough, is_recent = n_days >= MIN_EQUITY_DAYS, n_recent >= MIN_EQUITY_DAYS
     return {

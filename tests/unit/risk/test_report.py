@@ -12,7 +12,7 @@ import pytest
 from helios.config import LimitConfig
 from helios.risk.breakers import BreakerBoard
 from helios.risk.measures import CorrelationRegime, beta, max_drawdown, sharpe_ratio
-from helios.risk.report import DAY_NS, RiskInputs, daily_equity, risk_report
+from helios.risk.report import DAY_NS, RiskInputs, daily_equity, risk_report, wealth
 from helios.risk.var import TailMethod, kupiec, tail_loss
 from tests.unit.risk.builders import account, position
 
@@ -110,6 +110,26 @@ def test_days_are_the_last_point_of_each_full_day_in_any_order() -> None:
     assert closes[[0, 2]].tolist() == [2.0, 5.0]  # today is not over
     assert math.isnan(closes[1])  # nobody looked
     assert daily_equity(times.astype(np.int64), np.full(5, math.nan), 9 * DAY_NS).size == 0
+
+
+def test_money_that_comes_and_goes_is_no_return() -> None:
+    # the same desk with most of its money taken out on day 40 and ten times as much paid in on day 70
+    paid = np.zeros(90)
+    moved = CURVE.copy()
+    for day, share in ((40, -0.9), (70, 10.0)):
+        amount = share * moved[day - 1]
+        paid[day:] += amount
+        moved[day:] *= (moved[day - 1] + amount) / moved[day - 1]
+    base, report = risk_report(inputs()), risk_report(inputs(equity=moved, transfers=paid))
+    for name in ("sharpe_30d", "sortino_30d", "volatility_30d", "calmar", "ulcer", "omega", "tail_ratio", "max_drawdown"):
+        assert getattr(report, name) == pytest.approx(getattr(base, name), rel=1e-9), name
+    assert risk_report(inputs(equity=moved)).volatility_30d > 10 * base.volatility_30d  # had nobody said so
+
+
+def test_nothing_grows_out_of_nothing() -> None:
+    times = np.arange(4) * DAY_NS
+    _, curve = wealth(times, np.array([100.0, 0.0, 50.0, 55.0]), np.array([0.0, -100.0, -50.0, -50.0]))
+    assert curve.tolist() == pytest.approx([100.0, 100.0, 100.0, 110.0])
 
 
 def test_doubled_and_missing_points_change_nothing_they_should_not() -> None:
