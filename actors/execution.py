@@ -19,7 +19,7 @@ import asyncpg
 from actors.base import DeskSpec, HeliosActor
 from helios.domain.enums import ExitReason
 from helios.domain.events import Mark
-from helios.domain.market import Instrument, MarketSnapshot
+from helios.domain.market import Instrument, MarketSnapshot, quote_currency
 from helios.domain.orders import AccountSnapshot, ExitPlan, ExitTriggered, OrderIntent, OrderOutcome
 from helios.errors import FencedError
 from helios.execution.engine import ExecutionEngine
@@ -27,7 +27,6 @@ from helios.execution.guard import AccountGuard
 from helios.execution.paper import PaperBroker
 from helios.pipeline.checks import make_check
 from helios.pipeline.engine_state import allows_entries
-from helios.pipeline.local import quote_of
 from helios.portfolio.accounting import Account
 from helios.risk.trips import Trip
 from helios.store.engine_store import EngineStore
@@ -65,7 +64,7 @@ class ExecutionActor(HeliosActor):
         self._engine = ExecutionEngine(
             store=PostgresLedger(self._pool),
             broker=PaperBroker(self.config.execution, self.instruments),
-            account=Account(self.config.desk.initial_cash_quote, 0, quote=quote_of(self.instruments)),
+            account=Account(self.config.desk.initial_cash_quote, 0, quote=quote_currency(self.instruments)),
             instruments=self.instruments,
             check=check,
             owner=f"{self.spec.run_id}:{os.getpid()}",

@@ -1,4 +1,8 @@
-"""PortfolioActor: tier 5 over one PortfolioDesk. Killed: hourly closes and the time of the last trim come back from the store."""
+"""PortfolioActor: tier 5 over one PortfolioDesk.
+
+Killed: hourly closes, turnover, standing views and rebalancing times come back from the store. Optimiser without an answer: the
+weights stay as they are and an alert is stored, once until it answers again.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,20 @@ import asyncpg
 import numpy as np
 
 from actors.base import DeskSpec, HeliosActor
-from actors.stored import closes_until
+from actors.stored import closes_until, turnover_until
 from helios.domain.enums import Timeframe
+from helios.domain.events import EngineEvent
 from helios.domain.market import Instrument
 from helios.domain.orders import AccountSnapshot
-from helios.pipeline.ports import AllocationRequest, AllocationResponse, RebalanceRequest, RebalanceResponse, SymbolContext
+from helios.errors import DataError, HeliosError, SolverError
+from helios.pipeline.ports import (
+    SOLVER_FAILED,
+    AllocationRequest,
+    AllocationResponse,
+    RebalanceRequest,
+    RebalanceResponse,
+    SymbolContext,
+)
 from helios.pipeline.series import HOURS_KEPT, SymbolHistory
 from helios.portfolio.build import make_portfolio_desk
 from helios.portfolio.upkeep import LEG
@@ -34,12 +47,29 @@ class PortfolioActor(HeliosActor):
         self.desk = make_portfolio_desk(spec.config, instruments)
         self._seeded: set[str] = set()
         self._pool: asyncpg.Pool | None = None
+        self._kept: dict[str, Any] = {}
+        self._is_failing = False
         self.allocations = 0
         self.rebalances = 0
 
     async def on_start(self) -> None:
         self._pool = await connect(self.spec.dsn, max_size=1)
-        self.desk.upkeep.resume(await EngineStore(self._pool).last_order_at(LEG))
+        await self._remember()
+
+    async def _remember(self) -> None:
+        saved = await self._store.load_upkeep()
+        try:
+            if saved is not None:
+                self.desk.upkeep.restore(saved)
+                return
+        except DataError as error:
+            self.log.warning("views begin anew: %s", error)
+        self.desk.upkeep.resume(await self._store.last_order_at(LEG))
+
+    @property
+    def _store(self) -> EngineStore:
+        assert self._pool is not None
+        return EngineStore(self._pool)
 
     async def seed(self, histories: Sequence[SymbolHistory]) -> None:
         """Learn the past of symbols that become tradable."""
@@ -58,21 +88,53 @@ class PortfolioActor(HeliosActor):
         await self.ready()
         await self._reseed([s for s in sorted(request.contexts) if s not in self._seeded], request.bar_time)
         self.allocations += 1
-        return self.desk.allocate(request)
+        response = self.desk.allocate(request)
+        await self._tell(request.bar_time, response.failure)
+        await self._keep()
+        return response
 
     async def rebalance(self, request: RebalanceRequest) -> RebalanceResponse:
         """Bring what is held back to its targets, where that is due."""
         await self.ready()
         await self._reseed([s for s in sorted(request.contexts) if s not in self._seeded], request.bar_time)
-        response = self.desk.rebalance(request)
+        try:
+            response = self.desk.rebalance(request)
+        except SolverError as error:
+            await self._tell(request.bar_time, f"rebalancing keeps the present weights: {error}")
+            raise
         self.rebalances += bool(response.intents)
+        if response.failure:
+            await self._tell(request.bar_time, f"a broken limit is trimmed without an optimum: {response.failure}")
+        await self._keep()
         return response
+
+    async def _tell(self, bar_time: int, failure: str) -> None:
+        """Store an alert when the optimiser begins to fail; a store that is away must not fail the bar as well."""
+        is_new, self._is_failing = bool(failure) and not self._is_failing, bool(failure)
+        self.faults += self._is_failing
+        if not is_new:
+            return
+        self.log.error("optimiser failed: %s", failure)
+        try:
+            await self._store.add_event(EngineEvent(SOLVER_FAILED, "WARNING", self.name, failure, bar_time, {}))
+        except HeliosError as error:
+            self.log.warning("event not stored: %s", error)
+            self._is_failing = False  # said again at the next failure
+
+    async def _keep(self) -> None:
+        state = self.desk.upkeep.to_json()
+        if state == self._kept:
+            return
+        try:
+            await self._store.save_upkeep(state)
+            self._kept = state
+        except HeliosError as error:
+            self.log.warning("views not stored yet: %s", error)
 
     async def risk_report(self, account: AccountSnapshot, profits: Sequence[float]) -> dict[str, Any]:
         """Return the risk of what is held now, as plain JSON; `profits` are those of closed trades, in quote currency."""
         await self.ready()
-        assert self._pool is not None
-        store = EngineStore(self._pool)
+        store = self._store
         points = [*await store.daily_equity(EQUITY_DAYS), *await store.equity_history(EQUITY_POINTS)]
         matrix = self.desk.history.returns_matrix(self.spec.symbols)
         inputs = RiskInputs(
@@ -94,7 +156,8 @@ class PortfolioActor(HeliosActor):
         for symbol in symbols:
             assert self._pool is not None
             times, closes = await closes_until(self._pool, symbol, Timeframe.H1, HOURS_KEPT, bar_time)
-            self.desk.seed(symbol, list(times), closes, 0.0)
+            turnover = await turnover_until(self._pool, symbol, bar_time)
+            self.desk.seed(symbol, list(times), closes, turnover)
             self._seeded.add(symbol)
 
     async def on_stop(self) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from helios.domain.orders import AccountSnapshot, PositionView
+from helios.portfolio.daily import performance
 
 TIERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("data", "Data", ("symbol:",)),
@@ -18,8 +20,8 @@ TIERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 
 
-def account_view(account: AccountSnapshot) -> dict[str, Any]:
-    """Return the account with money as decimal strings."""
+def account_view(account: AccountSnapshot, initial_cash: Decimal) -> dict[str, Any]:
+    """Return the account with money as decimal strings, and its record over what was paid in (`initial_cash` and transfers)."""
     return {
         "equity": str(account.equity_quote),
         "cash": str(account.cash_quote),
@@ -34,6 +36,7 @@ def account_view(account: AccountSnapshot) -> dict[str, Any]:
         "winning_trades": account.winning_trades,
         "entries_today": account.entries_today,
         "consecutive_losses": account.consecutive_losses,
+        "performance": performance(account, initial_cash),
         "positions": [position_view(p) for p in account.positions],
     }
 
@@ -93,7 +96,15 @@ def _tier_status(members: Mapping[str, Mapping[str, Any]]) -> str:
     return "healthy" if healthy == len(members) and not stale else "degraded"
 
 
-FEED_FAULTS = ("malformed", "refusals", "duplicate_trades", "late_trades_dropped", "minutes_unrepaired", "fetches_failed")
+FEED_FAULTS = (
+    "malformed",
+    "events_failed",
+    "refusals",
+    "duplicate_trades",
+    "late_trades_dropped",
+    "minutes_unrepaired",
+    "fetches_failed",
+)
 
 
 def feed_views(status: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -124,4 +135,6 @@ def feed_views(status: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _feed_status(owner: Mapping[str, Any], feed: Mapping[str, Any]) -> str:
     if not owner.get("healthy"):
         return "offline"
+    if feed.get("down_s") is not None:
+        return "disconnected"
     return "repairing" if feed["syncing"] else "live"

@@ -405,7 +405,7 @@ class Supervisor(HeliosActor):
             "components": self._component_views(),
             "equity_history": list(self._equity),
             "emergency_still_open": self._emergency_left,
-            **(account_view(self._account) if self._account is not None else {}),
+            **(account_view(self._account, self.config.desk.initial_cash_quote) if self._account is not None else {}),
         }
 
     def _counters(self) -> dict[str, int]:

@@ -30,7 +30,7 @@ from cluster.summary import summarise
 from helios import __version__
 from helios.cli.rundir import RunDir, RunInfo
 from helios.config import HeliosConfig
-from helios.domain.market import Instrument
+from helios.domain.market import Instrument, quote_currency
 from helios.errors import RetryableError
 from helios.learn.cards import model_card
 
@@ -72,6 +72,7 @@ def _run(options: UpOptions, stack: ExitStack, stop: StopRequest) -> dict[str, A
     config, instruments = _markets(config, plan, stack, rundir, say)
     symbols = choose_symbols(config.desk.symbols, instruments, DEFAULT_SYMBOLS)
     chosen = {s: instruments[s] for s in symbols}
+    quote_currency(chosen)  # refuses several before anything is started
     # Ray, torch and the actors are imported only now: mistakes in options are told within a second.
     from actors.base import DeskSpec
 
@@ -134,7 +135,7 @@ def _about(
         "venue": "replay" if plan is not None else config.venue.name,
         "is_synthetic": plan is None and config.venue.name == "sandbox",
         "speed": options.speed if plan is not None else config.venue.speed if config.venue.name == "sandbox" else 1.0,
-        "currency": next(iter(instruments.values())).quote,
+        "currency": quote_currency(instruments),
         "decision_timeframe": config.desk.decision_timeframe,
         "config_digest": config.digest(),
         "model": dict(card),

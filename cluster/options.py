@@ -66,6 +66,8 @@ def plan_replay(path: Path, symbols: Sequence[str]) -> ReplayPlan:
 def choose_symbols(wanted: Sequence[str], offered: dict[str, Instrument], default: Sequence[str]) -> tuple[str, ...]:
     """Return the symbols to trade, in ccxt's form; `BTC-ZAR`, `BTCZAR` and `btc/zar` are understood.
 
+    Without a wish the default's that are offered, else the first six of the first one's quote currency.
+
     Raises
     ------
     ConfigError
@@ -73,7 +75,9 @@ def choose_symbols(wanted: Sequence[str], offered: dict[str, Instrument], defaul
     """
     by_plain = {_plain(s): s for s in offered} | {_plain(i.venue_symbol): s for s, i in offered.items()}
     chosen = []
-    for name in wanted or [s for s in default if s in offered] or list(offered)[:6]:
+    first_quote = next((i.quote for i in offered.values()), "")
+    alike = [s for s, i in offered.items() if i.quote == first_quote]
+    for name in wanted or [s for s in default if s in offered] or alike[:6]:
         symbol = by_plain.get(_plain(name))
         if symbol is None:
             raise ConfigError(f"unknown symbol {name!r}; offered: {', '.join(sorted(offered)[:12])}")

@@ -20,7 +20,7 @@ from helios.domain.market import BAR_VALUES
 from helios.errors import HeliosError, ModelUnavailableError, TransportError
 from helios.portfolio.attribution_report import Grouping, Question
 from helios.store.books import PostgresBooks
-from helios.store.engine_store import EngineStore
+from helios.store.engine_store import EngineStore, daily_report
 from helios.store.pool import connect, session
 from helios.store.recorder import MarketRecorder
 from helios.store.traces import SUMMARY, PostgresTraces
@@ -71,6 +71,9 @@ class Backend(Protocol):
 
     async def attribution(self, by: Grouping, first_day: int | None, last_day: int | None) -> dict[str, Any]:
         """Return where the profit of these UTC days (since 1970, both included; None: no bound) came from."""
+
+    async def daily(self, days: int) -> Rows:
+        """Return the account's last `days` UTC days, oldest first: value, profit, return, drawdown, Sharpe ratio."""
 
     async def aclose(self) -> None:
         """Release connections."""
@@ -140,6 +143,9 @@ class RayBackend:
     async def attribution(self, by: Grouping, first_day: int | None, last_day: int | None) -> dict[str, Any]:
         books = PostgresBooks(await self._database())
         return await books.attribution(Question(by, first_day, last_day), NO_CASH, with_benchmark=True)
+
+    async def daily(self, days: int) -> Rows:
+        return await daily_report(EngineStore(await self._database()), days)
 
     async def aclose(self) -> None:
         if self._pool is not None:

@@ -40,7 +40,7 @@ STATIC = {
 }
 PORTFOLIO = (
     "currency", "equity", "cash", "peak_equity", "day_start_equity", "realised_pnl", "unrealised_pnl", "fees", "drawdown",
-    "daily_loss", "closed_trades", "winning_trades", "entries_today", "consecutive_losses",
+    "daily_loss", "closed_trades", "winning_trades", "entries_today", "consecutive_losses", "performance",
 )  # fmt: skip
 Limit = Annotated[int, Query(ge=1, le=500)]
 log = logging.getLogger("helios.gateway")
@@ -149,7 +149,7 @@ def _add_questions(router: APIRouter, backend: Backend) -> None:
 
     @router.get("/portfolio")
     async def portfolio() -> Any:
-        """Equity, cash, profit, drawdown (a positive fraction), the equity curve, weights held and wanted; null where unknown."""
+        """Equity, cash, profit, drawdown (a positive fraction), the whole record, the equity curve, weights; null where unknown."""
         snapshot = await backend.snapshot()
         rest = {"equity_history": snapshot.get("equity_history", []), "allocation": snapshot.get("allocation")}
         return _json({k: snapshot.get(k) for k in PORTFOLIO} | rest)
@@ -183,6 +183,11 @@ def _add_history(router: APIRouter, backend: Backend) -> None:
     async def fills(limit: Limit = 50) -> Any:
         """The newest fills of the ledger."""
         return _json({"fills": await backend.fills(limit)})
+
+    @router.get("/portfolio/daily")
+    async def daily(days: Annotated[int, Query(ge=1, le=400)] = 30) -> Any:
+        """The account by UTC days, oldest first: value, open positions, profit, return, drawdown, Sharpe ratio so far."""
+        return _json({"days": await backend.daily(days)})
 
     @router.get("/events")
     async def events(limit: Limit = 50) -> Any:

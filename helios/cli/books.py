@@ -1,4 +1,4 @@
-"""Tax lots and attribution of the run's database; they work whether or not the desk runs."""
+"""Days, tax lots and attribution of the run's database; they work whether or not the desk runs."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from helios.portfolio.attribution_report import Books, Grouping, Question
 from helios.portfolio.lot_report import NOTE, LotFilter, lot_report, to_csv
 from helios.portfolio.lots import LotMethod, fold_lots
 from helios.store.books import PostgresBooks
+from helios.store.engine_store import EngineStore, daily_report
 
 EPOCH = date(1970, 1, 1)
 
@@ -37,7 +38,7 @@ def lots(
     books = _answer(state_dir, _load)
     report = lot_report(fold_lots((f for _, f in books.history), books.movements, method), books.movements, LotFilter(year, currency))
     if csv is not None:
-        csv.write_text(to_csv(report["disposals"]))
+        _write(csv, to_csv(report["disposals"]))
     show_lots(report, as_json)
 
 
@@ -57,6 +58,24 @@ def attribution(
     asked = Question(cast(Grouping, by), _day(from_day), _day(to_day), _amount(unit))
     cash = load_config().desk.initial_cash_quote
     show_attribution(_answer(state_dir, lambda pool: PostgresBooks(pool).attribution(asked, cash, benchmark)), as_json)
+
+
+@app.command()
+def performance(
+    days: Annotated[int, typer.Option(min=1, max=4_000, help="UTC days, the newest.")] = 30,
+    state_dir: StateDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """The account by UTC days: value, profit, return, drawdown, and the yearly Sharpe ratio of the days so far."""
+    show_days(_answer(state_dir, lambda pool: daily_report(EngineStore(pool), days)), as_json)
+
+
+def show_days(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Print what `daily_report` returned."""
+    formats = {"daily_return": "{:.2%}", "drawdown": "{:.2%}", "sharpe": "{:.2f}"}
+    shown = rows if as_json else [{k: "-" if v is None else formats.get(k, "{}").format(v) for k, v in row.items()} for row in rows]
+    columns = ("day", "equity_quote", "pnl_quote", "daily_return", "drawdown", "sharpe", "open_positions", "transfers_quote")
+    _table(shown, columns, as_json)
 
 
 def show_lots(report: dict[str, Any], as_json: bool) -> None:
@@ -83,7 +102,7 @@ def show_attribution(report: dict[str, Any], as_json: bool) -> None:
         return
     stages = report["stages"]
     _table(stages["groups"], _columns(stages["groups"]), False)
-    print(f"\n{len(stages['trades'])} closed trades, {stages['totals']['pnl_quote']} realised")
+    print(f"\n{len(stages['trades'])} closings in whole or in part, {stages['totals']['pnl_quote']} realised")
     if not stages["is_explained"]:
         print("some of them lack the record of a stage: their share is under unexplained")
     if "benchmark" in report:
@@ -93,6 +112,13 @@ def show_attribution(report: dict[str, Any], as_json: bool) -> None:
         print("\n" + "  ".join(f"{name} {value}" for name, value in found["totals"].items()))
         for left_out in found["skipped"]:
             print(f"left out: {left_out['day']}, {left_out['reason']}")
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text)
+    except OSError as error:
+        raise ConfigError(f"cannot write {file}: {error.strerror}") from None
 
 
 async def _load(pool: asyncpg.Pool) -> Books:

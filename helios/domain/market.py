@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
 from helios.domain.enums import MarketKind, Side, Timeframe
+from helios.errors import ConfigError
 
 NAN = math.nan
 Level = tuple[str, str]
@@ -143,3 +145,18 @@ class MarketSnapshot:
     bids: tuple[tuple[Decimal, Decimal], ...] = ()
     asks: tuple[tuple[Decimal, Decimal], ...] = ()
     spread_bps: float = NAN
+
+
+def quote_currency(instruments: Mapping[str, Instrument]) -> str:
+    """Return the one currency that all instruments are quoted in; empty without any.
+
+    Raises
+    ------
+    ConfigError
+        If there are several: an account adds prices up, and rand and dollars do not add.
+    """
+    quotes = sorted({i.quote for i in instruments.values()})
+    if len(quotes) > 1:
+        named = ", ".join(f"{quote} ({next(s for s, i in instruments.items() if i.quote == quote)})" for quote in quotes)
+        raise ConfigError(f"one desk needs one quote currency, these symbols have several: {named}")
+    return quotes[0] if quotes else ""

@@ -181,7 +181,7 @@ class OrderSender:
         """
         known = self._fills.get(record.client_order_id, [])
         known_ids = {fill.fill_id for fill in known}
-        news = [fill for fill in report.fills if fill.fill_id not in known_ids]
+        news = [self._account.valued(fill) for fill in report.fills if fill.fill_id not in known_ids]
         filled = sum((fill.quantity_base for fill in (*known, *news)), Decimal(0))
         if filled > record.quantity_base:
             raise InvariantError(f"order {record.client_order_id}: fills of {filled} exceed {record.quantity_base}")

@@ -205,6 +205,8 @@ class DecisionCycle:
         if response is None:
             _end_open(traces, "portfolio", result)
             return
+        if response.failure:
+            result.errors.append(f"portfolio: {response.failure}")
 
         def step(intent: OrderIntent) -> view.Step:
             return view.allocation_step(intent, response.weights.get(intent.symbol), response.solver_status)
@@ -240,6 +242,8 @@ class DecisionCycle:
             account = now
         request = RebalanceRequest(result.bar_time, contexts, account, is_event)
         response = await self._timed(result, "rebalance", self._tiers.portfolio.rebalance(request))
+        if response is not None and response.failure:
+            result.errors.append(f"rebalance: {response.failure}")
         if response is None or not response.intents:
             return
         markets = {i.symbol: contexts[i.symbol].market for i in response.intents}

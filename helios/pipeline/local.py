@@ -9,7 +9,7 @@ from typing import Protocol
 from helios.config import HeliosConfig
 from helios.domain.decisions import DecisionTrace, FeatureWindow, Prediction, Verdict, VolatilityForecast
 from helios.domain.enums import Timeframe
-from helios.domain.market import Instrument
+from helios.domain.market import Instrument, quote_currency
 from helios.domain.orders import ExitPlan
 from helios.execution.engine import ExecutionEngine
 from helios.execution.guard import AccountGuard
@@ -184,18 +184,13 @@ class LocalDesk:
         return range(self._next, end + 1, self._step_ns)
 
 
-def quote_of(instruments: Mapping[str, Instrument]) -> str:
-    """Return the currency that the instruments are quoted in; empty without any."""
-    return next((i.quote for i in instruments.values()), "")
-
-
 def make_engine(config: HeliosConfig, instruments: Mapping[str, Instrument], ledger: MemoryLedger) -> ExecutionEngine:
     """Return an execution engine over a ledger in memory and the paper broker."""
     check = make_check(config.limits, instruments)
     return ExecutionEngine(
         store=ledger,
         broker=PaperBroker(config.execution, instruments),
-        account=Account(Decimal(config.desk.initial_cash_quote), 0, quote=quote_of(instruments)),
+        account=Account(Decimal(config.desk.initial_cash_quote), 0, quote=quote_currency(instruments)),
         instruments=instruments,
         check=check,
         owner="local",

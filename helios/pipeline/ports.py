@@ -23,6 +23,9 @@ from helios.domain.events import Mark
 from helios.domain.market import MarketSnapshot
 from helios.domain.orders import AccountSnapshot, ExitPlan, ExitTriggered, OrderIntent, OrderOutcome
 
+SOLVER_FAILED = "SOLVER_FAILED"
+"""Code of the refusals, and status of the whole allocation, where the optimiser has no answer: the present weights are kept."""
+
 
 @dataclass(frozen=True, slots=True)
 class SymbolContext:
@@ -86,6 +89,12 @@ class AllocationResponse:
     weights: Mapping[str, float]
     solver_status: str
 
+    @property
+    def failure(self) -> str:
+        """Why the optimiser had no answer; empty where it had one or was not asked."""
+        failed = (i.detail for i in self.intents if isinstance(i, NoTrade) and i.code == SOLVER_FAILED)
+        return next(failed, "")
+
 
 @dataclass(frozen=True, slots=True)
 class RebalanceRequest:
@@ -101,11 +110,15 @@ class RebalanceRequest:
 
 @dataclass(frozen=True, slots=True)
 class RebalanceResponse:
-    """Orders that bring weights back, why (empty: nothing is due), and the targets they come from."""
+    """Orders that bring weights back, why (empty: nothing is due), and the targets they come from.
+
+    `failure` says why the optimiser had no answer, where a broken limit was trimmed without it.
+    """
 
     intents: tuple[OrderIntent, ...] = ()
     reason: str = ""
     targets: Mapping[str, float] = field(default_factory=dict)
+    failure: str = ""
 
 
 class PredictionTier(Protocol):

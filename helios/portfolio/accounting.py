@@ -17,7 +17,7 @@ from helios.domain.events import Mark
 from helios.domain.orders import AccountSnapshot, ExitPlan, Fill, Movement, OrderRecord, PositionView
 from helios.errors import InvariantError, RejectedError
 from helios.execution.ports import AccountState
-from helios.portfolio.currency import BookedFill, CurrencyBalances, base_of, book_fill, is_spot, quote_of
+from helios.portfolio.currency import BookedFill, CurrencyBalances, base_of, book_fill, is_spot, quote_of, valued
 from helios.portfolio.positions import SHARE, ZERO, ClosedTrade, Position, share
 
 NS_PER_DAY = 86_400 * 1_000_000_000
@@ -126,6 +126,13 @@ class Account:
                 self._marks[fill.symbol] = (fill.price, fill.ts_event)
             self._held += self._value(fill.symbol) - before
             self._peak = max(self._peak, self._equity())
+
+    def valued(self, fill: Fill) -> Fill:
+        """Return `fill` with a fee in another currency valued at the last rate or price of its pair, where the broker did not."""
+        pair = self._marks.get(f"{fill.fee_currency}/{quote_of(fill.symbol)}")
+        rates = self._others.rates if pair is None else {fill.fee_currency: pair[0]} | self._others.rates
+        with localcontext(_EXACT):
+            return valued(fill, rates)
 
     def mark(self, mark: Mark) -> None:
         """Value a symbol anew. Prices that are not positive numbers are counted in `bad_marks`, older ones ignored."""

@@ -11,7 +11,7 @@ from helios.domain.orders import Fill, Movement, OrderRecord
 from helios.errors import RejectedError
 from helios.portfolio.accounting import NS_PER_DAY, utc_day
 from helios.portfolio.attribution import EFFECTS, Attribution, attribute, total
-from helios.portfolio.currency import base_of
+from helios.portfolio.currency import base_of, is_spot, quote_of
 from helios.portfolio.lots import EXACT, ZERO
 from helios.portfolio.periods import Closes, DailyInputs, daily_periods, turnover_weights
 from helios.portfolio.stages import STAGES, StageEffects, Steps, stage_effects, stage_totals
@@ -102,7 +102,10 @@ def benchmark_report(books: Books, market: Market, question: Question) -> dict[s
     first, last = _days(market, question)
     weights = {day: turnover_weights(_turnover_before(market.turnover, day)) for day in range(first, last + 1)}
     fills = [fill for _, fill in books.history]
-    found = daily_periods(DailyInputs(books.initial_cash_quote, fills, books.movements, market.closes, weights), first, last)
+    quote = quote_of(fills[0].symbol) if fills else ""
+    rates = {day: _rates(closes, quote) for day, closes in market.closes.items()} if quote else {}
+    inputs = DailyInputs(books.initial_cash_quote, fills, books.movements, market.closes, weights, rates=rates)
+    found = daily_periods(inputs, first, last)
     group_of: Callable[[str], str] = str if question.by == "symbol" else _sector
     parts = [attribute(period, group_of) for period in found.periods]
     whole = total("all", parts)
@@ -163,6 +166,11 @@ def _days(market: Market, question: Question) -> tuple[int, int]:
     first = question.first_day if question.first_day is not None else (known[0] + 1 if known else 0)
     last = question.last_day if question.last_day is not None else (known[-1] if known else -1)
     return first, last
+
+
+def _rates(closes: Mapping[str, Decimal], quote: str) -> dict[str, Decimal]:
+    # What a third currency is worth is the price of its own spot pair, as in the account.
+    return {base_of(s): price for s, price in closes.items() if is_spot(s) and quote_of(s) == quote}
 
 
 def _turnover_before(turnover: Closes, day: int) -> dict[str, Decimal]:

@@ -9,6 +9,9 @@ import numpy as np
 from helios.domain.decisions import FloatArray
 from helios.errors import SolverError
 
+NO_CONFIDENCE = 1e-15
+"""At or below it a view is left out: it would move nothing that a float can show, and its uncertainty is beyond every float."""
+
 
 @dataclass(frozen=True, slots=True)
 class Posterior:
@@ -44,7 +47,7 @@ def posterior(
 
     With Omega_kk = P_k tau Sigma P_k' (1 - c_k) / c_k (Idzorek's confidence in closed form) and
     K = tau Sigma P' (P tau Sigma P' + Omega)^-1: mu = pi + K (Q - P pi), M = tau Sigma - K P tau Sigma. The Kalman form stays
-    exact at c = 1 (Omega = 0, the view is reproduced); views with c = 0 are left out (the prior is reproduced).
+    exact at c = 1 (Omega = 0, the view is reproduced); views with c = 0 (to 1e-15) are left out (the prior is reproduced).
 
     Parameters
     ----------
@@ -79,7 +82,7 @@ def posterior(
     if not (0 < delta < np.inf and 0 < tau < np.inf):
         raise SolverError("risk aversion and tau must be above 0")
     pi: FloatArray = delta * sigma @ w_prior
-    used = confidences > 0
+    used = confidences > NO_CONFIDENCE
     gain, P_used = _gain(tau * sigma, P[used], confidences[used]), P[used]
     mu: FloatArray = pi + gain @ (Q[used] - P_used @ pi)
     M = tau * sigma - gain @ (P_used @ (tau * sigma))

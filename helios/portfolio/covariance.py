@@ -59,34 +59,6 @@ def estimate(returns: FloatArray, name: str = "ledoit_wolf", half_life_rows: flo
     return repair_psd(ESTIMATORS[name](complete, half_life_rows))
 
 
-def shrunk_covariance(returns: FloatArray) -> FloatArray:
-    """Return `estimate(returns, "ledoit_wolf")`."""
-    return estimate(returns)
-
-
-def rescaled(sigma: FloatArray, daily_volatilities: FloatArray) -> FloatArray:
-    """Return the covariance with the correlations of `sigma` and the given volatilities (DCC with constant correlations).
-
-    What is correlated changes slowly and is estimated from history; how much each asset moves changes by the day and is forecast.
-
-    Parameters
-    ----------
-    sigma : ndarray of shape (n_assets, n_assets)
-        Daily covariance.
-    daily_volatilities : ndarray of shape (n_assets,)
-        Forecasts as fractions, e.g. 0.03; an asset whose forecast is not known (NaN, 0 or less) keeps its own volatility.
-
-    References
-    ----------
-    .. [1] Bollerslev, "Modelling the coherence in short-run nominal exchange rates", Rev. Economics and Statistics 72, 1990.
-    """
-    own = np.sqrt(np.maximum(np.diag(sigma), 0.0))
-    is_known = np.isfinite(daily_volatilities) & (daily_volatilities > 0) & (own > 0)
-    ratio = np.ones_like(own)
-    np.divide(daily_volatilities, own, out=ratio, where=is_known)
-    return repair_psd(sigma * np.outer(ratio, ratio))
-
-
 def correlation(sigma: FloatArray) -> FloatArray:
     """Return the correlations of a covariance; an asset without variance has correlation 0 with the others and 1 with itself."""
     deviation = np.sqrt(np.maximum(np.diag(sigma), 0.0))

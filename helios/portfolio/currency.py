@@ -12,7 +12,7 @@ Three cases of a fee, by the currency the venue took it in:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from helios.domain.orders import Fill
@@ -76,6 +76,16 @@ def book_fill(fill: Fill, rates: Mapping[str, Decimal] | None = None) -> BookedF
     if not fill.fee_quote.is_finite():
         raise InvariantError(f"fill {fill.fill_id} has a fee that is not a number")
     return BookedFill(fill.quantity_base, fill.fee_quote)
+
+
+def valued(fill: Fill, rates: Mapping[str, Decimal]) -> Fill:
+    """Return `fill` with its fee valued, where the broker did not and a rate is known: settled before it is written down.
+
+    Read back without rates, a fee would count as nothing until the next one, and then as a loss by the rate.
+    """
+    if fill.fee_quote.is_finite() or not (fill.fee and _is_foreign(fill) and fill.fee_currency in rates):
+        return fill
+    return replace(fill, fee_quote=fill.fee * rates[fill.fee_currency])
 
 
 def is_positive(value: Decimal) -> bool:

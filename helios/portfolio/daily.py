@@ -39,8 +39,14 @@ class DailyFigures:
     sharpe: float | None
 
 
-def daily_figures(points: Sequence[Mapping[str, Any]]) -> list[DailyFigures]:
+def daily_figures(points: Sequence[Mapping[str, Any]], is_from_start: bool = False) -> list[DailyFigures]:
     """Return one line per point of `EngineStore.daily_equity`, oldest first.
+
+    Parameters
+    ----------
+    points : sequence of mapping
+    is_from_start : bool
+        Whether the first point is of the account's first day: it then counts from what was put in, for it has no day before it.
 
     Notes
     -----
@@ -48,7 +54,7 @@ def daily_figures(points: Sequence[Mapping[str, Any]]) -> list[DailyFigures]:
     """
     lines: list[DailyFigures] = []
     returns: list[float] = []
-    before: Mapping[str, Any] | None = None
+    before = _beginning(points[0]) if points and is_from_start else None
     for point in points:
         pnl, change = _change(before, point)
         if change is not None:
@@ -79,6 +85,12 @@ def performance(account: AccountSnapshot, initial_cash: Decimal) -> dict[str, An
         "mean_pnl_quote": str((account.closed_pnl_quote / n).quantize(Decimal("0.01"))) if n else None,
         "open_positions": len(account.positions),
     }
+
+
+def _beginning(first: Mapping[str, Any]) -> Mapping[str, Any]:
+    # The evening before: all that was put in and nothing earned yet, whatever was paid in on the first day itself.
+    put_in = first["equity_quote"] - first["realised_pnl_quote"] - first["unrealised_pnl_quote"]
+    return {"ts_ns": first["ts_ns"] - NS_PER_DAY, "equity_quote": put_in, "transfers_quote": first["transfers_quote"]}
 
 
 def _change(before: Mapping[str, Any] | None, point: Mapping[str, Any]) -> tuple[Decimal | None, float | None]:

@@ -94,25 +94,28 @@ class MeanVarianceOptimiser:
         risk_free: float = 0.0,
         w0: FloatArray | None = None,
     ) -> FloatArray:
-        """Return the weights of largest (mu - risk_free)'w / sqrt(w'Sigma w), invested as fully as the limits allow.
+        """Return the weights of largest (mu'w - risk_free) / sqrt(w'Sigma w), invested as fully as the limits allow.
 
         Weights sum to 1 - cash, or to what caps, sectors, budget and leverage leave room for; the rest is cash, so that limits
-        that do not reach 1 are kept instead of broken. Costs play no part; a turnover limit is measured from `w0` (None: from
+        that do not reach 1 are kept instead of broken. Cash earns nothing: what is invested must earn the risk-free rate of the
+        whole, and more cash asks more of each asset. Costs play no part; a turnover limit is measured from `w0` (None: from
         all cash).
 
         Raises
         ------
         SolverError
-            If no asset is expected to earn more than `risk_free`, or the solver fails.
+            If nothing allowed is expected to earn more than `risk_free`, or the solver fails.
         """
         w0 = np.zeros(self.n_assets) if w0 is None else w0
         zeros = np.zeros(self.n_assets)
         self._check(mu, sigma, w0, zeros, limits)
-        excess = mu - risk_free
+        within = region(limits, w0, is_invested=True)
+        # With a given sum of weights T, mu'w - r = (mu - r / T)'w.
+        excess = mu - risk_free / max(within.total or 0.0, 1e-12)
         if not np.isfinite(risk_free) or not (excess[limits.upper > 0] > 0).any():
             raise SolverError("no asset is expected to earn more than the risk-free rate")
         excess = excess / float(np.abs(excess).max())
-        return self._invested(excess, sigma, region(limits, w0, is_invested=True), is_ratio=True)
+        return self._invested(excess, sigma, within, is_ratio=True)
 
     def min_variance(self, sigma: FloatArray, limits: Constraints, w0: FloatArray | None = None) -> FloatArray:
         """Return the weights of least variance, invested as fully as the limits allow (see `max_sharpe`).

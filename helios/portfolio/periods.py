@@ -1,8 +1,9 @@
 """Days of the account for the attribution: what was held at the start, what was traded, and what a benchmark would have held.
 
 Holdings and cash are folds of fills and movements; prices are the last ones of each UTC day. Trades inside a day move cash at that
-day's last exchange rate, and the cash of another quote currency is an asset of its own (named by the currency) whose only price is
-its rate. The sum over all assets is the change of the account's equity, marked at these closes.
+day's last exchange rate. Money in another currency (cash of another quote currency, deposits, fees that were taken in it) is an asset
+of its own, named by the currency, whose only price is its rate; a currency that has no rate on any day counts at its booked value.
+The sum over all assets is the change of the account's equity less what was paid in, marked at these closes.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class DailyInputs:
     base : str
         The account's currency; empty counts every quote currency as it.
     rates : mapping
-        Last value of other quote currencies on each day, in `base` per unit.
+        Last value of other currencies on each day, in `base` per unit.
     """
 
     initial_cash: Decimal
@@ -97,11 +98,29 @@ def turnover_weights(turnover: Mapping[str, Decimal]) -> dict[str, Decimal]:
 
 @dataclass(slots=True)
 class _Flows:
-    """What one symbol did in one day: quantity that came, quote currency that was paid for it, fees less funding."""
+    """What one symbol did in one day: quantity that came, quote currency that was paid for it, fees less funding.
+
+    `elsewhere` is the part of the fees that was not paid out of the quote currency.
+    """
 
     quantity: Decimal = ZERO
     paid: Decimal = ZERO
     costs: Decimal = ZERO
+    elsewhere: Decimal = ZERO
+
+
+@dataclass(slots=True)
+class _Money:
+    """What came of a third currency in one day (below zero: went), and what it was booked at."""
+
+    amount: Decimal = ZERO
+    value: Decimal = ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class _Day:
+    symbols: dict[str, _Flows]
+    money: dict[str, _Money]
 
 
 class _Book:
@@ -111,8 +130,10 @@ class _Book:
         self._inputs = inputs
         self._fills = _by_day({f.fill_id: f for f in inputs.fills}.values())
         self._movements = _by_day({m.movement_id: m for m in inputs.movements}.values())
+        self._rated = {currency for rates in inputs.rates.values() for currency in rates}
         self._held: dict[str, Decimal] = {}
         self._cash: dict[str, Decimal] = {inputs.base: inputs.initial_cash}
+        self._money: dict[str, Decimal] = {}
 
     def roll(self, day: int) -> None:
         """Take over everything before `day`."""
@@ -124,22 +145,28 @@ class _Book:
         """Return the period of one day, or why there is none, and go on to the next day."""
         self._transfer(day)
         flows = self._flows(day)
-        held, cash = dict(self._held), dict(self._cash)
+        held, cash, money = dict(self._held), dict(self._cash), dict(self._money)
         self._close(flows)
         try:
-            return self._period(day, held, cash, flows)
+            return self._period(day, held, cash, money, flows)
         except InsufficientHistoryError as missing:
             return str(missing)
 
-    def _period(self, day: int, held: Mapping[str, Decimal], cash: Mapping[str, Decimal], flows: Mapping[str, _Flows]) -> Period:
+    def _period(
+        self, day: int, held: Mapping[str, Decimal], cash: Mapping[str, Decimal], money: Mapping[str, Decimal], flows: _Day
+    ) -> Period:
         weights = self._inputs.weights.get(day, {})
         priced = self._inputs.closes.get(day - 1, {}).keys() & self._inputs.closes.get(day, {}).keys()
-        symbols = held.keys() | flows.keys() | (weights.keys() & priced)
+        symbols = held.keys() | flows.symbols.keys() | (weights.keys() & priced)
         assets = [
-            self._asset(s, day, held.get(s, ZERO), flows.get(s, _Flows()), weights.get(s, ZERO) if s in priced else ZERO)
+            self._asset(s, day, held.get(s, ZERO), flows.symbols.get(s, _Flows()), weights.get(s, ZERO) if s in priced else ZERO)
             for s in sorted(symbols)
         ]
-        assets += [self._currency(c, day, amount) for c, amount in sorted(cash.items()) if c != self._inputs.base and amount]
+        others = {c: amount for c, amount in cash.items() if c != self._inputs.base}
+        for currency in money:
+            others[currency] = others.get(currency, ZERO) + money[currency]
+        came = {c: flows.money.get(c, _Money()) for c in sorted(others.keys() | flows.money.keys())}
+        assets += [self._currency(c, day, others.get(c, ZERO), new) for c, new in came.items() if others.get(c) or new.amount]
         equity = cash[self._inputs.base] + sum((a.start_value for a in assets), ZERO)
         if equity <= 0:
             raise InsufficientHistoryError("the equity at the start is not positive")
@@ -155,9 +182,10 @@ class _Book:
         pnl = after * end * end_rate - held * start * start_rate - flows.paid * end_rate
         return AssetPeriod(symbol, held, start, end, pnl, flows.costs * end_rate, weight, start_rate, end_rate)
 
-    def _currency(self, currency: str, day: int, amount: Decimal) -> AssetPeriod:
+    def _currency(self, currency: str, day: int, amount: Decimal, new: _Money) -> AssetPeriod:
         start, end = self._rate(currency, day - 1), self._rate(currency, day)
-        return AssetPeriod(currency, amount, ONE, ONE, amount * (end - start), ZERO, ZERO, start, end)
+        pnl = amount * (end - start) + new.amount * end - new.value
+        return AssetPeriod(currency, amount, ONE, ONE, pnl, ZERO, ZERO, start, end)
 
     def _close_of(self, symbol: str, day: int, needed: bool) -> Decimal | None:
         price = self._inputs.closes.get(day, {}).get(symbol)
@@ -176,32 +204,49 @@ class _Book:
     def _currency_of(self, symbol: str) -> str:
         return quote_of(symbol) if self._inputs.base else ""
 
-    def _flows(self, day: int) -> dict[str, _Flows]:
+    def _flows(self, day: int) -> _Day:
         flows: dict[str, _Flows] = {}
+        money: dict[str, _Money] = {}
         for fill in self._fills.get(day, ()):
             booked, line = book_fill(fill), flows.setdefault(fill.symbol, _Flows())
             line.quantity += fill.side * booked.quantity_base
             line.paid += fill.side * booked.quantity_base * fill.price
             line.costs += booked.fee_quote
+            if booked.foreign is not None and booked.foreign[0] in self._rated:
+                line.elsewhere += booked.fee_quote
+                _add(money, *booked.foreign)
         for m in self._movements.get(day, ()):
             if m.kind is MovementKind.FUNDING:
                 flows.setdefault(m.symbol, _Flows()).costs -= m.amount
-        return flows
+            elif self._is_money(m):
+                _add(money, m.currency, m.amount, m.value_quote)
+        return _Day(flows, money)
+
+    def _is_money(self, m: Movement) -> bool:
+        return m.currency not in ("", self._inputs.base) and m.currency in self._rated
 
     def _transfer(self, day: int) -> None:
-        # A deposit counts from the start of its day: it is no profit of that day.
+        # A deposit counts from the start of its day: it is no profit of that day. Another currency comes at its value of then, and
+        # what the rate makes of it until the day's end is profit already.
         for m in self._movements.get(day, ()):
-            if m.kind is MovementKind.TRANSFER:
-                # Another currency counts at its value of then; its later revaluation is no asset's here.
+            if m.kind is MovementKind.TRANSFER and not self._is_money(m):
                 self._cash[self._inputs.base] += m.amount if m.value_quote is None else m.value_quote
 
-    def _close(self, flows: Mapping[str, _Flows]) -> None:
-        for symbol, line in flows.items():
+    def _close(self, flows: _Day) -> None:
+        for symbol, line in flows.symbols.items():
             currency = self._currency_of(symbol)
             self._held[symbol] = self._held.get(symbol, ZERO) + line.quantity
-            self._cash[currency] = self._cash.get(currency, ZERO) - line.paid - line.costs
+            self._cash[currency] = self._cash.get(currency, ZERO) - line.paid - line.costs + line.elsewhere
             if self._held[symbol] == 0:
                 del self._held[symbol]
+        for currency, new in flows.money.items():
+            self._money[currency] = self._money.get(currency, ZERO) + new.amount
+
+
+def _add(money: dict[str, _Money], currency: str, amount: Decimal, value: Decimal | None) -> None:
+    line = money.setdefault(currency, _Money())
+    line.amount += amount
+    line.value += value or ZERO
 
 
 def _by_day(events: Iterable[E]) -> dict[int, list[E]]:

@@ -85,6 +85,8 @@ class CompiledProblem:
                 self.problem.unpack_results(raw, chain, inverse)
             except cp.error.SolverError as error:
                 raise SolverError(f"the solver gave up: {error}") from error
+        if self.problem.status == cp.INFEASIBLE:
+            raise SolverError("no weights keep all of these limits")
         if self.problem.status != cp.OPTIMAL or self.weights.value is None:
             raise SolverError(f"the solver ended as {self.problem.status}")
         return np.asarray(self.weights.value, dtype=np.float64)

@@ -47,6 +47,8 @@ class RebalanceRule:
         Fixed times besides the drift rule: each day, Monday, the first of the month, at `hour_utc`.
     gross_cap : float
         Purchases are scaled down until the sum of absolute weights is at most this, or what it was.
+    max_turnover : float
+        All trades of one rebalance are scaled down in common until they sum to at most this; a risk event knows no such limit.
     """
 
     drift: float = 0.05
@@ -55,6 +57,7 @@ class RebalanceRule:
     calendar: Calendar = "none"
     hour_utc: int = 0
     gross_cap: float = 1.0
+    max_turnover: float = math.inf
 
     @classmethod
     def of(cls, config: PortfolioConfig, gross_cap: float = 1.0) -> RebalanceRule:
@@ -66,6 +69,7 @@ class RebalanceRule:
             config.rebalance_calendar,
             config.rebalance_hour_utc,
             gross_cap,
+            math.inf if config.max_turnover is None else config.max_turnover,
         )
 
 
@@ -155,7 +159,8 @@ def advise(
     if not reason:
         return RebalanceAdvice("", {})
     trades = {s: math.copysign(max(abs(d) - bands[s], 0.0), d) for s, d in off.items()}
-    trades = _worthwhile(_affordable(weights, trades, rule.gross_cap), smallest_trade)
+    trades = _slowed(_affordable(weights, trades, rule.gross_cap), rule.max_turnover)
+    trades = _worthwhile(trades, smallest_trade)
     return RebalanceAdvice(reason, trades) if trades else RebalanceAdvice("", {})
 
 
@@ -189,6 +194,12 @@ def _affordable(weights: Mapping[str, float], trades: Mapping[str, float], gross
     room = max(gross_cap - gross, 0.0) - sum(g for g in grown.values() if g < 0)
     share = min(1.0, room / needed) if needed > 0 else 1.0
     return {s: d * share if grown[s] > 0 else d for s, d in trades.items()}
+
+
+def _slowed(trades: Mapping[str, float], most: float) -> dict[str, float]:
+    turnover = sum(abs(d) for d in trades.values())
+    share = most / turnover if turnover > most else 1.0
+    return {s: d * share for s, d in trades.items()}
 
 
 def _worthwhile(trades: Mapping[str, float], smallest: float) -> dict[str, float]:

@@ -87,6 +87,7 @@ def strategic_targets(
     sector_of: Callable[[str], str],
     max_gross: float = 1.0,
     optimiser: MeanVarianceOptimiser | None = None,
+    is_paid: Callable[[str], bool] = lambda _: True,
 ) -> dict[str, float]:
     """Return the target weight of every held symbol.
 
@@ -110,6 +111,8 @@ def strategic_targets(
         Largest sum of absolute weights.
     optimiser : MeanVarianceOptimiser or None
         Compiled for the number of held symbols that are in `market`; None compiles one.
+    is_paid : callable
+        Whether a symbol must be paid for in full (spot): those share what `min_cash` leaves.
 
     Raises
     ------
@@ -126,7 +129,7 @@ def strategic_targets(
     after = posterior(market.sigma, market.prior, matrix.P, matrix.Q, matrix.confidences, config.risk_aversion, config.tau)
     at = [list(market.symbols).index(s) for s in symbols]
     w0 = np.array([held[s] for s in symbols])
-    limits = _limits(symbols, w0, _supported(symbols, w0, alive), targets, config, sector_of, max_gross)
+    limits = _limits(symbols, w0, _supported(symbols, w0, alive), targets, config, sector_of, max_gross, is_paid)
     # Free of cost, and from no holding: where nothing costs, the answer does not depend on where it starts.
     zeros, sigma = np.zeros(len(symbols)), after.sigma_plus[np.ix_(at, at)]
     w = (optimiser or MeanVarianceOptimiser(len(symbols))).solve(after.mu[at], sigma, zeros, zeros, config.risk_aversion, limits)
@@ -146,18 +149,19 @@ def _limits(
     config: PortfolioConfig,
     sector_of: Callable[[str], str],
     max_gross: float,
+    is_paid: Callable[[str], bool],
 ) -> Constraints:
     furthest = np.where(supported, config.max_position, np.minimum(np.abs(w0), config.max_position))
     sectors = sorted({sector_of(s) for s in symbols})
     taken = np.array([sum(abs(w) for s, w in fixed.items() if sector_of(s) == k) for k in sectors])
     gross = sum(abs(w) for w in fixed.values())
-    paid = sum(max(w, 0.0) for w in fixed.values())
+    paid = sum(w for s, w in fixed.items() if is_paid(s))
     return Constraints(
         lower=np.where(w0 < 0, -furthest, 0.0),
         upper=np.where(w0 > 0, furthest, 0.0),
         sector_matrix=np.array([[float(sector_of(s) == k) for s in symbols] for k in sectors]),
         sector_cap=np.maximum(config.max_sector - taken, 0.0),
-        funded=(w0 > 0).astype(np.float64),
-        budget=max(max_gross - paid, 0.0),
+        funded=np.array([float(w > 0 and is_paid(s)) for s, w in zip(symbols, w0, strict=True)]),
+        budget=max(1.0 - config.min_cash - paid, 0.0),
         gross_cap=max(max_gross - gross, 0.0),
     )

@@ -14,7 +14,14 @@ from helios.domain.market import Instrument
 from helios.domain.orders import AccountSnapshot, ExitRule, OrderIntent, client_order_id
 from helios.errors import InvariantError, SolverError
 from helios.numerics import one_thread
-from helios.pipeline.ports import AllocationRequest, AllocationResponse, RebalanceRequest, RebalanceResponse, SymbolContext
+from helios.pipeline.ports import (
+    SOLVER_FAILED,
+    AllocationRequest,
+    AllocationResponse,
+    RebalanceRequest,
+    RebalanceResponse,
+    SymbolContext,
+)
 from helios.portfolio.history import PriceHistory
 from helios.portfolio.targets import TargetPlanner
 from helios.portfolio.upkeep import Upkeep
@@ -84,7 +91,7 @@ class PortfolioDesk:
         """Return one intent or refusal per plan, in order.
 
         Entries get min(plan size x multiplier, the optimiser's weight change x equity), then the cash left after a 5 % cushion,
-        the most confident first. Reduce-only plans bypass all this and close the whole holding.
+        the most confident first. Reduce-only plans bypass all this and close the whole holding, as far as one order may.
 
         Raises
         ------
@@ -152,8 +159,8 @@ class PortfolioDesk:
         try:
             targets = self._planner.targets(tradable, held, list(request.contexts), self._history)
         except SolverError as error:
-            results.update({p.decision_id: _refuse(p, "SOLVER_FAILED", f"keeps the present weights: {error}") for p in tradable})
-            return held, "SOLVER_FAILED"
+            results.update({p.decision_id: _refuse(p, SOLVER_FAILED, f"keeps the present weights: {error}") for p in tradable})
+            return held, SOLVER_FAILED
         wishes = [self._wish(p, multiplier[p.decision_id], targets.weights[p.symbol], held, request) for p in tradable]
         results.update(self._fund(wishes, request))
         return {**held, **targets.weights}, targets.method
@@ -184,7 +191,7 @@ class PortfolioDesk:
         plan, instrument = wish.plan, wish.instrument
         if wish.change < SMALLEST_CHANGE:
             return _refuse(plan, "OPTIMISER_ZERO", f"the optimiser leaves {plan.symbol} at its present weight")
-        quantity = min(_floor(notional / plan.reference_price, instrument.lot_size_base), instrument.max_quantity_base)
+        quantity = _floor(min(notional / plan.reference_price, instrument.max_quantity_base), instrument.lot_size_base)
         smallest = max(self._config.min_trade_quote, instrument.min_notional_quote)
         if request.account.position(plan.symbol) is not None:
             # after the review too: halves of halves would spend the day's entries and fees on crumbs

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from decimal import ROUND_FLOOR, Decimal
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from helios.domain.decisions import TradePlan, decision_id
 from helios.domain.enums import Side
 from helios.domain.market import Instrument
 from helios.domain.orders import AccountSnapshot, OrderIntent, PositionView, client_order_id
-from helios.errors import InsufficientHistoryError, SolverError
+from helios.errors import DataError, InsufficientHistoryError, SolverError
 from helios.numerics import one_thread
 from helios.pipeline.ports import RebalanceRequest, RebalanceResponse
 from helios.portfolio.history import PriceHistory
@@ -91,9 +93,32 @@ class Upkeep:
         self.targets: Mapping[str, float] = {}
 
     def resume(self, last_rebalance_ns: int) -> None:
-        """Take over when the ledger last saw a trim (ns UTC), so that a restart is no reason for another."""
+        """Take over when the ledger last saw a trim (ns UTC), where nothing else was kept: a restart is no reason for another."""
         times = RebalanceTimes(None, last_rebalance_ns or None, None)
         self._planner = RebalancePlanner(RebalanceRule.of(self._config, self._max_gross), times)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the standing views and the rebalancing times as JSON types: with them a restart changes no target."""
+        views = [asdict(view) for _, view in sorted(self._views.items()) if math.isfinite(view.daily_return)]
+        return {"times": self._planner.to_json(), "views": views}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Take over what `to_json` gave.
+
+        Raises
+        ------
+        DataError
+            If it is not what this version writes; nothing is taken over then.
+        """
+        try:
+            views = {view["symbol"]: StandingView(**view) for view in saved["views"]}
+            times = dict(saved["times"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"the saved upkeep is not what this version writes: {error!r}") from None
+        if not all(_is_whole(view) for view in views.values()):
+            raise DataError("the saved upkeep has a view that is none")
+        self._planner = RebalancePlanner.from_json(RebalanceRule.of(self._config, self._max_gross), times)
+        self._views = views
 
     def remember(self, plans: Sequence[TradePlan]) -> None:
         """Keep what approved plans expect until their horizon is over; a closing plan ends its symbol's view."""
@@ -118,25 +143,33 @@ class Upkeep:
             return RebalanceResponse()
         weights = {p.symbol: float(p.quantity_base * p.mark_price / account.equity_quote) for p in account.positions}
         with one_thread():
-            self.targets = self._targets(weights, request)
+            self.targets, failure = self._targets(weights, request)
         smallest = float(self._config.min_trade_quote / account.equity_quote)
         fresh = [s for s, c in request.contexts.items() if c.market.last > 0]
         advice = self._planner.advise(weights, self.targets, request.bar_time, request.is_risk_event, fresh, smallest)
         intents = tuple(i for p in account.positions if (i := self._trim(p, advice, request)) is not None)
         if intents:
             self.last_reason = advice.reason
-        return RebalanceResponse(intents, advice.reason if intents else "", self.targets)
+        return RebalanceResponse(intents, advice.reason if intents else "", self.targets, failure)
 
-    def _targets(self, weights: Mapping[str, float], request: RebalanceRequest) -> Mapping[str, float]:
+    def _targets(self, weights: Mapping[str, float], request: RebalanceRequest) -> tuple[Mapping[str, float], str]:
         market = self._market({*request.contexts, *weights})
-        views = list(self._views.values())
+
+        def targets(views: Sequence[StandingView], market: Market) -> Mapping[str, float]:
+            return strategic_targets(
+                weights, views, market, request.bar_time, self._config, self._sectors, self._max_gross, is_paid=self._is_paid
+            )
+
         try:
-            return strategic_targets(weights, views, market, request.bar_time, self._config, self._sectors, self._max_gross)
-        except SolverError:
+            return targets(list(self._views.values()), market), ""
+        except SolverError as error:
             if not request.is_risk_event:
                 raise
-            # without an optimum a broken cap is still a broken cap
-            return strategic_targets(weights, (), _NO_MARKET, request.bar_time, self._config, self._sectors, self._max_gross)
+            return targets((), _NO_MARKET), str(error)  # without an optimum a broken cap is still a broken cap
+
+    def _is_paid(self, symbol: str) -> bool:
+        instrument = self._instruments.get(symbol)
+        return instrument is None or not instrument.can_short
 
     def _market(self, symbols: set[str]) -> Market:
         universe = self._history.universe(symbols)
@@ -170,15 +203,26 @@ class Upkeep:
         )
 
     def _quantity(self, position: PositionView, share: float, price: Decimal, account: AccountSnapshot) -> Decimal:
-        # rounded down to lots; what would leave less than the venue takes goes out whole
+        # Rounded down to lots; where less would be left than the venue takes, all that is whole lots goes. A fee taken in the
+        # base asset leaves a crumb beside them, and an order off the lot grid is refused, however urgent it is.
         instrument, held = self._instruments.get(position.symbol), abs(position.quantity_base)
         wanted = min(Decimal(repr(share)) * account.equity_quote / price, held)
         if instrument is None:
             return wanted
-        step = instrument.lot_size_base
-        lots = (wanted / step).to_integral_value(ROUND_FLOOR) * step if step > 0 else wanted
+        lots, most = _whole(wanted, instrument), _whole(min(held, instrument.max_quantity_base), instrument)
         smallest = max(instrument.min_notional_quote, self._config.min_trade_quote)
         if lots < instrument.min_quantity_base or lots * price < smallest:
             return Decimal(0)
         left = held - lots
-        return held if left > 0 and (left < instrument.min_quantity_base or left * price < instrument.min_notional_quote) else lots
+        is_crumb = left < instrument.min_quantity_base or left * price < instrument.min_notional_quote
+        return most if is_crumb else min(lots, most)
+
+
+def _is_whole(view: StandingView) -> bool:
+    are_numbers = all(type(x) in (int, float) and math.isfinite(x) for x in (view.daily_return, view.confidence))
+    return are_numbers and isinstance(view.symbol, str) and type(view.made_ns) is type(view.horizon_ns) is int
+
+
+def _whole(quantity: Decimal, instrument: Instrument) -> Decimal:
+    step = instrument.lot_size_base
+    return (quantity / step).to_integral_value(ROUND_FLOOR) * step if step > 0 else quantity

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from helios.domain.decisions import FloatArray
 from helios.errors import ConfigError
 
 HORIZON_DAYS = 365.0
+MAX = sys.float_info.max
 _KEYS = {"asset", "assets", "long", "short", "return", "confidence", "horizon_days"}
 _TOLERANCE = 1e-9
 
@@ -137,9 +139,14 @@ def _side(value: Any, where: str) -> list[tuple[str, float]]:
 
 def _number(values: Mapping[str, Any], key: str, where: str, default: float | None = None) -> float:
     value = values.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not is_number(value):
         raise ConfigError(f"{where}: {key!r} is missing or not a number")
     return float(value)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of a JSON file is a finite number: not a boolean, and not an integer beyond every float."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -MAX <= value <= MAX
 
 
 def _check(view: View, known: Mapping[str, int], where: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import asyncpg
@@ -10,7 +11,8 @@ import asyncpg
 from helios.domain.enums import EngineState, TradingMode
 from helios.domain.events import EngineEvent
 from helios.domain.orders import AccountSnapshot
-from helios.store.pool import session, utc
+from helios.portfolio.daily import daily_figures
+from helios.store.pool import session, utc, writable
 
 INSERT_EQUITY = """
     INSERT INTO equity_snapshots (ts_ns, taken_at, equity_quote, cash_quote, realised_pnl_quote, unrealised_pnl_quote,
@@ -26,6 +28,10 @@ DAILY_EQUITY = """
         SELECT * FROM equity_snapshots e WHERE e.ts_ns >= days.start_ns AND e.ts_ns < days.start_ns + 86400000000000
         ORDER BY e.ts_ns DESC LIMIT 1
     ) AS p ORDER BY p.ts_ns"""
+
+DAY_NS = 86_400_000_000_000
+DAYS_BEFORE = 366
+"""Also the first day shown has a day before it, from which its profit counts, and a Sharpe ratio."""
 
 
 class EngineStore:
@@ -58,7 +64,7 @@ class EngineStore:
     async def add_event(self, event: EngineEvent) -> None:
         """Append an event."""
         query = "INSERT INTO engine_events (kind, severity, component, message, ts_ns, data) VALUES ($1, $2, $3, $4, $5, $6)"
-        values = (event.kind, event.severity, event.component, event.message, event.ts_event, event.data)
+        values = (event.kind, event.severity, event.component, writable(event.message), event.ts_event, event.data)
         async with session(self._pool) as connection:
             await connection.execute(query, *values)
 
@@ -91,6 +97,12 @@ class EngineStore:
         """
         return await self._rows(DAILY_EQUITY, days)
 
+    async def first_equity_ns(self) -> int | None:
+        """Return the market time (ns UTC) of the oldest point of the equity curve; None without any."""
+        async with session(self._pool) as connection:
+            first: int | None = await connection.fetchval("SELECT min(ts_ns) FROM equity_snapshots")
+        return first
+
     async def orders(self, limit: int) -> list[dict[str, Any]]:
         """Return the newest orders, newest first."""
         return await self._rows("SELECT * FROM orders ORDER BY seq DESC LIMIT $1", limit)
@@ -100,6 +112,18 @@ class EngineStore:
         query = "SELECT max(ts_event) FROM orders WHERE leg = $1 AND status <> 'REJECTED'"
         async with session(self._pool) as connection:
             return int(await connection.fetchval(query, leg) or 0)
+
+    async def load_upkeep(self) -> dict[str, Any] | None:
+        """Return what `Upkeep.to_json` gave last; None before the first."""
+        async with session(self._pool) as connection:
+            saved: dict[str, Any] | None = await connection.fetchval("SELECT state FROM upkeep_state")
+        return saved
+
+    async def save_upkeep(self, state: Mapping[str, Any]) -> None:
+        """Replace what tier 5 remembers between signals."""
+        query = "INSERT INTO upkeep_state (state) VALUES ($1) ON CONFLICT (id) DO UPDATE SET state = $1, updated = now()"
+        async with session(self._pool) as connection:
+            await connection.execute(query, dict(state))
 
     async def fills(self, limit: int) -> list[dict[str, Any]]:
         """Return the newest fills, newest first."""
@@ -119,3 +143,15 @@ class EngineStore:
     async def _rows(self, query: str, limit: int) -> list[dict[str, Any]]:
         async with session(self._pool) as connection:
             return [dict(row) for row in await connection.fetch(query, limit)]
+
+
+async def daily_report(store: EngineStore, days: int) -> list[dict[str, Any]]:
+    """Return `daily_figures` of the last `days` UTC days, oldest first; money is Decimal.
+
+    The Sharpe ratio of a day is that of all days up to it, of which a year before the first shown is looked at.
+    """
+    points = await store.daily_equity(days + DAYS_BEFORE)
+    first_ns = await store.first_equity_ns()
+    is_from_start = bool(points) and first_ns is not None and first_ns // DAY_NS == points[0]["ts_ns"] // DAY_NS
+    figures = daily_figures(points, is_from_start)
+    return [asdict(line) for line in figures][-days:]

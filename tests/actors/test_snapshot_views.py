@@ -22,7 +22,7 @@ def test_a_short_position_shows_its_side_and_gain() -> None:
 
 
 def test_the_account_is_plain_json_with_exact_money() -> None:
-    view = account_view(replace(account(), equity_quote=D("0.1") + D("0.2"), positions=(SHORT,)))
+    view = account_view(replace(account(), equity_quote=D("0.1") + D("0.2"), positions=(SHORT,)), D("0.2"))
     assert json.loads(json.dumps(view))["equity"] == "0.3"
     assert [p["symbol"] for p in view["positions"]] == ["BTC/ZAR"]
 

@@ -26,7 +26,7 @@ from helios.portfolio.accounting import Account
 from helios.portfolio.attribution_report import Books
 from helios.portfolio.daily import daily_figures
 from helios.store.books import PostgresBooks
-from helios.store.engine_store import EngineStore
+from helios.store.engine_store import EngineStore, daily_report
 from helios.store.ledger import PostgresLedger
 from helios.store.pool import connect, utc
 from helios.store.traces import PostgresTraces
@@ -75,6 +75,11 @@ async def test_last_point_of_each_day_is_the_days(pg_pool: asyncpg.Pool) -> None
     assert [(row["ts_ns"] - start, row["transfers_quote"]) for row in days] == [(2 * DAY + 3, D(6)), (3 * DAY + 4, D(10))]
     assert daily_figures(days)[-1].pnl_quote == 0
     assert len(await store.daily_equity(4)) == 3
+    [third, fourth] = await daily_report(store, 2)
+    assert (third["daily_return"], fourth["pnl_quote"], fourth["equity_quote"]) == (None, 0, D(110))
+    assert [line["pnl_quote"] for line in await daily_report(store, 9)] == [0, None, 0]  # deposits alone, and a gap of a day
+    [only] = await daily_report(store, 1)
+    assert only == fourth  # the day before it is looked at, though not shown
 
 
 async def filled(dsn: str) -> None:
@@ -139,6 +144,8 @@ def test_lots_are_printed_and_written(
     assert "12480" in out
     assert "Not tax advice" in out
     assert "12480" in (tmp_path / "lots.csv").read_text()
+    assert ask(["lots", "--csv", str(tmp_path / "nowhere" / "lots.csv")], desk_dir, pg_dsn, monkeypatch) == 1
+    assert capsys.readouterr().err.startswith(f"helios: cannot write {tmp_path}")
     assert ask(["lots", "--json", "--year", "2020"], desk_dir, pg_dsn, monkeypatch) == 0
     assert json.loads(capsys.readouterr().out)["disposals"] == []
 

@@ -36,10 +36,11 @@ class Case:
         return posterior(self.sigma, self.weights, self.picks, self.Q, self.confidences, DELTA, TAU)
 
 
-def case(seed: int) -> Case:
+def case(seed: int, size: int | None = None) -> Case:
     rng = np.random.default_rng(seed)
-    n = int(rng.integers(3, 13))
-    returns = 0.02 * (rng.standard_normal((80, n)) @ rng.normal(size=(n, n)) / np.sqrt(n) + rng.standard_normal((80, 1)))
+    n = int(rng.integers(3, 13)) if size is None else size
+    n_days = max(80, 3 * n)
+    returns = 0.02 * (rng.standard_normal((n_days, n)) @ rng.normal(size=(n, n)) / np.sqrt(n) + rng.standard_normal((n_days, 1)))
     n_views = int(rng.integers(1, n + 1))
     return Case(
         returns, np.cov(returns.T), rng.dirichlet(np.ones(n)), rng.normal(0.001, 0.001, n_views), rng.uniform(0.05, 1.0, n_views)
@@ -81,6 +82,23 @@ def compare(ours: FloatArray, frontier: object, after: Posterior) -> None:
     assert is_long_only_within_cap(ours)
     assert sharpe(ours, after) == pytest.approx(sharpe(theirs, after), rel=1e-6)
     np.testing.assert_allclose(ours, theirs, atol=1e-4)  # the ratio is flat: a millionth of it is a thousandth of a weight
+
+
+@pytest.mark.parametrize(("size", "cap"), [(50, CAP), (50, 0.03), (150, CAP), (150, 0.01)])
+def test_many_assets_have_the_ratio_of_pypfopts_or_a_better_one(size: int, cap: float) -> None:
+    pypfopt = pytest.importorskip("pypfopt")
+    after = case(7, size).after()
+    # Their variance is scaled to near 1: at a daily scale the solver's absolute tolerance would already accept a poor answer.
+    frontier = pypfopt.EfficientFrontier(
+        after.mu * 1e4, after.sigma_plus * 1e4, weight_bounds=(0, cap), solver="CLARABEL", solver_options=TIGHT
+    )
+    frontier.max_sharpe(risk_free_rate=0.0)
+    ours, theirs = (
+        MeanVarianceOptimiser(size).max_sharpe(after.mu, after.sigma_plus, Constraints.long_only(size, cap)),
+        frontier.weights,
+    )
+    assert abs(ours.sum() - 1.0) <= 1e-8 and (ours >= -1e-8).all() and (ours <= cap + 1e-8).all()
+    assert sharpe(ours, after) == pytest.approx(sharpe(np.asarray(theirs), after), rel=1e-6)
 
 
 @pytest.mark.parametrize("group", range(10))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from helios.domain.enums import Timeframe
 from helios.domain.events import EngineEvent
 from helios.errors import HeliosError, RejectedError
+from helios.portfolio.daily import daily_figures
 
 MINUTE_NS = 60_000_000_000
 START_NS = 1_767_225_600_000_000_000
@@ -116,6 +118,15 @@ class FakeDesk:
         self.attributed.append((by, first_day, last_day))
         return {"by": by, "stages": {"totals": {"pnl_quote": Decimal("12.50")}, "groups": []}}
 
+    async def daily(self, days: int) -> list[dict[str, Any]]:
+        self._check()
+        points = [
+            {"ts_ns": START_NS + n * 86_400_000_000_000, "equity_quote": Decimal(f"10000{n}.10"), "transfers_quote": Decimal(0),
+             "open_positions": 2, "drawdown": 0.01}
+            for n in range(4)
+        ]  # fmt: skip
+        return [asdict(line) for line in daily_figures(points)][-days:]
+
     async def aclose(self) -> None:
         return
 
@@ -155,6 +166,7 @@ class FakeDesk:
             "equity": str(self.equity), "cash": "88211.4400", "peak_equity": "102000", "day_start_equity": "100000",
             "realised_pnl": "1210.55", "unrealised_pnl": "-289.45", "fees": "61.2", "drawdown": 0.0049, "daily_loss": 0.0,
             "closed_trades": 7, "winning_trades": 4, "entries_today": 9, "consecutive_losses": 1,
+            "performance": {"total_return": 0.015, "total_pnl_quote": "1500", "win_rate": 4 / 7, "closed_trades": 7},
             "positions": [_position("BTC/ZAR", "LONG", "0.00345", "1845000.1", "1851200", "21.39", 0.0034),
                           _position("XRP/ZAR", "SHORT", "1500", "39.871", "40.08", "-313.5", -0.0052)],
         }  # fmt: skip

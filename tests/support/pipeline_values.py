@@ -37,6 +37,7 @@ from helios.domain.orders import (
 )
 from helios.pipeline.cycle import Tiers
 from helios.pipeline.ports import (
+    SOLVER_FAILED,
     AllocationRequest,
     AllocationResponse,
     RebalanceRequest,
@@ -143,6 +144,7 @@ class ScriptedTiers:
     ratios: Mapping[str, float] = field(default_factory=dict)
     trims: RebalanceResponse = field(default_factory=RebalanceResponse)
     rebalances: list[RebalanceRequest] = field(default_factory=list)
+    unsolved: str = ""
     flattened: list[list[str]] = field(default_factory=list)
 
     def tiers(self) -> Tiers:
@@ -193,6 +195,9 @@ class _Portfolio(_Part):
     async def allocate(self, request: AllocationRequest) -> AllocationResponse:
         self.script.enter("portfolio")
         self.script.allocated += [p.symbol for p in request.plans]
+        if self.script.unsolved:
+            refused = (NoTrade(p.decision_id, p.symbol, "portfolio", SOLVER_FAILED, self.script.unsolved) for p in request.plans)
+            return AllocationResponse(tuple(refused), {}, SOLVER_FAILED)
         return AllocationResponse(tuple(intent(p) for p in request.plans), {p.symbol: 0.05 for p in request.plans}, "optimal")
 
     async def rebalance(self, request: RebalanceRequest) -> RebalanceResponse:

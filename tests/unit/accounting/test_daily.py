@@ -46,3 +46,11 @@ def test_flat_days_have_no_sharpe_ratio() -> None:
 
 def test_no_points_no_lines() -> None:
     assert daily_figures([]) == []
+
+
+def test_the_accounts_first_day_counts_from_what_was_put_in() -> None:
+    first = point(0, "1600", "500") | {"realised_pnl_quote": D(60), "unrealised_pnl_quote": D(40)}
+    line, later = daily_figures([first, point(1, "1680", "500")], is_from_start=True)
+    assert (line.pnl_quote, line.daily_return) == (D(100), pytest.approx(100 / 1500))  # 1000 to begin with, 500 paid in
+    assert (later.pnl_quote, later.daily_return) == (D(80), 0.05)
+    assert daily_figures([first])[0].pnl_quote is None

@@ -17,7 +17,7 @@ import pytest
 
 from helios.cli.app import main
 from helios.domain.decisions import FloatArray
-from helios.portfolio.covariance import shrunk_covariance
+from helios.portfolio.covariance import estimate
 
 Run = Callable[..., tuple[int, str, str]]
 DAY_S = 86_400
@@ -78,7 +78,7 @@ def test_figures_are_those_of_the_weights_a_year(run: Run, candles: FloatArray) 
     answer = asked(run, "--max-position", "0.3", "--risk-free", "0.02")
     w = np.array(list(weights(answer).values()))
     mu = np.array([a["posterior_return"] for a in answer["assets"]])
-    sigma = 365 * 1.025 * shrunk_covariance(candles)
+    sigma = 365 * 1.025 * estimate(candles)
     prior = np.array([a["prior_weight"] for a in answer["assets"]])
     np.testing.assert_allclose(mu, 2.5 * (sigma / 1.025) @ prior, rtol=1e-9)
     assert answer["portfolio"]["expected_return"] == pytest.approx(mu @ w)
@@ -89,6 +89,14 @@ def test_figures_are_those_of_the_weights_a_year(run: Run, candles: FloatArray) 
     assert (answer["days"], answer["as_of"]) == (60, "2024-12-04T00:00:00Z")
 
 
+def test_the_figures_are_also_there_by_name(run: Run, candles: FloatArray) -> None:
+    answer = asked(run)
+    assert answer["weights"] == weights(answer)
+    assert answer["prior"] == {a["symbol"]: a["prior_return"] for a in answer["assets"]}
+    assert answer["posterior"] == {a["symbol"]: a["posterior_return"] for a in answer["assets"]}
+    assert {name: answer[name] for name in ("expected_return", "volatility", "sharpe")} == answer["portfolio"]
+
+
 def test_turnover_in_quote_currency_makes_the_prior(run: Run, candles: FloatArray, tmp_path: Path) -> None:
     write_csv(tmp_path / "candles" / "ETH-USDT.csv", closes_of(candles[:, 2]), volume=50.0)
     prior = {a["symbol"]: a["prior_weight"] for a in asked(run)["assets"]}
@@ -96,7 +104,7 @@ def test_turnover_in_quote_currency_makes_the_prior(run: Run, candles: FloatArra
     np.testing.assert_allclose(list(prior.values()), traded / traded.sum())
 
 
-@pytest.mark.parametrize("objective", ["sharpe", "utility", "min_variance", "risk_parity"])
+@pytest.mark.parametrize("objective", ["sharpe", "utility", "min_variance", "risk_parity", "max_diversification"])
 def test_caps_hold_and_what_they_leave_is_cash(run: Run, candles: FloatArray, objective: str) -> None:
     answer = asked(run, "--objective", objective, "--max-position", "0.15")
     assert max(weights(answer).values()) <= 0.15 + 1e-9
@@ -141,6 +149,51 @@ def test_a_trade_below_the_minimum_is_shown_and_costs_nothing(run: Run, candles:
     assert {t["made"] for t in answer["trades"]} == {False}
     assert answer["cost_quote"] == 0
     assert "too small" in run("--holdings", "held.json")[1]
+
+
+@pytest.mark.parametrize("objective", ["sharpe", "utility", "min_variance", "risk_parity", "max_diversification"])
+def test_the_cash_that_must_stay_stays(run: Run, candles: FloatArray, objective: str) -> None:
+    assert asked(run, "--objective", objective, "--min-cash", "0.5")["cash"] >= 0.5 - 1e-8
+
+
+def test_turnover_is_counted_from_the_holdings(run: Run, candles: FloatArray, tmp_path: Path) -> None:
+    prices = [closes_of(r)[-1] for r in candles.T]
+    values = zip(SYMBOLS, prices, (5_000, 3_000, 1_000, 1_000), strict=True)
+    (tmp_path / "held.json").write_text(json.dumps({s: value / p for s, p, value in values}))
+    wide = ("--holdings", "held.json", "--max-position", "0.9", "--max-sector", "1")
+    for objective in ("sharpe", "min_variance", "utility"):
+        free, slow = (asked(run, *wide, "--objective", objective, "--max-turnover", str(t)) for t in (9, 0.1))
+        assert sum(abs(t["change"]) for t in free["trades"]) > 0.11
+        assert sum(abs(t["change"]) for t in slow["trades"]) <= 0.1 + 1e-8
+
+
+def test_what_moves_like_a_larger_holding_is_not_bought(run: Run, candles: FloatArray, tmp_path: Path) -> None:
+    write_csv(tmp_path / "candles" / "XRP-USDT.csv", closes_of(1.01 * candles[:, 0]))
+    (tmp_path / "held.json").write_text(json.dumps({"cash": 1000, "BTC/USDT": 1}))
+    held = ("--holdings", "held.json", "--covariance", "sample")
+    assert weights(asked(run, *held))["XRP/USDT"] > 0.1
+    assert weights(asked(run, *held, "--max-correlation", "0.9"))["XRP/USDT"] == 0
+
+
+def test_trades_are_whole_lots_and_a_purchase_waits_for_the_sale_that_pays_it(run: Run, candles: FloatArray, tmp_path: Path) -> None:
+    (tmp_path / "held.json").write_text(json.dumps({"cash": 1000, "BTC/USDT": 50}))
+    (tmp_path / "lots.json").write_text(json.dumps({"BTC/USDT": 7, "ETH/USDT": 0.25}))
+    answer = asked(run, "--holdings", "held.json", "--lots", "lots.json", "--max-position", "0.4", "--max-sector", "1")
+    quantity = {t["symbol"]: t["quantity_base"] for t in answer["trades"] if t["made"]}
+    assert quantity["BTC/USDT"] % 7 == 0
+    assert quantity["ETH/USDT"] % 0.25 == 0
+    prices = {s: closes_of(r)[-1] for s, r in zip(SYMBOLS, candles.T, strict=True)}
+    assert sum(q * prices[s] for s, q in quantity.items()) <= 1000 + 1e-6  # the cash there is and what the sales bring
+    # a lot of 100 is more than is held: nothing is sold, and only the cash there is can be spent
+    (tmp_path / "lots.json").write_text(json.dumps({"BTC/USDT": 100}))
+    stuck = asked(run, "--holdings", "held.json", "--lots", "lots.json", "--max-position", "0.4", "--max-sector", "1")
+    assert {t["symbol"]: t["made"] for t in stuck["trades"]}["BTC/USDT"] is False
+    assert sum(t["value_quote"] for t in stuck["trades"] if t["made"]) <= 1000 + 1e-6
+
+
+def test_a_file_with_a_byte_order_mark_is_read(run: Run, candles: FloatArray, tmp_path: Path) -> None:
+    (tmp_path / "held.json").write_text(json.dumps({"cash": 1000}), encoding="utf-8-sig")
+    assert asked(run, "--holdings", "held.json")["equity"] == 1000
 
 
 def test_utility_trades_less_where_trading_costs_more(run: Run, candles: FloatArray, tmp_path: Path) -> None:
@@ -229,7 +282,21 @@ ERRORS = {
     "risk free": (["--risk-free", "9"], "candles", "risk-free"),
     "held": (["--holdings", "unheld.json"], "candles", "unknown asset 'SOL/USDT'; known are cash"),
     "owed": (["--holdings", "owed.json"], "candles", "the quantity of BTC/USDT is not a number of 0 or more"),
+    "vast": (["--holdings", "vast.json"], "candles", "the quantity of cash is not a number of 0 or more"),
+    "beyond": (["--holdings", "beyond.json"], "candles", "the holdings are worth more than can be counted"),
+    "vast view": (["--views", "vastview.json"], "candles", "'return' is missing or not a number"),
     "worthless": (["--holdings", "nothing.json"], "candles", "worth nothing"),
+    "cash": (["--min-cash", "1"], "candles", "--min-cash 1 is not"),
+    "turnover": (["--max-turnover", "0.1"], "candles", "--max-turnover is measured from what is held"),
+    "correlation": (["--holdings", "some.json", "--max-correlation", "2"], "candles", "within -1..1"),
+    "parity": (
+        ["--holdings", "some.json", "--max-turnover", "0.1", "--objective", "risk_parity"],
+        "candles",
+        "need another objective",
+    ),
+    "too slow": (["--holdings", "some.json", "--max-turnover", "0.01"], "candles", "no weights keep all of these limits"),
+    "lots": (["--lots", "unheld.json"], "candles", "unknown asset 'SOL/USDT'"),
+    "no lot": (["--lots", "owed.json"], "candles", "the step of BTC/USDT is not a number above 0"),
     "a list": (["--holdings", "list.json"], "candles", "is not an object of quantities"),
 }
 
@@ -245,7 +312,9 @@ def test_what_is_wrong_is_one_line_and_exit_code_1(run: Run, candles: FloatArray
     (tmp_path / "broken" / "BTC-USDT.csv").write_text("a,b\n1,2\n")
     files = {
         "unknown": [{"asset": "SOL/USDT", "return": 0.1, "confidence": 0.5}],
-        "unheld": {"SOL/USDT": 1}, "owed": {"BTC/USDT": -1}, "nothing": {"cash": 0}, "list": [1],
+        "unheld": {"SOL/USDT": 1}, "owed": {"BTC/USDT": -1}, "nothing": {"cash": 0}, "list": [1], "some": {"cash": 5, "BTC/USDT": 50},
+        "vast": {"cash": 10**400}, "beyond": {"cash": 1e308, "BTC/USDT": 1e308},
+        "vastview": [{"asset": "BTC/USDT", "return": 10**400, "confidence": 0.5}],
     }  # fmt: skip
     for name, content in files.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content))

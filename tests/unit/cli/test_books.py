@@ -1,15 +1,17 @@
-"""What `helios lots` and `helios attribution` print, and what they refuse."""
+"""What `helios performance`, `helios lots` and `helios attribution` print, and what they refuse."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from helios.cli.app import main
-from helios.cli.books import show_attribution, show_lots
+from helios.cli.books import show_attribution, show_days, show_lots
 from helios.portfolio.attribution_report import Books, Market, Question, attribution_report
+from helios.portfolio.daily import daily_figures
 from helios.portfolio.lot_report import lot_report
 from helios.portfolio.lots import fold_lots
 from tests.support.execution_fakes import DAY, T0, D
@@ -24,7 +26,7 @@ def called(arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     return main()
 
 
-@pytest.mark.parametrize("arguments", [["lots"], ["attribution"], ["attribution", "--benchmark", "--json"]], ids=str)
+@pytest.mark.parametrize("arguments", [["lots"], ["performance"], ["attribution"], ["attribution", "--benchmark", "--json"]], ids=str)
 def test_without_a_desk_they_say_so(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -48,6 +50,18 @@ def test_wrong_values_are_one_line(
     err = capsys.readouterr().err
     assert words in err
     assert err.count("\n") == 1
+
+
+def test_days_are_shown_in_percent_with_what_is_not_known_as_a_dash(capsys: pytest.CaptureFixture[str]) -> None:
+    def point(day: int, equity: str) -> dict[str, object]:
+        return {"ts_ns": T0 + day * DAY, "equity_quote": D(equity), "transfers_quote": D(0), "open_positions": 1, "drawdown": 0.05}
+
+    rows = [asdict(line) for line in daily_figures([point(0, "1000"), point(1, "1012.5")])]
+    show_days(rows, as_json=False)
+    first, second = (line.split() for line in capsys.readouterr().out.splitlines()[1:])
+    assert (first[3], first[4], second[2], second[3]) == ("-", "5.00%", "12.5", "1.25%")
+    show_days(rows, as_json=True)
+    assert json.loads(capsys.readouterr().out)[1]["pnl_quote"] == "12.5"
 
 
 def test_lots_are_shown_with_their_year(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from cluster.options import check_port, choose_symbols, new_run_id, plan_replay, reference_symbol
 from cluster.summary import COUNTED, summarise
 from helios.cli.rundir import RunInfo
-from helios.domain.market import Instrument
+from helios.domain.market import Instrument, quote_currency
 from helios.errors import ConfigError
 
 START_MS = 1_737_982_920_000
@@ -31,7 +31,14 @@ def test_venue_names_are_understood_and_repetitions_dropped() -> None:
 
 def test_without_a_wish_the_defaults_that_are_offered_are_taken_else_the_first() -> None:
     assert choose_symbols([], OFFERED, ("SOL/ZAR", "DOGE/ZAR")) == ("SOL/ZAR",)
-    assert choose_symbols([], OFFERED, ()) == tuple(OFFERED)
+    assert choose_symbols([], OFFERED, ()) == ("BTC/ZAR", "ETH/ZAR", "SOL/ZAR")  # one quote currency
+
+
+def test_symbols_of_several_quote_currencies_are_refused_for_one_account() -> None:
+    assert quote_currency({s: i for s, i in OFFERED.items() if i.quote == "ZAR"}) == "ZAR"
+    assert quote_currency({}) == ""
+    with pytest.raises(ConfigError, match=r"USDT \(BTC/USDT:USDT\), ZAR \(BTC/ZAR\)"):
+        quote_currency(OFFERED)
 
 
 def test_unknown_symbols_are_refused_with_what_is_offered() -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from helios.domain.enums import ExitReason, OrderStatus, Side
 from helios.domain.events import Mark
-from helios.domain.orders import ExitTriggered, OrderIntent, OrderOutcome, client_order_id
+from helios.domain.market import MarketSnapshot
+from helios.domain.orders import ExitTriggered, OrderIntent, OrderOutcome, OrderRecord, client_order_id
 from helios.errors import FencedError
 from helios.execution.engine import ExecutionEngine
 from helios.execution.journal import MemoryJournal
+from helios.execution.ports import BrokerReport
 from helios.portfolio.accounting import Account
 from tests.support.execution_fakes import (
     DAY,
@@ -410,6 +413,29 @@ async def test_peak_and_day_start_survive_a_restart() -> None:
     snapshot = await world.engine.account([Mark("BTC/ZAR", 875_000.0, T0 + 2)])
     assert snapshot.peak_equity_quote == D(1_025_000)
     assert snapshot.drawdown == pytest.approx(12_500 / 1_025_000)
+
+
+class CoinFees(ScriptedBroker):
+    """Takes its fee in a coin and does not say what it is worth."""
+
+    async def send(self, record: OrderRecord, market: MarketSnapshot) -> BrokerReport:
+        report = await super().send(record, market)
+        fills = tuple(replace(f, fee=D("0.01"), fee_currency="BNB", fee_quote=D("NaN")) for f in report.fills)
+        return replace(report, fills=fills)
+
+
+async def test_a_fee_that_only_we_can_value_is_written_with_its_value() -> None:
+    desk = Desk()
+    desk.broker = CoinFees()
+    desk.build()
+    await desk.start()
+    await desk.engine.account_snapshot([Mark("BNB/ZAR", 6_000.0, T0 - 1)])
+    await desk.submit(intent("a"))
+    lived = await desk.engine.account_snapshot([])
+    assert (lived.fees_quote, lived.unvalued) == (D(60), ())
+    await desk.restart()
+    again = await desk.engine.account_snapshot([])
+    assert (again.fees_quote, again.realised_pnl_quote, again.equity_quote) == (D(60), D(-60), lived.equity_quote)
 
 
 async def test_new_day_saves_its_start() -> None:

@@ -99,6 +99,14 @@ async def test_a_refusal_of_one_symbol_leaves_the_others_alone() -> None:
     assert result.traces[1].steps["plan"] == {"no_trade": "LOW_CONFIDENCE", "detail": "too small"}
 
 
+async def test_an_optimiser_without_an_answer_is_an_error_of_the_bar_and_orders_nothing() -> None:
+    script = ScriptedTiers(unsolved="keeps the present weights: infeasible")
+    result = await decide(script)
+    assert outcomes(result) == {BTC: ("portfolio", "SOLVER_FAILED"), ETH: ("portfolio", "SOLVER_FAILED")}
+    assert result.errors == ["portfolio: keeps the present weights: infeasible"]
+    assert script.submitted == []
+
+
 @pytest.mark.parametrize(("codes", "outcome"), [(("MAX_POSITION", "STALE_DATA"), "MAX_POSITION"), ((), "REJECTED")])
 async def test_a_denied_order_ends_with_its_first_deny_code(codes: tuple[str, ...], outcome: str) -> None:
     result = await decide(ScriptedTiers(denials={BTC: codes}))
@@ -181,6 +189,13 @@ async def test_a_trim_is_sent_and_told_in_the_trace_beside_the_decision() -> Non
     assert (told.outcome, told.client_order_id) == ("ORDERED", client_order_id(told.decision_id, "entry"))
     assert told.steps["rebalance"]["why"] == "DRIFT"
     assert told.steps["rebalance"]["client_order_id"] == client_order_id(told.decision_id, "rebalance")
+
+
+async def test_a_broken_limit_trimmed_without_an_optimum_is_an_error_of_the_bar() -> None:
+    script = ScriptedTiers(trims=replace(trim(T0), failure="infeasible"))
+    result = await keep_up(script, T0)
+    assert result.errors == ["rebalance: infeasible"]
+    assert script.submitted == [BTC, BTC]
 
 
 async def test_trims_rest_on_the_account_after_the_orders_of_the_bar() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 
@@ -190,19 +191,46 @@ def test_cash_of_another_currency_earns_its_rate() -> None:
     assert (second.portfolio_pnl, second.totals()["currency"]) == (D(0), D(0))
 
 
+def test_a_deposit_in_another_currency_earns_its_rate_and_a_fee_in_it_costs_no_cash() -> None:
+    coins = Movement("t", MovementKind.TRANSFER, D(10), T0, currency="BNB", value_quote=D(3_000))
+    bought = replace(fill(record(quantity="1"), price="110", ts=T0 + DAY), fee=D(1), fee_currency="BNB", fee_quote=D(305))
+    rates = {FIRST + n: {"BNB": D(300 + 10 * n)} for n in range(-1, 3)}
+    first, second = daily_periods(inputs([bought], [coins], base="ZAR", rates=rates), FIRST, FIRST + 1).periods
+    assert (first.start_equity, second.start_equity) == (D(10_000), D(13_000))
+    found = attribute(second, str)
+    assert found.effects["BNB"]["currency"] == D(100)  # 10 coins, each 10 dearer
+    assert found.effects["BNB"]["timing"] == D(-5)  # the fee was booked at 305 and would be 310 now
+    assert found.effects["BTC/ZAR"]["costs"] == D(-305)
+    assert found.portfolio_pnl == D(100 - 310)
+
+
+def test_a_day_without_the_rate_of_money_that_is_held_is_left_out_and_named() -> None:
+    coins = Movement("t", MovementKind.TRANSFER, D(10), T0, currency="BNB", value_quote=D(3_000))
+    rates = {FIRST - 1: {"BNB": D(300)}, FIRST: {"BNB": D(300)}}
+    found = daily_periods(inputs([], [coins], base="ZAR", rates=rates), FIRST, FIRST + 1)
+    assert [p.name for p in found.periods] == ["2023-11-14"]
+    assert found.skipped == (("2023-11-15", "no rate of BNB at the end of 2023-11-15"),)
+
+
 @st.composite
 def lives(draw: st.DrawFn) -> tuple[list[tuple[OrderRecord, Fill]], list[Movement]]:
     steps, movements = [], []
     for n in range(draw(st.integers(1, 10))):
         ts = (FIRST + draw(st.integers(0, 3))) * DAY + n
         if draw(st.integers(0, 3)) == 0:
-            kind = draw(st.sampled_from(MovementKind))
-            movements.append(Movement(f"m{n}", kind, draw(st.decimals(-9, 99, places=4)), ts, "BTC/ZAR" if kind == "FUNDING" else ""))
+            kind, amount = draw(st.sampled_from(MovementKind)), draw(st.decimals(-9, 99, places=4))
+            made = Movement(f"m{n}", kind, amount, ts, "BTC/ZAR" if kind == "FUNDING" else "")
+            if kind is MovementKind.TRANSFER and (currency := draw(st.sampled_from(("", "ZAR", "BNB", "EUR")))):
+                made = replace(made, currency=currency, value_quote=amount if currency == "ZAR" else 7 * amount)
+            movements.append(made)
             continue
         symbol, quantity = draw(st.sampled_from(("BTC/ZAR", "ETH/ZAR"))), str(draw(st.decimals("0.01", 9, places=5)))
         order = record(name=f"o{n}", side=draw(st.sampled_from(Side)), quantity=quantity, symbol=symbol)
         price, fee = str(draw(st.decimals(30, 150, places=2))), str(draw(st.decimals(0, 2, places=3)))
-        steps.append((order, fill(order, price=price, fee=fee, ts=ts)))
+        part = fill(order, price=price, fee=fee, ts=ts)
+        if draw(st.booleans()):
+            part = replace(part, fee=draw(st.decimals("0.001", "0.5", places=4)), fee_currency=draw(st.sampled_from(("BNB", "EUR"))))
+        steps.append((order, part))
     return steps, movements
 
 
@@ -210,15 +238,17 @@ def lives(draw: st.DrawFn) -> tuple[list[tuple[OrderRecord, Fill]], list[Movemen
 @given(lives())
 def test_days_add_up_to_the_accounts_own_profit(life: tuple[list[tuple[OrderRecord, Fill]], list[Movement]]) -> None:
     steps, movements = life
-    account = Account(D(10_000), T0)
+    account = Account(D(10_000), T0, quote="ZAR")
     for order, part in steps:
         account.apply(order, part)
     for movement in movements:
         account.book(movement)
     weights = {FIRST + n: {"BTC/ZAR": D("0.3"), "ETH/ZAR": D("0.3")} for n in range(4)}
-    given_ = inputs([part for _, part in steps], movements, weights=weights)
+    rates = {FIRST + n: {"BNB": D(7 + n)} for n in range(-1, 4)}  # of the euro nobody knows
+    given_ = inputs([part for _, part in steps], movements, weights=weights, rates=rates)
     for symbol, price in given_.closes[FIRST + 3].items():
         account.mark(Mark(symbol, float(price), (FIRST + 4) * DAY))
+    account.rate("BNB", D(10), (FIRST + 4) * DAY)
     found = daily_periods(given_, FIRST, FIRST + 3)
     assert found.skipped == ()
     whole = total("all", [attribute(p, str) for p in found.periods])

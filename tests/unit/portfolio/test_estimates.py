@@ -19,8 +19,6 @@ from helios.portfolio.covariance import (
     correlation,
     estimate,
     repair_psd,
-    rescaled,
-    shrunk_covariance,
 )
 from helios.portfolio.history import DAY_NS, HOUR_NS, TURNOVER_NS, PriceHistory
 
@@ -37,21 +35,21 @@ def test_covariance_uses_only_rows_that_all_assets_share() -> None:
     clean = RNG.normal(0, 0.02, (40, 3))
     holes = np.vstack([clean, np.full((5, 3), np.nan)])
     holes[-5:, 0] = 9.0  # an outlier in rows that the others do not have
-    np.testing.assert_array_equal(shrunk_covariance(holes), shrunk_covariance(clean))
+    np.testing.assert_array_equal(estimate(holes), estimate(clean))
 
 
 def test_covariance_shrinks_correlations_and_keeps_the_trace() -> None:
     returns = RNG.multivariate_normal([0, 0], SIGMA, 60)
-    sample, shrunk = np.cov(returns, rowvar=False, ddof=0), shrunk_covariance(returns)
+    sample, shrunk = np.cov(returns, rowvar=False, ddof=0), estimate(returns)
     assert abs(shrunk[0, 1]) < abs(sample[0, 1])
     assert np.trace(shrunk) == pytest.approx(np.trace(sample))
 
 
 def test_nineteen_rows_are_too_few_and_twenty_enough() -> None:
     returns = RNG.normal(size=(20, 2))
-    assert shrunk_covariance(returns).shape == (2, 2)
+    assert estimate(returns).shape == (2, 2)
     with pytest.raises(InsufficientHistoryError):
-        shrunk_covariance(returns[:19])
+        estimate(returns[:19])
 
 
 def test_repair_sets_negative_eigenvalues_to_zero() -> None:
@@ -123,6 +121,12 @@ def test_one_view_moves_the_estimate_by_its_confidence(confidence: float) -> Non
     assert made.mu[1] == pytest.approx(made.pi[1] + confidence * (0.02 - made.pi[1]), rel=1e-12)
 
 
+@pytest.mark.parametrize("confidence", [5e-324, 1e-300, 1e-16])
+def test_a_confidence_next_to_none_is_none(confidence: float) -> None:
+    made = posterior(SIGMA, PRIOR, np.eye(2)[:1], np.array([0.5]), np.array([confidence]), 2.5, 0.025)
+    np.testing.assert_array_equal(made.mu, made.pi)
+
+
 def test_risk_is_sigma_plus_a_small_uncertainty_not_the_uncertainty_alone() -> None:
     made = posterior(SIGMA, PRIOR, np.eye(2), np.zeros(2), np.array([0.5, 0.5]), 2.5, 0.025)
     assert (np.diag(made.sigma_plus) > np.diag(SIGMA)).all()
@@ -185,13 +189,6 @@ def test_denoising_keeps_the_common_factor_and_flattens_noise() -> None:
     assert values[-1] > 10
     np.testing.assert_allclose(values[:-1], values[0], rtol=0.1)  # the diagonal is put back to 1 after averaging
     np.testing.assert_allclose(np.diag(estimate(driven, "denoised")), driven.var(axis=0, ddof=1), rtol=1e-9)
-
-
-def test_rescaling_keeps_correlations_and_takes_the_forecasts_it_knows() -> None:
-    made = rescaled(SIGMA, np.array([0.06, np.nan]))
-    np.testing.assert_allclose(np.sqrt(np.diag(made)), [0.06, 0.04])
-    np.testing.assert_allclose(correlation(made), correlation(SIGMA))
-    np.testing.assert_array_equal(rescaled(np.zeros((2, 2)), np.array([0.1, -1.0])), np.zeros((2, 2)))
 
 
 def test_repair_refuses_what_is_no_number() -> None:

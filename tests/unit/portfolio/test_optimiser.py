@@ -8,6 +8,7 @@ import cvxpy
 import numpy as np
 import pytest
 
+from helios.domain.decisions import FloatArray
 from helios.errors import SolverError
 from helios.portfolio.constraints import region
 from helios.portfolio.covariance import repair_psd
@@ -210,6 +211,21 @@ def test_max_sharpe_leaves_in_cash_what_the_sectors_have_no_room_for() -> None:
     one = replace(sectors, sector_matrix=np.ones((1, 3)), sector_cap=np.array([0.6]))
     raw = MU / np.diag(SIGMA)
     np.testing.assert_allclose(solver.max_sharpe(MU, SIGMA, one), 0.6 * raw / raw.sum(), rtol=1e-8)
+
+
+def test_max_sharpe_is_the_largest_of_what_is_reported_also_where_caps_leave_cash() -> None:
+    limits, free = replace(Constraints.long_only(3, 0.6), budget=0.6), 0.0004
+    mu = np.array([0.0009, 0.0012, 0.0030])
+
+    def sharpe(w: FloatArray) -> float:
+        return float(mu @ w - free) / float(np.sqrt(w @ SIGMA @ w))
+
+    best = MeanVarianceOptimiser(3).max_sharpe(mu, SIGMA, limits, free)
+    steps = np.linspace(0.0, 0.6, 121)
+    others = [np.array([a, b, 0.6 - a - b]) for a in steps for b in steps if a + b <= 0.6]
+    assert best.sum() == pytest.approx(0.6)
+    assert sharpe(best) >= max(sharpe(w) for w in others) - 1e-12
+    assert sharpe(best) == pytest.approx(max(sharpe(w) for w in others), rel=1e-3)
 
 
 def test_max_sharpe_without_anything_worth_holding_raises() -> None:

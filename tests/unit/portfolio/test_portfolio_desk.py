@@ -152,12 +152,13 @@ def test_an_exit_closes_the_whole_holding_past_the_optimiser() -> None:
     assert intent.exit_rule is None
 
 
-def test_an_exit_asks_for_no_more_than_the_venue_takes() -> None:
-    held = account(cash="0", positions=(holding("AAA/ZAR", "12.3456"),))
-    small = INSTRUMENTS | {"AAA/ZAR": instrument("AAA/ZAR", max_quantity_base=Decimal("5.0005"))}
-    intent = only(desk(0, instruments=small).allocate(request(plan(side=Side.SELL, reduce_only=True), held=held)))
-    assert isinstance(intent, OrderIntent)
-    assert intent.quantity_base == 5
+def test_no_order_is_larger_than_the_venue_takes_and_all_are_whole_lots() -> None:
+    steps = {**INSTRUMENTS, "AAA/ZAR": instrument("AAA/ZAR", max_quantity_base=Decimal("30.0005"))}
+    for made in (plan(), plan(side=Side.SELL, reduce_only=True)):
+        held = account(positions=(holding("AAA/ZAR", "50"),)) if made.reduce_only else account()
+        intent = only(desk(instruments=steps).allocate(request(made, held=held)))
+        assert isinstance(intent, OrderIntent)
+        assert intent.quantity_base == Decimal("30.000")
 
 
 def test_an_exit_without_a_holding_is_refused() -> None:

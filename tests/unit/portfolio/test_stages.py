@@ -209,6 +209,15 @@ def test_report_against_the_benchmark_says_which_days_it_lacks() -> None:
     assert len(attribution_report(books(), Question("day"), holes)["benchmark"]["skipped"]) == 2
 
 
+def test_report_against_the_benchmark_values_a_deposit_in_coins_at_the_price_of_their_pair() -> None:
+    closes = {FIRST + n: {"BTC/ZAR": D(100), "ETH/ZAR": D(50), "BNB/ZAR": D(10 + n)} for n in (-1, 0, 1, 2)}
+    coins = Movement("t", MovementKind.TRANSFER, D(100), T0 - DAY // 2, currency="BNB", value_quote=D(900))
+    given = Books(books().history, (coins,), {}, D(10_000))
+    plain, with_coins = (attribution_report(b, Question("symbol"), Market(closes, {}))["benchmark"] for b in (books(), given))
+    assert D(with_coins["totals"]["currency"]) == D(200)  # 100 coins from 10 to 12 after the deposit's own day
+    assert D(with_coins["totals"]["portfolio_pnl"]) - D(plain["totals"]["portfolio_pnl"]) == 100 * D(12) - 900
+
+
 def test_empty_books_give_an_empty_report() -> None:
     report = attribution_report(Books(()), Question("day"), Market({}, {}))
     assert (report["stages"]["totals"]["pnl_quote"], report["benchmark"]["days"], report["stages"]["trades"]) == ("0", [], [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 
 import pytest
@@ -10,7 +11,7 @@ from helios.config import HeliosConfig
 from helios.domain.enums import Side
 from helios.domain.market import MarketSnapshot
 from helios.domain.orders import AccountSnapshot
-from helios.errors import SolverError
+from helios.errors import DataError, SolverError
 from helios.pipeline.ports import RebalanceRequest, RebalanceResponse, SymbolContext
 from helios.portfolio.history import DAY_NS, HOUR_NS
 from helios.portfolio.optimiser import MeanVarianceOptimiser
@@ -94,6 +95,33 @@ def test_what_would_leave_dust_is_sold_whole() -> None:
     assert sale.quantity_base == held.positions[0].quantity_base
 
 
+def test_the_crumb_that_a_base_fee_leaves_does_not_take_an_order_off_the_lot_grid() -> None:
+    steps = {s: instrument(s, min_notional_quote=Decimal(21_000)) for s in PRICE}
+    held = account(positions=(holding(A, "449.5505"),))
+    [sale] = ask(desk(instruments=steps), held, is_event=True).intents
+    assert sale.quantity_base == Decimal("449.550")
+
+
+def test_a_trim_is_no_larger_than_one_order_may_be() -> None:
+    steps = {s: instrument(s, max_quantity_base=Decimal("30.0005")) for s in PRICE}
+    [sale] = ask(desk(instruments=steps), holding_of(0.30), is_event=True).intents
+    assert sale.quantity_base == Decimal("30.000")
+
+
+def test_the_cash_that_must_stay_is_brought_back_by_trims() -> None:
+    held = account(cash="10000", positions=(holding(A, "180"), holding(B, "1800")))
+    free, kept = (ask(desk(min_cash=cash, max_position=0.4), held).targets for cash in (0.0, 0.8))
+    assert sum(kept.values()) <= 0.2 + 1e-9 < sum(free.values())
+
+
+def test_a_rebalance_trades_no_more_than_the_turnover_but_a_risk_event_does() -> None:
+    made = desk(max_turnover=0.1)
+    [slow] = ask(made, holding_of(0.5)).intents
+    assert slow.quantity_base * slow.reference_price == Decimal(10_000)
+    [quick] = ask(made, holding_of(0.5), is_event=True).intents
+    assert quick.quantity_base * quick.reference_price >= Decimal(29_999)
+
+
 def test_a_failing_solver_keeps_holdings_but_not_a_broken_cap(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise SolverError("no")
@@ -101,11 +129,49 @@ def test_a_failing_solver_keeps_holdings_but_not_a_broken_cap(monkeypatch: pytes
     monkeypatch.setattr(MeanVarianceOptimiser, "solve", fails)
     with pytest.raises(SolverError):
         ask(desk(), holding_of(0.30))
-    [sale] = ask(desk(), holding_of(0.30), is_event=True).intents
+    response = ask(desk(), holding_of(0.30), is_event=True)
+    [sale] = response.intents
     assert abs(sale.quantity_base * sale.reference_price - 10_000) < 1
+    assert response.failure == "no"
 
 
 @pytest.mark.parametrize(("share", "is_event"), [(0.15, False), (0.205, False), (0.215, True)])
 def test_a_cap_touched_is_no_event_a_cap_broken_is(share: float, is_event: bool) -> None:
     assert risk_event_of(HeliosConfig())(holding_of(share)) is is_event
     assert not risk_event_of(HeliosConfig())(account())
+
+
+def test_a_restart_changes_no_target_and_no_time() -> None:
+    lived = desk(rebalance_calendar="daily")
+    lived.allocate(request(plan(A, confidence=0.9, take_profit_pct=0.3), plan(B, side=Side.SELL, confidence=0.8)))
+    ask(lived, holding_of(0.19))
+    again = desk(rebalance_calendar="daily")
+    again.upkeep.restore(json.loads(json.dumps(lived.upkeep.to_json())))
+    later = NOW + 5 * HOUR_NS
+    assert again.upkeep.to_json() == lived.upkeep.to_json()
+    assert ask(again, holding_of(0.15), at=later) == ask(lived, holding_of(0.15), at=later)
+    assert again.upkeep.targets[A] > 0.15  # the view still stands: without it the holding would be its own ceiling
+    midnight = NOW + 25 * HOUR_NS
+    assert ask(again, holding_of(0.19), at=midnight) == ask(lived, holding_of(0.19), at=midnight)
+
+
+def test_a_view_that_is_no_number_is_not_kept() -> None:
+    made = desk()
+    made.allocate(request(plan(take_profit_pct=float("nan"))))
+    assert made.upkeep.to_json()["views"] == []
+
+
+VIEW = {"symbol": A, "daily_return": 0.01, "confidence": 0.7, "made_ns": NOW, "horizon_ns": DAY_NS}
+
+
+@pytest.mark.parametrize("saved", [
+    {}, {"times": {}}, {"times": {}, "views": [{}]}, {"times": {}, "views": [VIEW | {"other": 1}]}, {"times": 3, "views": []},
+    {"times": {"last_check_ns": "now"}, "views": []}, {"times": {}, "views": [VIEW | {"made_ns": "now"}]},
+    {"times": {}, "views": [VIEW | {"daily_return": None}]}, {"times": {}, "views": None},
+])  # fmt: skip
+def test_what_another_version_saved_is_refused_whole(saved: dict[str, object]) -> None:
+    made = desk()
+    before = made.upkeep.to_json()
+    with pytest.raises(DataError):
+        made.upkeep.restore(saved)
+    assert made.upkeep.to_json() == before

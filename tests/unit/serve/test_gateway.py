@@ -17,7 +17,18 @@ from tests.support.desk_fake import FakeDesk
 
 TOKEN = "secret-token"
 AUTH = {"Authorization": f"Bearer {TOKEN}"}
-QUESTIONS = ("status", "positions", "orders", "fills", "decisions", "predictions", "portfolio", "events", "market/tickers")
+QUESTIONS = (
+    "status",
+    "positions",
+    "orders",
+    "fills",
+    "decisions",
+    "predictions",
+    "portfolio",
+    "portfolio/daily",
+    "events",
+    "market/tickers",
+)
 
 
 @pytest.fixture
@@ -79,6 +90,24 @@ def test_unknown_account_is_null_not_zero(client: TestClient, desk: FakeDesk) ->
     portfolio = client.get("/api/v1/portfolio", headers=AUTH).json()
     assert portfolio["equity"] is None
     assert portfolio["drawdown"] is None
+
+
+def test_days_of_the_account_are_the_newest_oldest_first_with_exact_money(client: TestClient) -> None:
+    days = client.get("/api/v1/portfolio/daily", params={"days": 2}, headers=AUTH).json()["days"]
+    assert [(d["equity_quote"], d["pnl_quote"], d["open_positions"]) for d in days] == [
+        ("100002.10", "1.00", 2),
+        ("100003.10", "1.00", 2),
+    ]
+    assert days[0]["daily_return"] == pytest.approx(1e-5, rel=1e-4)
+    assert days[0]["sharpe"] is None  # noise below thirty days
+    for wrong in ("0", "401", "x"):
+        assert client.get("/api/v1/portfolio/daily", params={"days": wrong}, headers=AUTH).status_code == 422
+
+
+def test_portfolio_tells_the_record_as_a_whole(client: TestClient, desk: FakeDesk) -> None:
+    assert client.get("/api/v1/portfolio", headers=AUTH).json()["performance"]["total_pnl_quote"] == "1500"
+    desk.has_account = False
+    assert client.get("/api/v1/portfolio", headers=AUTH).json()["performance"] is None
 
 
 def test_money_stays_exact(client: TestClient) -> None:
