@@ -56,6 +56,7 @@ class Desk:
         self.peers = Peers(
             execution=Peer(
                 set_trading=None,
+                set_mode=None,
                 flatten=lambda markets, *_: [],
                 account=lambda marks: account(),
                 status=self.status,
@@ -146,7 +147,9 @@ async def test_live_is_refused_and_paper_is_always_possible(desk: Desk) -> None:
             await desk.actor.set_mode("live", words)
     with pytest.raises(RejectedError, match="unknown mode"):
         await desk.actor.set_mode("demo")
+    assert desk.peers("execution").called("set_mode") == []
     assert await desk.actor.set_mode("Paper") == "PAPER"
+    assert desk.peers("execution").called("set_mode") == [(TradingMode.PAPER,)]
 
 
 async def test_a_new_process_counts_as_a_restart_and_execution_is_told_the_state_again(desk: Desk) -> None:
