@@ -142,8 +142,8 @@ class PortfolioActor(HeliosActor):
             account=account,
             limits=self.config.limits,
             equity_times=np.array([p["ts_ns"] for p in points], dtype=np.int64),
-            # without what was paid in or out: a deposit is no profit and no end of a drawdown
-            equity=np.array([float(p["equity_quote"] - p["transfers_quote"]) for p in points]),
+            equity=np.array([float(p["equity_quote"]) for p in points]),
+            transfers=np.array([float(p["transfers_quote"]) for p in points]),
             symbols=matrix.symbols,
             returns=matrix.returns,
             market_symbol=self.spec.reference_symbol or "",

@@ -162,6 +162,7 @@ class Supervisor(HeliosActor):
         async with self._turn:
             self.mode = next_mode(wanted, confirmation, self._live_blockers())
             await self._persist("mode", f"mode {self.mode.value}")
+            await self._tell("set_mode", self.mode)
         return self.mode.value
 
     async def finish(self) -> None:
@@ -194,8 +195,12 @@ class Supervisor(HeliosActor):
         await self._persist("state", message)
 
     async def _tell_execution(self) -> None:
+        await self._tell("set_trading", allows_entries(self.state))
+
+    async def _tell(self, method: str, value: Any) -> None:
+        # a new incarnation of execution reads state and mode from the store
         try:
-            await call(self._peers("execution").set_trading.remote(allows_entries(self.state)), PING_TIMEOUT_S, "execution")
+            await call(getattr(self._peers("execution"), method).remote(value), PING_TIMEOUT_S, "execution")
         except HeliosError as error:
             self.log.warning("execution not told yet: %s", error)
 

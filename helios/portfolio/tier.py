@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_FLOOR, Decimal
@@ -75,6 +76,7 @@ class PortfolioDesk:
         """The last allocation as plain JSON: when, how it ended, weights held and wanted, targets of the holdings."""
         self._history = PriceHistory(config.covariance_days, config.covariance, config.covariance_half_life_days)
         self._planner = TargetPlanner(config, risk, instruments, sectors or self._base, max_correlation)
+        self._max_correlation = max_correlation
         # what is paid for in full cannot be held for more than there is
         max_gross = risk.max_leverage if any(i.can_short for i in instruments.values()) else 1.0
         self.upkeep = Upkeep(config, max_gross, instruments, sectors or self._base, self._history, self._planner.view)
@@ -189,6 +191,13 @@ class PortfolioDesk:
 
     def _entry(self, wish: _Wish, notional: Decimal, request: AllocationRequest) -> OrderIntent | NoTrade:
         plan, instrument = wish.plan, wish.instrument
+        # those planned beside it too: by the time this order is checked they may be held
+        others = {p.symbol for p in request.account.positions} | {p.symbol for p in request.plans}
+        known = self._history.correlations(plan.symbol, others - {plan.symbol}, request.bar_time)
+        alike = _too_alike(plan, known, request.account, self._max_correlation)
+        if alike:
+            # the limits would refuse the order by the same figure: here its cash is still there for the next plan
+            return _refuse(plan, "MAX_CORRELATION", alike)
         if wish.change < SMALLEST_CHANGE:
             return _refuse(plan, "OPTIMISER_ZERO", f"the optimiser leaves {plan.symbol} at its present weight")
         quantity = _floor(min(notional / plan.reference_price, instrument.max_quantity_base), instrument.lot_size_base)
@@ -201,9 +210,6 @@ class PortfolioDesk:
             return _refuse(plan, code, f"{notional:.2f} {instrument.quote} left for {plan.symbol}, the minimum is {smallest}")
         rule = rule_of(plan.stop_loss_pct, plan.take_profit_pct, self._risk)
         intent = _intent(plan, quantity, "entry", request.bar_time, rule)
-        # those planned beside it too: by the time this order is checked they may be held
-        others = {p.symbol for p in request.account.positions} | {p.symbol for p in request.plans}
-        known = self._history.correlations(plan.symbol, others - {plan.symbol}, request.bar_time)
         return replace(intent, correlations=tuple(sorted(known.items())), volatility_ratio=plan.volatility_ratio)
 
     def _exit(self, plan: TradePlan, request: AllocationRequest) -> OrderIntent | NoTrade:
@@ -242,6 +248,15 @@ def _intent(plan: TradePlan, quantity: Decimal, leg: str, ts_event: int, rule: E
 
 def _refuse(plan: TradePlan, code: str, detail: str) -> NoTrade:
     return NoTrade(plan.decision_id, plan.symbol, TIER, code, detail)
+
+
+def _too_alike(plan: TradePlan, known: Mapping[str, float], account: AccountSnapshot, most: float) -> str:
+    # signed by side, as the limit before the order: a hedge is no concentration; empty where nothing held is too alike
+    for position in account.positions:
+        sign = plan.side if position.quantity_base > 0 else -plan.side
+        if known.get(position.symbol, math.nan) * sign > most + 1e-12:
+            return f"moves like the holding in {position.symbol}: {known[position.symbol] * sign:.4g} against {most:g}"
+    return ""
 
 
 def _is_permitted(verdict: Verdict) -> bool:

@@ -275,3 +275,22 @@ def test_the_proceeds_of_a_short_are_not_spent() -> None:
     # 15,000 sold short at leverage 1: of the cash of 35,000 it keeps 30,000, and 5 % of the rest stay as the cushion
     short = account(cash="35000", equity="20000", positions=(holding("CCC/ZAR:ZAR", "-3000"),))
     assert bought(desk(max_position=1.0).allocate(request(plan(), held=short))) == 4_750
+
+
+def test_what_moves_like_a_holding_is_not_ordered_and_its_cash_goes_to_the_next() -> None:
+    made = PortfolioDesk(PortfolioConfig(), RiskConfig(), INSTRUMENTS, max_correlation=0.9)
+    rng = np.random.default_rng(4)
+    moves = np.cumsum(rng.normal(0, 0.005, (201, 2)), axis=0)
+    times = NOW - HOUR_NS * np.arange(200, -1, -1)
+    for symbol, column in (("AAA/ZAR", 0), ("CCC/ZAR:ZAR", 0), ("BBB/ZAR", 1)):
+        made.seed(symbol, times, PRICE[symbol] * np.exp(moves[:, column]), 1e6)
+    held = account(cash="10000", equity="20000", positions=(holding("CCC/ZAR:ZAR", "2000"),))
+    alike, other = plan("AAA/ZAR", confidence=0.9, notional_quote=Decimal(9_400)), plan("BBB/ZAR", confidence=0.6)
+    first, second = made.allocate(request(alike, other, held=held)).intents
+    assert isinstance(first, NoTrade)
+    assert (first.code, first.detail) == ("MAX_CORRELATION", "moves like the holding in CCC/ZAR:ZAR: 1 against 0.9")
+    assert isinstance(second, OrderIntent)
+    hedged = account(
+        cash="30000", equity="20000", positions=(holding("CCC/ZAR:ZAR", "-2000"),)
+    )  # long against a short: no concentration
+    assert isinstance(only(made.allocate(request(plan("AAA/ZAR"), held=hedged))), OrderIntent)
