@@ -70,8 +70,9 @@ class PortfolioDesk:
         self._config = config
         self._risk = risk
         self._instruments = instruments
-        self.allocation: dict[str, Any] = {}
-        """The last allocation as plain JSON: when, how it ended, weights held and wanted, targets of the holdings."""
+        self.allocation: dict[str, Any] = {"status": "NOTHING_TO_DO", "wanted": {}}
+        """What is shown, plain JSON: when, how the last allocation ended and what it wanted, weights held, their targets, how far off
+        they are, and why the last trim was made."""
         self._history = PriceHistory(config.covariance_days, config.covariance, config.covariance_half_life_days)
         self._planner = TargetPlanner(config, risk, instruments, sectors or self._base, max_correlation)
         # what is paid for in full cannot be held for more than there is
@@ -108,15 +109,8 @@ class PortfolioDesk:
             with one_thread():
                 weights, status = self._enter(entries, multiplier, request, results)
         self.upkeep.remember(request.plans)
-        rounded = {s: round(w, 10) for s, w in sorted(weights.items())}
-        self.allocation = {
-            "bar_time": request.bar_time,
-            "status": status,
-            "held": {s: round(w, 10) for s, w in sorted(_held_weights(request).items())},
-            "wanted": rounded,
-            "targets": dict(self.upkeep.targets),
-            "last_rebalance": self.upkeep.last_reason,
-        }
+        rounded = _rounded(weights)
+        self._note(request, {"status": status, "wanted": rounded})
         return AllocationResponse(tuple(results[p.decision_id] for p in request.plans), rounded, status)
 
     @property
@@ -126,7 +120,19 @@ class PortfolioDesk:
 
     def rebalance(self, request: RebalanceRequest) -> RebalanceResponse:
         """Return the trims of holdings that are due; see `Upkeep.rebalance`."""
-        return self.upkeep.rebalance(request)
+        response = self.upkeep.rebalance(request)
+        self._note(request, {})
+        return response
+
+    def _note(self, request: AllocationRequest | RebalanceRequest, news: dict[str, Any]) -> None:
+        held, targets = _held_weights(request), self.upkeep.targets
+        self.allocation = {**self.allocation, **news} | {
+            "bar_time": request.bar_time,
+            "held": _rounded(held),
+            "targets": dict(targets),
+            "drift": _rounded({s: targets[s] - w for s, w in held.items() if s in targets}),
+            "last_rebalance": self.upkeep.last_reason,
+        }
 
     def _check(self, request: AllocationRequest) -> None:
         pairs = list(zip(request.plans, request.verdicts, strict=False))
@@ -256,7 +262,11 @@ def _floor(quantity: Decimal, step: Decimal) -> Decimal:
     return (quantity / step).to_integral_value(ROUND_FLOOR) * step if step > 0 else quantity
 
 
-def _held_weights(request: AllocationRequest) -> dict[str, float]:
+def _rounded(weights: Mapping[str, float]) -> dict[str, float]:
+    return {s: round(w, 10) for s, w in sorted(weights.items())}
+
+
+def _held_weights(request: AllocationRequest | RebalanceRequest) -> dict[str, float]:
     account: AccountSnapshot = request.account
     if account.equity_quote <= 0:
         return {}

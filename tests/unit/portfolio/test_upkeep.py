@@ -155,6 +155,17 @@ def test_a_restart_changes_no_target_and_no_time() -> None:
     assert ask(again, holding_of(0.19), at=midnight) == ask(lived, holding_of(0.19), at=midnight)
 
 
+def test_what_is_shown_follows_the_last_look_at_the_holdings() -> None:
+    made = desk()
+    made.allocate(request(plan(B), held=holding_of(0.30)))
+    assert (made.allocation["status"], made.allocation["targets"], made.allocation["drift"]) == ("OPTIMAL", {}, {})
+    ask(made, holding_of(0.30), at=NOW + HOUR_NS, is_event=True)
+    shown = made.allocation
+    assert (shown["bar_time"], shown["held"], shown["status"]) == (NOW + HOUR_NS, {A: 0.3}, "OPTIMAL")
+    assert shown["drift"][A] == pytest.approx(shown["targets"][A] - 0.3)
+    assert shown["last_rebalance"] == "RISK_EVENT"
+
+
 def test_a_view_that_is_no_number_is_not_kept() -> None:
     made = desk()
     made.allocate(request(plan(take_profit_pct=float("nan"))))
