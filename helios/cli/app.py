@@ -19,6 +19,7 @@ COMMANDS = (
     "doctor",
     "history",
     "leakage",
+    "movements",
     "queries",
     "record",
     "size",
