@@ -102,7 +102,11 @@ class PortfolioActor(HeliosActor):
         except SolverError as error:
             await self._tell(request.bar_time, f"rebalancing keeps the present weights: {error}")
             raise
-        self.rebalances += bool(response.intents)
+        if response.intents:
+            self.rebalances += 1
+            trims = ", ".join(f"{i.side.name} {i.quantity_base} {i.symbol}" for i in response.intents)
+            data = {"targets": dict(response.targets), "orders": [i.client_order_id for i in response.intents]}
+            await self._record(EngineEvent("REBALANCE", "INFO", self.name, f"{response.reason}: {trims}", request.bar_time, data))
         if response.failure:
             await self._tell(request.bar_time, f"a broken limit is trimmed without an optimum: {response.failure}")
         await self._keep()
@@ -115,11 +119,16 @@ class PortfolioActor(HeliosActor):
         if not is_new:
             return
         self.log.error("optimiser failed: %s", failure)
+        # not stored, it is said again at the next failure
+        self._is_failing = await self._record(EngineEvent(SOLVER_FAILED, "WARNING", self.name, failure, bar_time, {}))
+
+    async def _record(self, event: EngineEvent) -> bool:
         try:
-            await self._store.add_event(EngineEvent(SOLVER_FAILED, "WARNING", self.name, failure, bar_time, {}))
+            await self._store.add_event(event)
         except HeliosError as error:
             self.log.warning("event not stored: %s", error)
-            self._is_failing = False  # said again at the next failure
+            return False
+        return True
 
     async def _keep(self) -> None:
         state = self.desk.upkeep.to_json()

@@ -206,7 +206,7 @@ class Upkeep:
         # Rounded down to lots; where less would be left than the venue takes, all that is whole lots goes. A fee taken in the
         # base asset leaves a crumb beside them, and an order off the lot grid is refused, however urgent it is.
         instrument, held = self._instruments.get(position.symbol), abs(position.quantity_base)
-        wanted = min(Decimal(repr(share)) * account.equity_quote / price, held)
+        wanted = min(Decimal(repr(round(share, 10))) * account.equity_quote / price, held)
         if instrument is None:
             return wanted
         lots, most = _whole(wanted, instrument), _whole(min(held, instrument.max_quantity_base), instrument)
