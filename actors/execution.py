@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ class ExecutionActor(HeliosActor):
         self.orders = 0
         self.fills = 0
         self.denied = 0
+        self.warnings: Counter[str] = Counter()
         self.exits_done = 0
         self._trip_log: deque[tuple[int, dict[str, Any]]] = deque(maxlen=TRIPS_KEPT)
         self._trips_seen = 0
@@ -60,15 +61,17 @@ class ExecutionActor(HeliosActor):
     async def on_start(self) -> None:
         self._pool = await connect(self.spec.dsn, max_size=2)
         state, _ = await EngineStore(self._pool).load_state()
+        check = make_check(self.config.limits, self.instruments)
         self._engine = ExecutionEngine(
             store=PostgresLedger(self._pool),
             broker=PaperBroker(self.config.execution, self.instruments),
             account=Account(self.config.desk.initial_cash_quote, 0, quote=quote_currency(self.instruments)),
             instruments=self.instruments,
-            check=make_check(self.config.limits, self.instruments),
+            check=check,
             owner=f"{self.spec.run_id}:{os.getpid()}",
             journal=DiskJournal(Path(self.spec.state_dir) / "exits.journal"),
             guard=AccountGuard(self.config.limits, self._on_trip),
+            findings=check.findings,
         )
         self._engine.set_trading(allows_entries(state))
         await self._guarded(self._engine.start())
@@ -113,10 +116,10 @@ class ExecutionActor(HeliosActor):
         await self.ready()
         self._core.set_trading(allowed_entries)
 
-    async def flatten(self, markets: Mapping[str, MarketSnapshot]) -> list[str]:
-        """Refuse entries, close everything; return the symbols that are still open. Repeat it until there are none."""
+    async def flatten(self, markets: Mapping[str, MarketSnapshot], for_good: bool = True) -> list[str]:
+        """Close everything; return the symbols that are still open. Repeat it until there are none."""
         await self.ready()
-        left: list[str] = await self._guarded(self._core.flatten(markets, ExitReason.EMERGENCY))
+        left: list[str] = await self._guarded(self._core.flatten(markets, ExitReason.EMERGENCY, for_good=for_good))
         return left
 
     async def move(self, movement: Movement) -> AccountSnapshot:
@@ -144,6 +147,11 @@ class ExecutionActor(HeliosActor):
         await self.ready()
         return [float(trade.pnl_quote) for trade in self._core.closed_trades]
 
+    async def note_volatility(self, ratios: Mapping[str, float]) -> None:
+        """Show the breakers each symbol's volatility over its mean."""
+        await self.ready()
+        await self._guarded(self._core.note_volatility(ratios))
+
     async def set_unhealthy(self, components: Sequence[str]) -> None:
         """Note the components that do not answer."""
         await self.ready()
@@ -163,6 +171,8 @@ class ExecutionActor(HeliosActor):
         self.orders += len(outcomes)
         self.fills += sum(len(o.fills) for o in outcomes)
         self.denied += sum(bool(o.record.deny_codes) for o in outcomes)
+        for warning in (w for o in outcomes for w in o.warnings):
+            self.warnings[warning.partition(",")[0]] += 1
         return outcomes
 
     async def _guarded(self, awaitable: Any) -> Any:
@@ -181,6 +191,7 @@ class ExecutionActor(HeliosActor):
             "orders": self.orders,
             "fills": self.fills,
             "denied": self.denied,
+            "warnings": dict(self.warnings),
             "exits": self.exits_done,
             "epoch": self._core.epoch,
             "trips": [trip.to_json() for trip in self._core.trips],

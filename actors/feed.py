@@ -7,7 +7,9 @@ fetched as the venue's own candles: the minute in which we connected is never bu
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -18,7 +20,7 @@ import numpy as np
 
 from actors.base import DeskSpec
 from actors.repair import Repairs
-from helios.clock import NS_PER_S, VenueClock
+from helios.clock import NS_PER_S, VenueClock, is_ahead
 from helios.domain.enums import Timeframe
 from helios.domain.market import BookUpdate, Trade, VenueCandle
 from helios.errors import HeliosError, ProtocolError
@@ -29,11 +31,15 @@ from helios.venues.base import FeedEvent, FeedStatus, MarketVenue
 PRINTS_KEPT = 5_000
 LAGS_KEPT = 20_000
 BOOK_RETRY_S = 6.0  # a snapshot asked for that has not come by then is asked for again
+BOOK_ALERT_S = 60.0
 DOWN_ALERT_S = 300.0
+WATCH_INTERVAL_S = 0.5
 CLOCK_INTERVAL_S = 300.0
 FIRST_CLOCK_INTERVALS_S = (10.0, 30.0)
 CLOCK_NOTE_S = 0.5
+CLOCK_RETRY_S = 1.0
 MINUTE_NS = Timeframe.M1.ns
+HANDLER_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 Publish = Callable[[SymbolState], Awaitable[None]]
 Alert = Callable[[str, str], None]
@@ -61,13 +67,17 @@ class LiveFeed:
         self._grace_ms = spec.config.desk.candle_close_grace_ms
         self._clock: VenueClock | None = None
         self._clock_known = asyncio.Event()
+        self._clock_doubted = asyncio.Event()
         self._log = get_logger("helios.symbol:" + ",".join(states))
         self.repairs = Repairs(spec, states, venue, publish, alert, lambda: self.now_ns)
-        self._prints: deque[Trade] = deque(maxlen=PRINTS_KEPT)
+        self._prints: list[Trade] = []
         self._lags_s: deque[float] = deque(maxlen=LAGS_KEPT)
         self._book_asked_s: dict[str, float] = {}
-        self._down_since_s: float | None = None
-        self.messages = self.reconnects = self.malformed = self.refusals = 0
+        self._book_lost_s: dict[str, float] = {}
+        self._down_since_s: float | None = time.monotonic()  # until the first connection too
+        self._alerted_s = -math.inf
+        self._failed_s: dict[str, float] = {}
+        self.messages = self.reconnects = self.malformed = self.refusals = self.failures = self.prints_unrecorded = 0
 
     @property
     def now_ns(self) -> int:
@@ -88,7 +98,10 @@ class LiveFeed:
 
     async def tick(self) -> None:
         """Let market time close what it closes; about five times a market minute, at least every 50 ms of wall time."""
-        await self._clock_known.wait()
+        while not self._clock_known.is_set():  # a venue that is away from the start on is an outage as well
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._clock_known.wait(), WATCH_INTERVAL_S)
+            self._watch_outage()
         assert self._clock is not None
         interval_s = min(0.5, max(0.05, 12.0 / self._clock.speed))
         grace_ns = int(self._grace_ms * 1_000_000 * self._clock.speed)
@@ -102,6 +115,8 @@ class LiveFeed:
                         await self._publish(state)
                 if state.needs_book:
                     await self._ask_book(symbol)
+                else:
+                    self._book_lost_s.pop(symbol, None)
             self._watch_outage()
 
     async def keep_time(self) -> None:
@@ -109,7 +124,7 @@ class LiveFeed:
         machine that slept has lost hours."""
         await self._clock_known.wait()
         for interval_s in chain(FIRST_CLOCK_INTERVALS_S, repeat(CLOCK_INTERVAL_S)):
-            await asyncio.sleep(interval_s)
+            await self._until_due(interval_s)
             try:
                 fresh = await self._venue.clock()
             except HeliosError as error:
@@ -119,6 +134,13 @@ class LiveFeed:
             if abs(moved_s) > CLOCK_NOTE_S:
                 self._log.warning("clock set by %+.3f s", moved_s)
             self._clock = fresh
+
+    async def _until_due(self, interval_s: float) -> None:
+        # At once where the stream says that our clock is wrong, but not more often than the venue likes to be asked.
+        await asyncio.sleep(min(interval_s, CLOCK_RETRY_S))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._clock_doubted.wait(), max(0.0, interval_s - CLOCK_RETRY_S))
+        self._clock_doubted.clear()
 
     async def repair(self) -> None:
         """Fetch what is missing and check what was built against the venue's own candles, for ever."""
@@ -131,18 +153,27 @@ class LiveFeed:
         await self._venue.aclose()
 
     def take_trades(self) -> list[Trade]:
-        """Return the prints since the last call (at most the newest 5,000), for the record."""
-        taken, self._prints = list(self._prints), deque(maxlen=PRINTS_KEPT)
+        """Return the prints since the last call (at most the newest 5,000, the others are counted), for the record."""
+        self.prints_unrecorded += max(0, len(self._prints) - PRINTS_KEPT)
+        taken, self._prints = self._prints[-PRINTS_KEPT:], []
         return taken
+
+    def _keep_print(self, trade: Trade) -> None:
+        self._prints.append(trade)
+        if len(self._prints) >= 2 * PRINTS_KEPT:
+            self.prints_unrecorded += PRINTS_KEPT
+            del self._prints[:PRINTS_KEPT]
 
     def counters(self) -> dict[str, int]:
         """Return what was counted since the start of this incarnation, over all symbols."""
-        states = self._states.values()
-        totals = {
+        states, venue = self._states.values(), self._venue.counters()
+        totals = dict(venue) | {
             "messages": self.messages,
             "reconnects": self.reconnects,
-            "malformed": self.malformed + getattr(self._venue, "protocol_errors", 0),
+            "malformed": self.malformed + venue["malformed"],
             "refusals": self.refusals,
+            "events_failed": self.failures,
+            "prints_unrecorded": self.prints_unrecorded,
             "duplicate_trades": sum(s.builder.duplicate_trades for s in states),
             "late_trades_joined": sum(s.builder.settling.late_trades for s in states),
             "late_trades_dropped": sum(s.builder.late_trades for s in states),
@@ -166,6 +197,7 @@ class LiveFeed:
             "lag_p50_s": p50,
             "lag_p99_s": p99,
             "syncing": self.repairs.open_symbols,
+            "down_s": None if self._down_since_s is None else round(time.monotonic() - self._down_since_s, 1),
             "market_time_ns": self.now_ns,
             "as_of": now_s,
         }
@@ -181,10 +213,13 @@ class LiveFeed:
                 continue
             state = touched[event.symbol] = self._states[event.symbol]
             try:
+                self._check_time(event)
                 self._apply(state, event)
-            except ProtocolError as error:  # well-formed, but impossible: a time years ahead, say
+            except ProtocolError as error:  # well-formed, but impossible: a price of zero, a time that is not yet
                 self.malformed += 1
                 self._log.warning("event dropped: %s", error, extra={"symbol": event.symbol})
+            except HANDLER_ERRORS:
+                self._take_failure(event.symbol)
         self._note_lags(batch)
         for symbol, state in touched.items():
             if state.has_news:
@@ -192,30 +227,56 @@ class LiveFeed:
             if state.needs_book:
                 await self._ask_book(symbol)
 
+    def _check_time(self, event: Trade | BookUpdate | VenueCandle) -> None:
+        # One print of the next hour would close an hour of minutes flat and make every true print after it a late one.
+        assert self._clock is not None
+        if not isinstance(event, VenueCandle) and is_ahead(event.ts_event, self.now_ns, self._clock.speed):
+            self._clock_doubted.set()  # or is it we who are behind? a machine that slept is
+            raise ProtocolError(f"{(event.ts_event - self.now_ns) / NS_PER_S:.0f} s ahead of the venue's clock")
+
     def _apply(self, state: SymbolState, event: Trade | BookUpdate | VenueCandle) -> None:
         if isinstance(event, BookUpdate):
             state.on_book(event, feed_candles=not self.repairs.is_open(event.symbol))
         elif isinstance(event, VenueCandle):
             state.on_candle(event)
         else:
-            self._prints.append(event)
+            state.builder.check_trade(event)
+            self._keep_print(event)
             if not self.repairs.hold_back(event):
                 state.on_trade(event)
             else:
                 state.on_price_only(event)
 
+    def _take_failure(self, symbol: str) -> None:
+        # A bug of ours in what one symbol makes of an event: it must not deafen the others. What the event meant is lost to the
+        # symbol's candles, so the symbol is out of trading until the venue has told these minutes.
+        self.failures += 1
+        self._states[symbol].lose_feed()
+        self.repairs.begin(self._next_minute_ns(), (symbol,))
+        now_s = time.monotonic()
+        if now_s - self._failed_s.get(symbol, -math.inf) >= DOWN_ALERT_S:
+            self._failed_s[symbol] = now_s
+            self._log.exception("an event could not be handled", extra={"symbol": symbol})
+            self._alert("handler_failed", f"{symbol}: an event could not be handled, see the log; out of trading until repaired")
+
+    def _next_minute_ns(self) -> int:
+        return self.now_ns // MINUTE_NS * MINUTE_NS + MINUTE_NS
+
     def _note_lags(self, batch: Sequence[FeedEvent]) -> None:
         assert self._clock is not None
         now_ns, per_s = self._clock.now_ns(), NS_PER_S * self._clock.speed
-        self._lags_s.extend((now_ns - event.ts_event) / per_s for event in batch if isinstance(event, Trade | BookUpdate))
+        # A snapshot bears the time of the book's last change: in a quiet market it is old and not late.
+        timed = (e for e in batch if isinstance(e, Trade) or (isinstance(e, BookUpdate) and not e.is_snapshot))
+        self._lags_s.extend((now_ns - event.ts_event) / per_s for event in timed)
 
     def _take_status(self, status: FeedStatus) -> None:
         self._log.info("feed %s", status.status, extra={"detail": status.detail})
         if status.status == "CONNECTED":
             self._down_since_s = None
-            self.repairs.begin(self.now_ns // MINUTE_NS * MINUTE_NS + MINUTE_NS)
+            self.repairs.begin(self._next_minute_ns(), tuple(self._states))
         elif status.status == "DISCONNECTED":
             self.reconnects += 1
+            self._book_lost_s.clear()
             self._down_since_s = self._down_since_s or time.monotonic()
             self.repairs.suspend()
             for state in self._states.values():
@@ -228,10 +289,17 @@ class LiveFeed:
         if self._down_since_s is not None or now_s - self._book_asked_s.get(symbol, -BOOK_RETRY_S) < BOOK_RETRY_S:
             return
         self._book_asked_s[symbol] = now_s
+        if now_s - self._book_lost_s.setdefault(symbol, now_s) >= BOOK_ALERT_S:
+            self._book_lost_s[symbol] = now_s  # and again after as long
+            self._alert(
+                "book_lost", f"{symbol}: the book has been out of step for {BOOK_ALERT_S:.0f} s, asked for every {BOOK_RETRY_S:.0f} s"
+            )
         self._log.warning("book out of step", extra={"symbol": symbol, "reasons": dict(self._states[symbol].desyncs)})
         await self._venue.request_book(symbol)
 
     def _watch_outage(self) -> None:
-        if self._down_since_s is not None and time.monotonic() - self._down_since_s >= DOWN_ALERT_S:
-            self._alert("feed_down", f"no market data for {DOWN_ALERT_S:.0f} s: {', '.join(self._states)}")
-            self._down_since_s = time.monotonic()  # and again after as long
+        now_s = time.monotonic()
+        if self._down_since_s is None or now_s - max(self._down_since_s, self._alerted_s) < DOWN_ALERT_S:
+            return
+        self._alerted_s = now_s  # and again after as long
+        self._alert("feed_down", f"no market data for {now_s - self._down_since_s:.0f} s: {', '.join(self._states)}")

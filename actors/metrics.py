@@ -53,6 +53,7 @@ class StoreMetrics:
             "buffered": Gauge("helios_store_buffered_rows", "Market data rows waiting for the database"),
             "dropped": Gauge("helios_store_dropped_rows", "Market data rows lost because a buffer was full"),
             "written": Gauge("helios_store_written_rows", "Market data rows written"),
+            "refused": Gauge("helios_store_refused_rows", "Market data rows the database would not take"),
             "failures": Gauge("helios_store_failures", "Flushes that found the database away"),
             "seconds_since_success": Gauge("helios_store_seconds_since_success", "Seconds since the database last answered"),
         }
@@ -94,6 +95,7 @@ class FeedMetrics:
         self._events = Counter("helios_feed_events_total", "Messages, faults, repairs and revisions by kind", ("kind", "owner"))
         self._lag = Gauge("helios_feed_lag_seconds", "Venue time to processed, wall seconds", ("quantile", "owner"))
         self._syncing = Gauge("helios_feed_symbols_in_repair", "Symbols out of trading until their candles are whole", ("owner",))
+        self._down = Gauge("helios_feed_down_seconds", "Without a connection to the venue, 0 while there is one", ("owner",))
         self._owner = owner
         self._known: dict[str, int] = {}
 
@@ -108,3 +110,4 @@ class FeedMetrics:
             if details[name] is not None:
                 self._lag.set(details[name], tags={"quantile": quantile, "owner": self._owner})
         self._syncing.set(len(details["syncing"]), tags={"owner": self._owner})
+        self._down.set(details["down_s"] or 0.0, tags={"owner": self._owner})

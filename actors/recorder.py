@@ -2,13 +2,15 @@
 
 Database away: candles and trades wait in bounded buffers (the oldest are dropped beyond the bound, and counted); traces wait too
 and are written, once each, when it is back; events and the equity curve wait as well. It is asked again every second, also when
-it was away at the start. Away for over five minutes this component calls itself unhealthy. Killed: what was not flushed comes
-back from the venue (candles) or is lost (at most one flush interval of features); traces are written before the cycle goes on.
+it was away at the start. Away for over five minutes this component calls itself unhealthy. A row, decision or event that it
+refuses for what it says is left out, counted and logged. Killed: the symbols' owners tell its
+successor again what it took lately (see `outbox`); traces are written before the cycle goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -26,7 +28,7 @@ from helios.errors import RetryableError
 from helios.features.definitions import FEATURE_NAMES, FLOW_BOOK_COLUMNS
 from helios.pipeline.trace import number
 from helios.store.engine_store import EngineStore
-from helios.store.pool import connect
+from helios.store.pool import REFUSED, connect
 from helios.store.recorder import DAY_NS, MarketRecorder
 from helios.store.traces import PostgresTraces
 
@@ -65,6 +67,7 @@ class RecorderActor(HeliosActor):
         self.trades = 0
         self.traces_written = 0
         self.outages = 0
+        self.refused = 0  # decisions and events that the database would not take
 
     async def on_start(self) -> None:
         store = self.config.store
@@ -76,8 +79,13 @@ class RecorderActor(HeliosActor):
         self.spawn(self._flush(), "flush")
         self.spawn(self._retention(), "retention")
 
-    async def add_trades(self, trades: Sequence[Trade]) -> None:
-        """Buffer public prints; a burst larger than the buffer is written in parts."""
+    @property
+    def incarnation(self) -> str:
+        """What tells this recorder from its predecessor, who took with it what it had not written."""
+        return f"{os.getpid()}:{self.born}"
+
+    async def add_trades(self, trades: Sequence[Trade]) -> str:
+        """Buffer public prints; a burst larger than the buffer is written in parts. Returns the incarnation."""
         await self.ready()
         assert self._market is not None
         part = max(1, self.config.store.trade_buffer // 2)
@@ -85,6 +93,7 @@ class RecorderActor(HeliosActor):
             self._market.add_trades(trades[start : start + part])
             await self._make_room()
         self.trades += len(trades)
+        return self.incarnation
 
     async def add(
         self,
@@ -92,8 +101,11 @@ class RecorderActor(HeliosActor):
         rows: Sequence[tuple[str, int, np.ndarray]],
         books: Sequence[MarketSnapshot] = (),
         revised: Sequence[Bar] = (),
-    ) -> None:
-        """Buffer closed bars, feature rows of shape (3, 30), books at decision closes, and bars of before that were corrected."""
+    ) -> str:
+        """Buffer closed bars, feature rows of shape (3, 30), books at decision closes, and bars of before that were corrected.
+
+        Returns the incarnation.
+        """
         await self.ready()
         assert self._market is not None
         self._market.add_bars(bars)
@@ -102,12 +114,13 @@ class RecorderActor(HeliosActor):
         self.revisions += len(revised)
         self._market_ns = max((bar.close_time for bar in bars), default=self._market_ns)
         for book in books:
-            self._market.add_book(book.symbol, book)
+            self._market.add_book(book)
         for symbol, bar_time, values in rows:
             self._market.add_features(symbol, bar_time, values.reshape(-1))
             self.feature_rows += 1
             self._flow[symbol] = {FEATURE_NAMES[i]: number(float(values[0, i])) for i in FLOW_BOOK_COLUMNS}
         await self._make_room()
+        return self.incarnation
 
     async def _make_room(self) -> None:
         # Only an outage may fill the buffers to their bounds; a burst is written at once, and its sender waits.
@@ -154,6 +167,9 @@ class RecorderActor(HeliosActor):
                     self.outages += 1
                     self.log.warning("events wait: %s", error, extra={"waiting": len(self._notes)})
                     return
+                except REFUSED as error:
+                    self.refused += 1
+                    self.log.error("the database refuses an event: %s", error)
                 self._notes.popleft()
 
     async def flush(self) -> None:
@@ -175,8 +191,21 @@ class RecorderActor(HeliosActor):
                     self.outages += 1
                     self.log.warning("traces wait: %s", error, extra={"waiting": len(self._waiting)})
                     return
+                except REFUSED as error:
+                    self._set_aside(traces, forecasts, error)
+                    continue
                 self._waiting.popleft()
                 self.traces_written += len(traces)
+
+    def _set_aside(self, traces: list[DecisionTrace], forecasts: list[VolatilityForecast], error: Exception) -> None:
+        """Take a refused batch apart; what is refused alone is left out and counted, so that the others need not wait for ever."""
+        self._waiting.popleft()
+        singly = [([trace], []) for trace in traces] + [([], [forecast]) for forecast in forecasts]
+        if len(singly) > 1:
+            self._waiting.extendleft(reversed(singly))
+            return
+        self.refused += 1
+        self.log.error("the database refuses a decision: %s", error, extra={"what": repr([*traces, *forecasts])})
 
     async def _flush(self) -> None:
         interval_s = self.config.store.flush_interval_ms / 1e3
@@ -242,6 +271,8 @@ class RecorderActor(HeliosActor):
             "traces_waiting": len(self._waiting),
             "notes_waiting": len(self._notes),
             "outages": self.outages,
+            "is_away": self._is_away,
+            "refused": self.refused,
             "healthy": not self._is_alerting,
             "store": market.counters() if market else {},
             "dropped_candles": market.dropped_candles if market else 0,

@@ -114,9 +114,12 @@ class RemoteExecution(RemoteTier):
     async def exit_plans(self) -> list[ExitPlan]:
         return await again(lambda: self._call("exit_plans"))  # type: ignore[no-any-return]
 
-    async def flatten(self, markets: Mapping[str, MarketSnapshot]) -> list[str]:
+    async def note_volatility(self, ratios: Mapping[str, float]) -> None:
+        await again(lambda: self._call("note_volatility", dict(ratios)))
+
+    async def flatten(self, markets: Mapping[str, MarketSnapshot], *, for_good: bool = True) -> list[str]:
         # repeating it is safe: an exit has one id per position and attempt, and nothing is sent while one is on its way
-        return await again(lambda: self._call("flatten", dict(markets)))  # type: ignore[no-any-return]
+        return await again(lambda: self._call("flatten", dict(markets), for_good))  # type: ignore[no-any-return]
 
 
 class RemoteTraces(RemoteTier):

@@ -16,7 +16,7 @@ from typing import Any
 from actors.base import DeskSpec
 from helios.domain.enums import Timeframe
 from helios.domain.market import Bar, Trade, VenueCandle
-from helios.errors import HeliosError, RetryableError
+from helios.errors import HeliosError, ProtocolError, RetryableError, VenueError
 from helios.logs import get_logger
 from helios.pipeline.symbol import SymbolState
 from helios.store.pool import connect
@@ -78,9 +78,9 @@ class Repairs:
         """Whether the symbol's candles are not whole."""
         return symbol in self._open
 
-    def begin(self, boundary_ns: int) -> None:
-        """Repair every symbol up to `boundary_ns`, the first minute that we will see whole."""
-        self._open = {symbol: _Sync(boundary_ns) for symbol in self._states}
+    def begin(self, boundary_ns: int, symbols: Sequence[str]) -> None:
+        """Repair `symbols` up to `boundary_ns`, the first minute that we will see whole."""
+        self._open.update({symbol: _Sync(boundary_ns) for symbol in symbols})
 
     def suspend(self) -> None:
         """Wait for the next connection: minutes of the outage must come from the venue, time may not close them flat."""
@@ -118,10 +118,14 @@ class Repairs:
                         tasks.create_task(self._finish(self._states[symbol], sync))
 
     async def warm(self, state: SymbolState) -> None:
-        """Bars from the store where they join the venue's present, the rest from the venue."""
+        """Bars from the store where they join the venue's present, the rest from the venue.
+
+        What a store that knows the symbol lacks (the minutes of a restart, holes of before) is given out, so that it is recorded.
+        """
         now_ns = self._now_ns()
         stored = await self._stored(state.symbol)
         history: dict[Timeframe, list[Bar]] = {}
+        lacking: list[Bar] = []
         for timeframe, count in HISTORY_BARS.items():
             end = now_ns // timeframe.ns * timeframe.ns
             start = end - count * timeframe.ns
@@ -131,18 +135,23 @@ class Repairs:
             first = kept[-1].close_time if len(kept) >= count // 2 else start
             fetched = await self.retried(lambda tf=timeframe, a=first, b=end: self._venue.candles(state.symbol, tf, a, b))
             history[timeframe] = (kept if first != start else []) + [bar_of(c) for c in fetched]
-        state.warm(history)
+            known = {bar.open_time for bar in stored.get(timeframe, [])}
+            lacking += [bar for bar in history[timeframe] if known and bar.open_time not in known and bar.open_time > min(known)]
+        state.warm(history, lacking)
         self._log.info("warm", extra={"symbol": state.symbol, "bars": {tf.value: len(h) for tf, h in history.items()}})
 
     async def retried(self, action: Callable[[], Awaitable[Any]]) -> Any:
-        """Await an answer of the venue, asking again for as long as it cannot be reached."""
+        """Await an answer of the venue, asking again for as long as it cannot be reached, refuses or talks nonsense.
+
+        Whatever it says now it may take back; only what is wrong with our own configuration is raised.
+        """
         delay_s = 0.2
         while True:
             try:
                 return await action()
-            except RetryableError as error:
+            except (RetryableError, VenueError, ProtocolError) as error:
                 self.failed_fetches += 1
-                self._log.warning("venue not reachable: %s", error)
+                self._log.warning("no answer from the venue: %s", error)
                 await asyncio.sleep(delay_s)
                 delay_s = min(MAX_PAUSE_S, delay_s * 2)
 

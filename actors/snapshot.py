@@ -10,12 +10,13 @@ from helios.domain.orders import AccountSnapshot, PositionView
 from helios.portfolio.daily import performance
 
 TIERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("data", "Data", ("symbol:", "recorder")),
+    ("data", "Data", ("symbol:",)),
     ("prediction", "Prediction", ("signal",)),
     ("risk", "Risk", ("risk",)),
     ("review", "Review", ("review",)),
     ("portfolio", "Portfolio", ("portfolio",)),
     ("execution", "Execution", ("execution",)),
+    ("storage", "Storage", ("recorder",)),
 )
 
 
@@ -89,11 +90,21 @@ def _tier_status(members: Mapping[str, Mapping[str, Any]]) -> str:
         return "offline"
     if any(s.get("model_answers") is False for s in members.values()):
         return "critical"  # the last bar had no prediction: nothing is traded until the model answers again
+    if any(s.get("is_away") for s in members.values()):
+        return "critical"  # the database does not answer: what was seen waits, no entry is sent until it does
     stale = any(symbol.get("is_stale") for s in members.values() for symbol in s.get("symbols", []))
     return "healthy" if healthy == len(members) and not stale else "degraded"
 
 
-FEED_FAULTS = ("malformed", "refusals", "duplicate_trades", "late_trades_dropped", "minutes_unrepaired", "fetches_failed")
+FEED_FAULTS = (
+    "malformed",
+    "events_failed",
+    "refusals",
+    "duplicate_trades",
+    "late_trades_dropped",
+    "minutes_unrepaired",
+    "fetches_failed",
+)
 
 
 def feed_views(status: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -124,4 +135,6 @@ def feed_views(status: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _feed_status(owner: Mapping[str, Any], feed: Mapping[str, Any]) -> str:
     if not owner.get("healthy"):
         return "offline"
+    if feed.get("down_s") is not None:
+        return "disconnected"
     return "repairing" if feed["syncing"] else "live"

@@ -35,6 +35,8 @@ EQUITY_INTERVAL_S = 1.0
 MOVE_TIMEOUT_S = 8.0
 KILL_SWITCH = ".kill_switch"
 FLATTEN_ATTEMPTS = 8
+FLATTEN_PAUSE_S, MAX_FLATTEN_PAUSE_S = 1.0, 60.0
+"""Between later attempts; it doubles, for a rest that no venue takes (dust) would be offered for ever."""
 RISK_INTERVAL_S = 5.0
 START_GRACE_S = 60.0
 """How much longer who has not answered yet may take: a cold machine starts its actors slowly."""
@@ -75,6 +77,9 @@ class Supervisor(HeliosActor):
         self._turn = asyncio.Lock()
         self._metrics: AccountMetrics | None = None
         self._emergency_left: list[str] = []
+        self._halted_from: EngineState | None = None
+        self._flatten_pause_s = FLATTEN_PAUSE_S
+        self._flatten_again = 0.0
         self._heard: dict[str, float] = {}
         self._born_mono = time.monotonic()
         self._breakers = BreakerWatch(lambda: peers("execution"), self.log)
@@ -130,7 +135,8 @@ class Supervisor(HeliosActor):
         await self.ready()
         async with self._turn:
             await self._go(EngineState.EMERGENCY_STOP, reason)
-            self._emergency_left = await self._flatten()
+            self._halted_from, self._flatten_pause_s = None, FLATTEN_PAUSE_S
+            self._emergency_left = await self._flatten(FLATTEN_ATTEMPTS)
         return {"state": self.state.value, "still_open": self._emergency_left}
 
     async def clear(self) -> str:
@@ -226,16 +232,16 @@ class Supervisor(HeliosActor):
             self.faults += 1
             self.log.warning("state not stored: %s", error)
 
-    async def _flatten(self) -> list[str]:
+    async def _flatten(self, attempts: int) -> list[str]:
         """Close everything, again and again with fresh markets, until execution reports that nothing is open."""
         left = ["unknown"]
-        for _ in range(FLATTEN_ATTEMPTS):
+        for attempt in range(attempts):
             markets = await self._markets()
             try:
                 left = list(await call(self._peers("execution").flatten.remote(markets), 10.0, "execution"))
             except HeliosError as error:
                 self.log.error("flatten failed: %s", error)
-            if not left:
+            if not left or attempt + 1 == attempts:
                 break
             await asyncio.sleep(0.5)
         return left
@@ -323,15 +329,37 @@ class Supervisor(HeliosActor):
         """
         if self.spec.replay_path is not None:
             return
+        if self.state is EngineState.EMERGENCY_STOP:
+            await self._after_emergency()
         if self._account is None or self.state not in (EngineState.RUNNING, EngineState.REDUCING, EngineState.PAUSED):
             return
         wanted, why = self._account.trading_state, ", ".join(self._account.trips)
         if wanted is TradingState.HALTED:
+            before = self.state
             await self.emergency_stop(f"{why}, drawdown {self._account.drawdown:.1%}")
+            self._halted_from = before
         elif wanted is TradingState.REDUCING and self.state is EngineState.RUNNING:
             await self._command(EngineState.REDUCING, why)
         elif wanted is TradingState.ACTIVE and self.state is EngineState.REDUCING:
             await self._command(EngineState.RUNNING, "limits are kept again")
+
+    async def _after_emergency(self) -> None:
+        """Go on closing what the stop could not; where `auto_reset_h` is set and its breaker has let go, trade as before it."""
+        account, before = self._account, self._halted_from
+        if self._emergency_left or (account is not None and account.positions):
+            if time.monotonic() >= self._flatten_again:
+                async with self._turn:
+                    self._emergency_left = await self._flatten(1)
+                self._flatten_again = time.monotonic() + self._flatten_pause_s
+                self._flatten_pause_s = min(2 * self._flatten_pause_s, MAX_FLATTEN_PAUSE_S)
+            return
+        is_over = account is not None and account.trading_state is not TradingState.HALTED and self.config.limits.auto_reset_h > 0
+        if before is None or not is_over or (Path(self.spec.state_dir) / KILL_SWITCH).exists():
+            return
+        self._halted_from = None
+        await self._command(EngineState.PAUSED, "the breaker's cool-down is over")
+        if before is not EngineState.PAUSED:
+            await self._command(EngineState.RUNNING, "the breaker's cool-down is over")
 
     async def _watch_kill_switch(self) -> None:
         path = Path(self.spec.state_dir) / KILL_SWITCH

@@ -1,8 +1,9 @@
 """SymbolActor: one owner for a symbol's stream, book, candles, features and exits.
 
-Late or doubled trades: counted and dropped by the candle builder. Feed silent or cut: the symbol is stale (no entries) until the
-missing minutes are fetched. Book out of sequence: emptied and asked for again. Execution away: a triggered exit is offered again
-until it is taken; it is idempotent by position. Killed: a new incarnation reloads bars from the store and the rest from the venue.
+Doubled trades are dropped, late ones join their minute (see `helios.market.settling`), both counted. Feed silent or cut: the symbol
+is stale (no entries) until the missing minutes are fetched. Book out of sequence: emptied and asked for again. Execution away: a
+triggered exit is offered again until it is taken; it is idempotent by position. Recorder away or dead: see `outbox`. Killed: a new
+incarnation reloads bars from the store and the rest from the venue.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from actors.base import DeskSpec, HeliosActor
 from actors.budget import request_budget
 from actors.feed import LiveFeed
 from actors.metrics import FeedMetrics
+from actors.outbox import Message, Outbox
 from actors.remote import call
 from helios.domain.enums import Timeframe
 from helios.domain.events import EngineEvent, Mark
@@ -28,7 +30,11 @@ from helios.venues.base import ReplaySource
 from helios.venues.factory import make_venue
 
 MARK_INTERVAL_S = 0.25
+MARK_AGAIN_NS = 60_000_000_000
+"""A price that stands still is told again so often, in market time, while its market is heard of: it is quiet, not old."""
 EXIT_RETRY_S = 0.2
+RECORD_TIMEOUT_S = 10.0
+LAST_WORD_S = 1.0
 METRICS_INTERVAL_S = 2.0
 
 
@@ -53,8 +59,8 @@ class SymbolActor(HeliosActor):
         self.states = {i.symbol: SymbolState(i, timeframe) for i in instruments}
         self._feed: LiveFeed | None = None
         self._sources: dict[str, ReplaySource] = {}
-        self._marked: dict[str, float] = {}
-        self._unsent: list[Any] = []
+        self._marked: dict[str, Mark] = {}
+        self.outbox = Outbox(self.name, self._tell)
         self.exits_sent = 0
 
     async def on_start(self) -> None:
@@ -73,6 +79,7 @@ class SymbolActor(HeliosActor):
         self.spawn(self._feed.keep_time(), "clock")
         self.spawn(self._marks(), "marks")
         self.spawn(self._guard_exits(), "exits")
+        self.spawn(self.outbox.run(), "outbox")
         self.spawn(self._export(), "metrics")
 
     # ---- lockstep replay -----------------------------------------------------------------------------------------------
@@ -86,7 +93,8 @@ class SymbolActor(HeliosActor):
             state.arm([p for p in plans if p.symbol == symbol])
             state.on_events(self._sources[symbol].read_until(until_ns), until_ns)
             steps.append(state.drain())
-        await self._record([*missed, *steps], wait=True)
+        self._record([*missed, *steps])
+        await self._deliver(RECORD_TIMEOUT_S)
         return [_without_bars(step) for step in steps]
 
     def _catch_up(self, symbol: str, until_ns: int) -> list[SymbolStep]:
@@ -123,8 +131,7 @@ class SymbolActor(HeliosActor):
         windows = [w for w in step.windows if w.is_warm]
         if windows:
             self._peers("signal").submit.remote(windows)
-        if step.bars or step.revised:
-            await self._record([step], wait=False)
+        self._record([step])
 
     def spawn_exit(self, trigger: ExitTriggered) -> None:
         """Hand a triggered exit to execution without waiting for anybody else."""
@@ -163,14 +170,11 @@ class SymbolActor(HeliosActor):
         """Send the newest prices, conflated, and the prints since the last time; never more than one message under way."""
         while True:
             await asyncio.sleep(MARK_INTERVAL_S)
-            marks = [
-                Mark(s, state.last_price, state.last_event_ns)
-                for s, state in self.states.items()
-                if state.last_price > 0 and state.last_price != self._marked.get(s)
-            ]
+            present = [Mark(s, state.last_price, state.last_event_ns) for s, state in self.states.items() if state.last_price > 0]
+            marks = [mark for mark in present if is_news(mark, self._marked.get(mark.symbol))]
             if marks and await self._quietly(call(self._peers("execution").mark.remote(marks), 2.0, "execution")):
-                self._marked |= {m.symbol: m.price for m in marks}
-            await self._record_prints()
+                self._marked |= {m.symbol: m for m in marks}
+            self._record_prints()
 
     async def _export(self) -> None:
         """Count for Prometheus what happens to market data on its way in."""
@@ -178,23 +182,34 @@ class SymbolActor(HeliosActor):
         metrics = FeedMetrics(self.name.removeprefix("symbol:"))
         while True:
             await asyncio.sleep(METRICS_INTERVAL_S)
-            metrics.observe(self._feed.details(time.time()), self._feed.counters())
+            counted = self._feed.counters() | {"rows_unrecorded": self.outbox.dropped}
+            metrics.observe(self._feed.details(time.time()), counted)
 
-    async def _record_prints(self) -> None:
+    def _record_prints(self) -> None:
         assert self._feed is not None
         trades = self._feed.take_trades()
         if trades:
-            await self._quietly(call(self._peers("recorder").add_trades.remote(trades), 2.0, "recorder"))
+            self.outbox.put("add_trades", trades, n_rows=len(trades))
 
-    async def _record(self, steps: Sequence[SymbolStep], wait: bool) -> None:
+    async def _tell(self, message: Message) -> str:
+        method = getattr(self._peers("recorder"), message.method)
+        return str(await call(method.remote(*message.arguments), RECORD_TIMEOUT_S, "recorder"))
+
+    def _record(self, steps: Sequence[SymbolStep]) -> None:
         bars = [bar for step in steps for bar in step.bars]
         revised = [bar for step in steps for bar in step.revised]
         rows = [(step.symbol, w.bar_time, w.values[:, -1, :].copy()) for step in steps for w in step.windows]
         books = [self.states[step.symbol].market() for step in steps if step.windows]
         if bars or rows or revised:
-            reference = self._peers("recorder").add.remote(bars, rows, [b for b in books if b.bids], revised)
-            if wait:
-                await self._quietly(call(reference, 10.0, "recorder"))
+            n_rows = len(bars) + len(rows) + len(books) + len(revised)
+            self.outbox.put("add", bars, rows, [b for b in books if b.bids], revised, n_rows=n_rows)
+
+    async def _deliver(self, timeout_s: float) -> None:
+        # What is not taken by then waits for the next time.
+        try:
+            await asyncio.wait_for(self.outbox.deliver(), timeout_s)
+        except TimeoutError:
+            self.faults += 1
 
     def _alert(self, kind: str, message: str) -> None:
         """Let a person know: an event for the record, which the dashboard and the log show."""
@@ -215,6 +230,8 @@ class SymbolActor(HeliosActor):
 
     async def on_stop(self) -> None:
         if self._feed is not None:
+            self._record_prints()
+            await self._deliver(LAST_WORD_S)
             await self._feed.aclose()
 
     def details(self) -> dict[str, Any]:
@@ -236,6 +253,7 @@ class SymbolActor(HeliosActor):
                 }
                 for symbol, state in self.states.items()
             ],
+            "to_recorder": {"waiting": self.outbox.n_waiting, "dropped": self.outbox.dropped, "faults": self.outbox.faults},
             "feed": self._feed.details(now) if self._feed is not None else {"replay": True},
         }
 
@@ -243,3 +261,8 @@ class SymbolActor(HeliosActor):
 def _without_bars(step: SymbolStep) -> SymbolStep:
     """Bars are recorded here; the conductor needs only what is decided upon."""
     return SymbolStep(step.symbol, (), step.windows, step.marks, step.exits)
+
+
+def is_news(mark: Mark, told: Mark | None) -> bool:
+    """Whether execution should hear of a price: it is another one, or the last word of it is getting old."""
+    return told is None or mark.price != told.price or mark.ts_event >= told.ts_event + MARK_AGAIN_NS

@@ -64,9 +64,11 @@ def symbol_groups(spec: DeskSpec) -> tuple[tuple[tuple[str, ...], str], ...]:
 
 
 def stop_desk(desk: Desk, names: Sequence[str] | None = None, timeout_s: float = 4.0) -> None:
-    """Let actors flush and close, all at once; whoever does not answer in time is ended anyway."""
-    chosen = [desk.handles[n] for n in (names or list(desk.handles))]
-    ray.wait([h.stop.remote() for h in chosen], num_returns=len(chosen), timeout=timeout_s)
+    """Let actors flush and close, all at once but the recorder, which they still tell; whoever does not answer in time is ended."""
+    chosen = names or list(desk.handles)
+    for stage in ([n for n in chosen if n != "recorder"], [n for n in chosen if n == "recorder"]):
+        if stage:
+            ray.wait([desk.handles[n].stop.remote() for n in stage], num_returns=len(stage), timeout=timeout_s / 2)
 
 
 def as_actor(cls: type[Any], name: str, max_concurrency: int) -> Any:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def _run(options: UpOptions, stack: ExitStack, stop: StopRequest) -> dict[str, A
     _HELD.append(rundir)
     (rundir.path / "logs").mkdir(exist_ok=True)
     say("starting PostgreSQL")
-    kind, dsn = stack.enter_context(database(rundir.path))
+    kind, dsn = stack.enter_context(database(rundir.path, say))
     schema = schema_of(config, plan is not None)
     dsn = prepare_schema(dsn, schema, fresh=plan is not None)
     config, instruments = _markets(config, plan, stack, rundir, say)
@@ -265,8 +266,13 @@ class _Narrator:
     def status(self, snapshot: Mapping[str, Any]) -> None:
         counters = snapshot.get("counters", {})
         self(
-            f"{snapshot['state']}  equity {snapshot.get('equity', '?')} {snapshot['currency']}"
+            f"{snapshot['state']}  equity {_money(snapshot.get('equity'))} {snapshot['currency']}"
             f"  candles {counters.get('candles', 0)}  predictions {counters.get('predictions', 0)}"
             f"  decisions {counters.get('decisions', 0)}  orders {counters.get('orders', 0)}"
             f"  fills {counters.get('fills', 0)}  open {len(snapshot.get('positions', []))}"
         )
+
+
+def _money(amount: str | None) -> str:
+    """For people; the summary and the API keep every digit."""
+    return "?" if amount is None else f"{Decimal(amount):,.2f}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,20 +15,43 @@ from helios.errors import StoreUnavailableError
 from helios.store.embedded import EmbeddedPostgres
 from helios.store.migrate import migrate
 
+WATCH_INTERVAL_S = 1.0
+
 
 @contextmanager
-def database(state_dir: Path) -> Iterator[tuple[str, str]]:
-    """Yield (kind, dsn); the embedded server is stopped at the end."""
+def database(state_dir: Path, say: Callable[[str], None]) -> Iterator[tuple[str, str]]:
+    """Yield (kind, dsn). The embedded server is started again when it dies, and stopped at the end."""
     given = database_url()
     if given is not None:
         yield "url", given
         return
     server = EmbeddedPostgres(state_dir / "postgres")
     dsn = server.start()
+    ended = threading.Event()
+    guard = threading.Thread(target=_keep_running, args=(server, ended, say), name="postgres-guard", daemon=True)
+    guard.start()
     try:
         yield "embedded", dsn
     finally:
+        ended.set()
+        guard.join()
         server.stop()
+
+
+def _keep_running(server: EmbeddedPostgres, ended: threading.Event, say: Callable[[str], None]) -> None:
+    """Start the server again whenever it is gone: nobody else would, and no entry is sent without it."""
+    told = ""
+    while not ended.wait(WATCH_INTERVAL_S):
+        if not server.is_gone:
+            told = ""
+            continue
+        try:
+            server.start()
+            say("PostgreSQL was gone and runs again")
+        except StoreUnavailableError as error:
+            if str(error) != told:
+                told = str(error)
+                say(f"PostgreSQL is gone: {told}")
 
 
 def schema_of(config: HeliosConfig, is_replay: bool) -> str:

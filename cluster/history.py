@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from helios.cli.desk_budget import desk_budget
+from helios.cli.rundir import RunDir
 from helios.config import HeliosConfig
 from helios.domain.decisions import FloatArray
 from helios.domain.enums import Timeframe
@@ -52,15 +54,16 @@ def archive_history(directory: Path) -> History:
 
 async def venue_history(config: HeliosConfig, minutes: int) -> History:
     """Fetch the last `minutes` closed minutes of every configured symbol."""
-    venue = make_venue(config.venue)
-    try:
-        offered = [i.symbol for i in await venue.instruments()]
-        wanted = [s for s in config.desk.symbols or offered[:6] if s in offered]
-        end = (await venue.clock()).now_ns() // Timeframe.M1.ns * Timeframe.M1.ns
-        start = end - minutes * Timeframe.M1.ns
-        return {s: as_bars(await venue.candles(s, Timeframe.M1, start, end)) for s in wanted}
-    finally:
-        await venue.aclose()
+    async with desk_budget(config.venue, RunDir(Path(config.store.state_dir))) as budget:
+        venue = make_venue(config.venue, budget)
+        try:
+            offered = [i.symbol for i in await venue.instruments()]
+            wanted = [s for s in config.desk.symbols or offered[:6] if s in offered]
+            end = (await venue.clock()).now_ns() // Timeframe.M1.ns * Timeframe.M1.ns
+            start = end - minutes * Timeframe.M1.ns
+            return {s: as_bars(await venue.candles(s, Timeframe.M1, start, end)) for s in wanted}
+        finally:
+            await venue.aclose()
 
 
 def as_bars(candles: list[VenueCandle]) -> tuple[np.ndarray, FloatArray]:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 NS_PER_S = 1_000_000_000
+AHEAD_ALLOWED_S = 60.0  # of market time
+AHEAD_ALLOWED_WALL_S = 10.0  # what clocks may differ by, in a market that runs faster than they do
 
 
 class Clock(Protocol):
@@ -23,6 +25,11 @@ class Clock(Protocol):
     def now_ns(self) -> int:
         """Present market time."""
         ...
+
+
+def is_ahead(ts_event: int, now_ns: int, speed: float) -> bool:
+    """Whether an event lies further in the future than clocks may differ: it must close no minute and be no price."""
+    return ts_event - now_ns > max(AHEAD_ALLOWED_S, AHEAD_ALLOWED_WALL_S * speed) * NS_PER_S
 
 
 class VenueClock:

@@ -12,12 +12,17 @@ import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from helios.errors import ConfigError
 from helios.risk.profiles import fill_preset
+
+Share = Annotated[float, Field(gt=0, le=1)]
+"""A fraction that must not be written in percent: 15 for 15 % would be a limit that nothing ever reaches."""
+Distance = Annotated[float, Field(ge=0, lt=1)]
+"""A distance as a fraction of the price; 0 is none."""
 
 
 class _Section(BaseModel):
@@ -87,21 +92,21 @@ class RiskConfig(_Section):
     `garch_tasks_from` fits at one bar on the cluster does them.
     """
 
-    profile: Literal["conservative", "moderate", "aggressive", "swing", "scalper", "live-starter"] = "moderate"
+    profile: Literal["conservative", "moderate", "aggressive", "swing", "scalper", "paper-starter", "live-starter"] = "moderate"
     min_confidence: float = Field(0.55, ge=0, le=1)
     kelly_multiplier: float = Field(0.25, gt=0, le=1)
-    volatility_reference: float = Field(0.02, gt=0)
-    regime_caps: tuple[float, float, float, float] = (0.20, 0.15, 0.10, 0.05)
+    volatility_reference: float = Field(0.02, gt=0, lt=1)
+    regime_caps: tuple[Share, Share, Share, Share] = (0.20, 0.15, 0.10, 0.05)
     stop_daily_volatilities: float = Field(2.0, gt=0)
     reward_to_risk: float = Field(2.0, gt=0)
     timeout_h: float = Field(24.0, gt=0)
-    trailing_activate_pct: float = Field(0.02, ge=0)
-    trailing_pct: float = Field(0.01, ge=0)
-    breakeven_activate_pct: float = Field(0.0, ge=0)
-    breakeven_offset_pct: float = Field(0.003, ge=0)
+    trailing_activate_pct: Distance = 0.02
+    trailing_pct: Distance = 0.01
+    breakeven_activate_pct: Distance = 0.0
+    breakeven_offset_pct: Distance = 0.003
     scale_out_fraction: float = Field(0.0, ge=0, lt=1)
     scale_out_at: float = Field(0.5, gt=0, lt=1)
-    round_trip_cost_pct: float = Field(0.003, ge=0)
+    round_trip_cost_pct: Distance = 0.003
     garch_refit_h: float = Field(4.0, gt=0)
     garch_min_returns: int = Field(500, ge=100)
     garch_max_returns: int = Field(8_640, ge=100)
@@ -109,8 +114,8 @@ class RiskConfig(_Section):
     forecast_ttl_h: float = Field(4.0, gt=0)
     alert_rise: float = Field(2.0, gt=1)
     ewma_daily_decay: float = Field(0.5, gt=0, lt=1)
-    max_leverage: float = Field(3.0, ge=1)
-    min_addition: float = Field(0.01, ge=0)
+    max_leverage: float = Field(3.0, ge=1, le=10)
+    min_addition: float = Field(0.01, ge=0, lt=1)
     size_method: Literal["kelly", "half_kelly", "fixed_fractional", "volatility_adjusted"] = "kelly"
     volatility_rule: Literal["damped", "inverse"] = "damped"
     risk_per_trade: float = Field(0.02, gt=0, le=0.10)
@@ -130,6 +135,13 @@ class RiskConfig(_Section):
             raise ValueError("breakeven_offset_pct must be below breakeven_activate_pct, or the stop would fire as it is moved")
         return self
 
+    @field_validator("regime_caps")
+    @classmethod
+    def _calm_first(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if list(value) != sorted(value, reverse=True):
+            raise ValueError("regime_caps go from LOW to EXTREME and must not rise")
+        return value
+
 
 class LimitConfig(_Section):
     """Checked before every order. Fractions of equity unless the name says otherwise.
@@ -141,23 +153,23 @@ class LimitConfig(_Section):
     `max_entries_per_day`, without which it could never trip. `max_account_age_s` is two of the slowest decision bars.
     """
 
-    max_drawdown: float = 0.15
-    max_daily_loss: float = 0.05
-    max_position: float = 0.20
-    max_sector: float = 0.60
-    max_correlation: float = 0.90
-    warn_correlation: float = 0.70
-    max_open_positions: int = 10
-    max_portfolio_leverage: float = 3.0
-    max_entries_per_day: int = 20
-    min_entry_interval_s: float = 300.0
-    max_consecutive_losses: int = 5
-    max_volatility_ratio: float = 3.0
-    max_price_deviation: float = 0.05
-    min_notional_quote: Decimal = Decimal(10)
-    max_notional_quote: Decimal = Decimal(100_000)
-    balance_cushion: float = 0.05
-    max_data_age_s: float = 5.0
+    max_drawdown: Share = 0.15
+    max_daily_loss: Share = 0.05
+    max_position: Share = 0.20
+    max_sector: Share = 0.60
+    max_correlation: Share = 0.90
+    warn_correlation: Share = 0.70
+    max_open_positions: int = Field(10, ge=0)
+    max_portfolio_leverage: float = Field(3.0, gt=0, le=10)
+    max_entries_per_day: int = Field(20, ge=0)
+    min_entry_interval_s: float = Field(300.0, ge=0)
+    max_consecutive_losses: int = Field(5, ge=1)
+    max_volatility_ratio: float = Field(3.0, ge=1)
+    max_price_deviation: float = Field(0.05, gt=0, lt=1)
+    min_notional_quote: Decimal = Field(Decimal(10), ge=0)
+    max_notional_quote: Decimal = Field(Decimal(100_000), gt=0)
+    balance_cushion: float = Field(0.05, ge=0, le=1)
+    max_data_age_s: float = Field(5.0, gt=0)
     warn_utilisation: float = Field(0.80, gt=0, le=1)
     min_balance_quote: Decimal = Field(Decimal(0), ge=0)
     max_daily_loss_quote: Decimal = Field(Decimal(0), ge=0)
@@ -179,6 +191,12 @@ class LimitConfig(_Section):
         if value and not (len(value) == 2 and min(value) >= 0 and max(value) <= 24 and value[0] != value[1]):
             raise ValueError("trading hours are none or two different hours of 0 to 24")
         return value
+
+    @model_validator(mode="after")
+    def _some_order_fits(self) -> Self:
+        if self.min_notional_quote > self.max_notional_quote:
+            raise ValueError("min_notional_quote is above max_notional_quote: no order would fit")
+        return self
 
 
 class ReviewConfig(_Section):

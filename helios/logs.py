@@ -11,12 +11,12 @@ from pathlib import Path
 import orjson
 
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_SECRET = re.compile(r"(://[^:/@\s]*:)[^@\s]+@|(sk-ant-)[\w-]+|(Bearer )\S+")
+_SECRET = re.compile(r"(://[^:/@\s]*:)[^@\s]+@|(sk-ant-)[\w-]+|(Bearer )\S+|((?i:X-VALR-(?:API-KEY|SIGNATURE))\W+)\w+")
 
 
 def masked(text: str) -> str:
-    """Hide passwords in URLs, API keys and bearer tokens."""
-    return _SECRET.sub(lambda m: (m.group(1) or m.group(2) or m.group(3)) + "***" + ("@" if m.group(1) else ""), text)
+    """Hide passwords in URLs, API keys, signatures and bearer tokens."""
+    return _SECRET.sub(lambda m: next(filter(None, m.groups())) + "***" + ("@" if m.group(1) else ""), text)
 
 
 class JsonFormatter(logging.Formatter):

@@ -102,7 +102,7 @@ def show_attribution(report: dict[str, Any], as_json: bool) -> None:
         return
     stages = report["stages"]
     _table(stages["groups"], _columns(stages["groups"]), False)
-    print(f"\n{len(stages['trades'])} closed trades, {stages['totals']['pnl_quote']} realised")
+    print(f"\n{len(stages['trades'])} closings in whole or in part, {stages['totals']['pnl_quote']} realised")
     if not stages["is_explained"]:
         print("some of them lack the record of a stage: their share is under unexplained")
     if "benchmark" in report:

@@ -26,6 +26,8 @@ class Sizes:
         Order book updates; socket frames.
     history_symbols, history_days : int
         Minutes that are imported, checked and turned into features.
+    windows : tuple of int
+        Windows of one inference: one symbol, and a universe.
     """
 
     stream_candles: int = 5_000
@@ -37,6 +39,7 @@ class Sizes:
     frames: int = 20_000
     history_symbols: int = 8
     history_days: int = 90
+    windows: tuple[int, ...] = (1, 200)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,5 +88,6 @@ BENCHMARKS: dict[str, Prepare] = {
     "history": _later("contests_history", "history"),
     "storage": _later("contests_storage", "storage"),
     "risk": _later("contests_limits", "risk"),
+    "inference": _later("contests_inference", "inference"),
 }
 """Works that are timed turn by turn with their peers, by name; imported when they are prepared."""

@@ -106,7 +106,7 @@ def download(
     begun_s = time.monotonic()
     start_ns, end_ns = _range(start, end)
     assert start_ns is not None
-    done = download_series(venue_config(venue, rest_url), store, wanted, start_ns, end_ns, jobs)
+    done = download_series(venue_config(venue, rest_url), store, wanted, start_ns, end_ns, jobs, run_dir(state_dir))
     took_s = time.monotonic() - begun_s
     if as_json:
         series = [report_dict(str(s), done.reports[s]) | fetched_dict(done.fetched[s]) for s in wanted]
@@ -148,7 +148,7 @@ def check(
         store = _archive(archive, state_dir)
         chosen = _chosen(store, venue, symbol, length)
         if repair:
-            fetched = repair_series(store, chosen, start_ns, end_ns, rest_url)
+            fetched = repair_series(store, chosen, start_ns, end_ns, rest_url, run_dir(state_dir))
         found = _each(chosen, lambda series: check_series(store, series, start_ns, end_ns), jobs, "checking")
         reports = {str(series): _or_raise(result) for series, result in found.items()}
     if as_json:

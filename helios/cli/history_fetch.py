@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from helios.cli.desk_budget import desk_budget
 from helios.cli.history_print import counts_dict, counts_text, progress, span
+from helios.cli.rundir import RunDir
 from helios.config import VenueConfig, load_config
 from helios.errors import ConfigError
 from helios.market.quality import QualityReport, check_candles
@@ -38,17 +40,32 @@ def venue_config(venue: str, rest_url: str | None) -> VenueConfig:
 
 
 def download_series(
-    config: VenueConfig, store: CandleArchive, wanted: list[CandleSeries], start_ns: int, end_ns: int | None, jobs: int
+    config: VenueConfig,
+    store: CandleArchive,
+    wanted: list[CandleSeries],
+    start_ns: int,
+    end_ns: int | None,
+    jobs: int,
+    directory: RunDir,
 ) -> Download:
-    """Fetch what the archive lacks of closed candles from `start_ns` to `end_ns`, by default up to now, and check it all."""
-    return asyncio.run(_download(config, store, wanted, start_ns, end_ns, jobs))
+    """Fetch what the archive lacks of closed candles from `start_ns` to `end_ns`, by default up to now, and check it all.
+
+    Requests are those of the desk that runs in `directory`, if one does and asks the same venue.
+    """
+    return asyncio.run(_download(config, store, wanted, start_ns, end_ns, jobs, directory))
 
 
 async def _download(
-    config: VenueConfig, store: CandleArchive, wanted: list[CandleSeries], start_ns: int, end_ns: int | None, jobs: int
+    config: VenueConfig,
+    store: CandleArchive,
+    wanted: list[CandleSeries],
+    start_ns: int,
+    end_ns: int | None,
+    jobs: int,
+    directory: RunDir,
 ) -> Download:
     step_ns = wanted[0].timeframe.ns
-    async with _open(config) as venue:
+    async with _open(config, directory) as venue:
         now_ns = (await venue.clock()).now_ns()
         last_ns = now_ns // step_ns * step_ns  # what opens then is not closed yet
         end_ns = last_ns if end_ns is None else min(end_ns, last_ns)
@@ -61,18 +78,28 @@ async def _download(
 
 
 def repair_series(
-    store: CandleArchive, chosen: list[CandleSeries], start_ns: int | None, end_ns: int | None, rest_url: str | None
+    store: CandleArchive,
+    chosen: list[CandleSeries],
+    start_ns: int | None,
+    end_ns: int | None,
+    rest_url: str | None,
+    directory: RunDir,
 ) -> dict[CandleSeries, Fetched]:
     """Fetch missing bars, then impossible ones, from the venue of each series; the venue is right about the latter."""
     fetched: dict[CandleSeries, Fetched] = {}
     for name in dict.fromkeys(series.venue for series in chosen):
         own = [series for series in chosen if series.venue == name]
-        fetched |= asyncio.run(_repair(venue_config(name, rest_url), store, own, start_ns, end_ns))
+        fetched |= asyncio.run(_repair(venue_config(name, rest_url), store, own, start_ns, end_ns, directory))
     return fetched
 
 
 async def _repair(
-    config: VenueConfig, store: CandleArchive, chosen: list[CandleSeries], start_ns: int | None, end_ns: int | None
+    config: VenueConfig,
+    store: CandleArchive,
+    chosen: list[CandleSeries],
+    start_ns: int | None,
+    end_ns: int | None,
+    directory: RunDir,
 ) -> dict[CandleSeries, Fetched]:
     missing: dict[CandleSeries, list[Range]] = {}
     broken: dict[CandleSeries, list[Range]] = {}
@@ -83,7 +110,7 @@ async def _repair(
         broken[series] = broken_ranges(report, open_times, series.timeframe)
     if not any([*missing.values(), *broken.values()]):
         return dict.fromkeys(chosen, NOTHING_FETCHED)
-    async with _open(config) as venue:
+    async with _open(config, directory) as venue:
         filled = await _fetch(venue, store, missing, len(chosen))
         replaced = await _fetch(venue, store, broken, len(chosen), newer_wins=True)
     return {series: filled[series] + replaced[series] for series in chosen}
@@ -103,12 +130,13 @@ async def _fetch(
 
 
 @asynccontextmanager
-async def _open(config: VenueConfig) -> AsyncIterator[MarketVenue]:
-    venue = make_venue(config)
-    try:
-        yield venue
-    finally:
-        await venue.aclose()
+async def _open(config: VenueConfig, directory: RunDir) -> AsyncIterator[MarketVenue]:
+    async with desk_budget(config, directory) as budget:
+        venue = make_venue(config, budget)
+        try:
+            yield venue
+        finally:
+            await venue.aclose()
 
 
 def check_series(store: CandleArchive, series: CandleSeries, start_ns: int | None, end_ns: int | None) -> QualityReport:

@@ -16,12 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 from helios.cli.app import app
+from helios.cli.candle_input import read_history, timeframe_of
 from helios.cli.control import AsJson
-from helios.cli.data import read_candles
 from helios.domain.decisions import FloatArray
 from helios.domain.enums import Timeframe
-from helios.errors import ConfigError, InsufficientHistoryError
-from helios.features.batch import fill_minutes
+from helios.errors import InsufficientHistoryError
 
 if TYPE_CHECKING:
     from helios.features.leakage import FeatureReport, Subject
@@ -37,17 +36,20 @@ _FUSED_S = 900
 
 @leakage.command("features")
 def features(
-    file: Annotated[Path | None, typer.Argument(help="Candles as Parquet; without a file, made-up bars with flow and book.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="Candles of one symbol; without a file, made-up bars with flow and book.")
+    ] = None,
     names: Annotated[str | None, typer.Option(help="Features or catalog families, separated by commas; default all.")] = None,
-    timeframe: Annotated[str, typer.Option(help="The file's timeframe; minutes are also checked as 5m and 15m bars.")] = "1m",
+    timeframe: Annotated[
+        str | None, typer.Option(help="The file's, by default as it says; minutes are also checked as 5m and 15m bars.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the made-up bars.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Check the model's features and the catalog for look-ahead, understated history and made-up values; exit code 1 if any fails."""
     from helios.features.leakage import examine
 
-    is_minutes = _is_minutes(timeframe)
-    times, values = _bars(file, seed, is_minutes)
+    times, values, is_minutes = _bars(file, seed, timeframe)
     if len(times) < MIN_BARS:
         raise InsufficientHistoryError(f"{len(times)} bars; the checks need at least {MIN_BARS}")
     is_known = bool(np.isfinite(values).all(1).any())
@@ -60,23 +62,16 @@ def features(
         raise typer.Exit(1)
 
 
-def _is_minutes(timeframe: str) -> bool:
-    try:
-        return Timeframe(timeframe) is Timeframe.M1
-    except ValueError:
-        raise ConfigError(f"unknown timeframe {timeframe!r}: {', '.join(t.value for t in Timeframe)}") from None
-
-
-def _bars(file: Path | None, seed: int, is_minutes: bool) -> tuple[np.ndarray, FloatArray]:
+def _bars(file: Path | None, seed: int, timeframe: str | None) -> tuple[np.ndarray, FloatArray, bool]:
+    # Open times, values with the mid price, and whether the bars are minutes.
     from helios.features.subjects import synthetic_bars
 
     if file is None:
-        return synthetic_bars(N_BARS, seed)
-    times, bars = read_candles(file)
-    if is_minutes:
-        times, bars = fill_minutes(times[-N_BARS:], bars[-N_BARS:])
-    times, bars = times[-N_BARS:], bars[-N_BARS:]
-    return times, np.column_stack([bars, np.full(len(bars), math.nan)])  # a file of candles has no mid price
+        return *synthetic_bars(N_BARS, seed), timeframe is None or timeframe_of(timeframe) is Timeframe.M1
+    history = read_history(file, timeframe)
+    times, bars = history.open_times[-N_BARS:], history.bars[-N_BARS:]
+    no_mid = np.full(len(bars), math.nan)  # a file of candles has no mid price
+    return times, np.column_stack([bars, no_mid]), history.timeframe is Timeframe.M1
 
 
 def _subjects(names: str | None, is_minutes: bool) -> list[Subject]:

@@ -17,7 +17,8 @@ from typing import Annotated, Any
 import asyncpg
 import typer
 
-from helios.cli.control import AsJson, StateDir
+from helios.cli.control import AsJson, StateDir, run_dir
+from helios.cli.desk_budget import desk_budget
 from helios.cli.history import data
 from helios.cli.queries import _answer
 from helios.config import HeliosConfig, load_config
@@ -98,7 +99,8 @@ async def _venue(config: HeliosConfig, symbols: tuple[str, ...]) -> AsyncIterato
             stack.push_async_callback(exchange.stop)
             address = {"rest_url": exchange.rest_url, "ws_url": exchange.ws_url}
             config = config.model_copy(update={"venue": config.venue.model_copy(update=address)})
-        venue: MarketVenue = make_venue(config.venue)
+        budget = await stack.enter_async_context(desk_budget(config.venue, run_dir(config.store.state_dir)))
+        venue: MarketVenue = make_venue(config.venue, budget)
         stack.push_async_callback(venue.aclose)
         yield venue
 

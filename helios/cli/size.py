@@ -23,6 +23,8 @@ from helios.risk.leverage import instrument_leverage
 from helios.risk.sizing import SizeDecision, SizeRefusal, SizeRequest, size_bounds, size_position
 
 E = TypeVar("E", bound=Enum)
+_MOST = Decimal(10) ** 18
+"""From here on amounts to 1e-8 have more digits than a decimal number keeps."""
 _CLOSES = ("closes what is held on the other side: no size, stop or leverage is needed",)
 
 
@@ -66,10 +68,14 @@ def size(
     }
     config = load_config(overrides=chosen)
     action, level = _word(Action, "--signal", signal), _word(VolatilityRegime, "--regime", regime)
-    instrument = Instrument(
-        "BASE/QUOTE", "BASE", "QUOTE", "any", "any", kind, max_leverage=_amount("--venue-leverage", venue_leverage)
-    )
-    _finite(confidence=confidence, daily_volatility=daily_volatility, drawdown=drawdown, payoff_ratio=payoff_ratio, cost=cost)
+    most = _amount("--venue-leverage", venue_leverage)
+    if most < 1 or volatility_ratio <= 0:
+        raise ConfigError("--venue-leverage is at least 1, and --volatility-ratio above 0")
+    instrument = Instrument("BASE/QUOTE", "BASE", "QUOTE", "any", "any", kind, max_leverage=most)
+    _finite(
+        confidence=confidence, daily_volatility=daily_volatility, drawdown=drawdown, payoff_ratio=payoff_ratio, cost=cost,
+        volatility_ratio=None if math.isnan(volatility_ratio) else volatility_ratio,
+    )  # fmt: skip
     request = SizeRequest(
         confidence,
         daily_volatility,
@@ -96,7 +102,7 @@ def _answer(
         return _closing(side, abs(request.held_notional))
     if request.confidence >= floor and side is Side.SELL and not instrument.can_short:
         return _refused(SizeRefusal("SHORT_NOT_ALLOWED", "the market is spot and nothing is held to sell"))
-    result = size_position(_absolute(request), config.risk, size_bounds(config.limits, instrument))
+    result = size_position(replace(_absolute(request), side=side), config.risk, size_bounds(config.limits, instrument))
     if isinstance(result, SizeRefusal):
         return _refused(result)
     return _sized(side, result, config)
@@ -152,8 +158,8 @@ def _amount(option: str, text: str) -> Decimal:
         amount = Decimal(text)
     except ArithmeticError:
         amount = Decimal("NaN")
-    if not amount.is_finite():
-        raise ConfigError(f"{option} is a number, not {text!r}")
+    if not amount.is_finite() or abs(amount) >= _MOST:
+        raise ConfigError(f"{option} is a number below {_MOST:.0e}, not {text!r}")
     return amount
 
 

@@ -287,7 +287,8 @@ class ExitTriggered:
 
 @dataclass(frozen=True, slots=True)
 class OrderOutcome:
-    """What became of an intent: its record and its fills so far."""
+    """What became of an intent: its record, its fills so far, and which limits it came near to when it was let through."""
 
     record: OrderRecord
     fills: tuple[Fill, ...] = ()
+    warnings: tuple[str, ...] = ()

@@ -29,8 +29,9 @@ from helios.domain.orders import (
     client_order_id,
 )
 from helios.errors import RejectedError, StoreUnavailableError
-from helios.execution.checks import LEDGER_UNAVAILABLE, TRADING_PAUSED, UNRESOLVED_ORDER, PreTradeCheck, structural_codes
+from helios.execution.checks import LEDGER_UNAVAILABLE, PreTradeCheck
 from helios.execution.exit_rules import SCALE_OUT_LEG, scale_out_quantity
+from helios.execution.gate import Findings, OrderGate, Ruling
 from helios.execution.guard import AccountGuard
 from helios.execution.journal import ExitJournal, MemoryJournal
 from helios.execution.lifecycle import is_open, new_record
@@ -68,6 +69,8 @@ class ExecutionEngine:
         Where exits go while the ledger is away; None keeps them in memory.
     guard : AccountGuard or None
         The circuit breakers, fed with every account this engine gives out; None takes the default limits.
+    findings : callable or None
+        What `check` found at its last look at an order, in figures; None leaves refusals without words.
     """
 
     def __init__(
@@ -80,15 +83,15 @@ class ExecutionEngine:
         owner: str,
         journal: ExitJournal | None = None,
         guard: AccountGuard | None = None,
+        findings: Findings | None = None,
     ) -> None:
         self._store = store
         self._account = account
         self._instruments = instruments
-        self._check = check
         self._owner = owner
         self._sender = OrderSender(store, broker, account, MemoryJournal() if journal is None else journal)
-        self._entries_allowed = True
         self._guard = AccountGuard(LimitConfig()) if guard is None else guard
+        self._gate = OrderGate(check, findings, instruments, account, self._guard)
         self._saved: tuple[str, Decimal, int, tuple[str, ...]] = ("", Decimal(0), 0, ())
         self._saved_at = 0
         self._now = 0
@@ -131,13 +134,13 @@ class ExecutionEngine:
 
     def set_trading(self, entries_allowed: bool) -> None:
         """Allow or refuse entries (TRADING_PAUSED); reducing orders and exits always pass."""
-        self._entries_allowed = entries_allowed
+        self._gate.entries_allowed = entries_allowed
 
     async def submit(self, intents: Sequence[OrderIntent], markets: Mapping[str, MarketSnapshot]) -> list[OrderOutcome]:
         """Check, commit and send in the given order; one outcome per intent.
 
-        A known client order id returns what became of it. A refusal is recorded with all its codes. With the ledger away an
-        entry is refused with LEDGER_UNAVAILABLE, unrecorded, and may be tried again.
+        A known client order id returns what became of it. A refusal is recorded with all its codes and figures. With the
+        ledger away an entry is refused with LEDGER_UNAVAILABLE, unrecorded, and may be tried again.
         """
         async with self._entry_lock:
             outcomes = [await self._submit(intent, markets) for intent in intents]
@@ -160,12 +163,16 @@ class ExecutionEngine:
         await self._save(max((trigger.ts_event for trigger in triggers), default=0))
         return outcomes
 
-    async def flatten(self, markets: Mapping[str, MarketSnapshot], reason: ExitReason = ExitReason.EMERGENCY) -> list[str]:
+    async def flatten(
+        self, markets: Mapping[str, MarketSnapshot], reason: ExitReason = ExitReason.EMERGENCY, *, for_good: bool = True
+    ) -> list[str]:
         """Stop entries, cancel open orders, close every position that has a market; return the symbols left open.
 
-        One attempt per position and call: repeat it with fresh markets until nothing is left.
+        One attempt per position and call: repeat it with fresh markets until nothing is left. Entries stay stopped until
+        `set_trading`; where it is not `for_good` only as long as the breakers say so.
         """
-        self.set_trading(False)
+        if for_good:
+            self.set_trading(False)
         await self.reconcile({})
         for record in self.open_orders:
             if record.client_order_id not in self._sender.pending_exits:
@@ -252,6 +259,11 @@ class ExecutionEngine:
         """Note the components of the desk that do not answer, for the breaker that counts them."""
         self._guard.set_unhealthy(components)
 
+    async def note_volatility(self, ratios: Mapping[str, float]) -> None:
+        """Show the breakers each symbol's present volatility over its mean: what trips stays so until it has calmed down."""
+        self._guard.set_volatility(ratios)
+        await self._save(self._now)
+
     async def exit_plans(self) -> list[ExitPlan]:
         """Return what the symbols must watch now; a scale-out that was tried or does not fit the venue's minimum is off."""
         return [self._watchable(plan) for plan in self._account.exit_plans()]
@@ -264,8 +276,11 @@ class ExecutionEngine:
             await self.reconcile(markets)
         async with self._lock(intent.symbol):
             intent = self._clipped(intent)
-            codes = self._deny_codes(intent, market)
+            ruling = self._ruling(intent, market)
+            codes = ruling.codes
             record = new_record(intent, self.epoch, OrderStatus.REJECTED if codes else OrderStatus.PENDING, codes)
+            if codes and ruling.reason:
+                record = replace(record, reason=ruling.reason)
             if intent.reduce_only and not codes and market is not None:
                 reduced = await self._reduce(record, market)
                 return reduced or sender.outcome(sender.records[intent.client_order_id])
@@ -276,7 +291,8 @@ class ExecutionEngine:
                 return OrderOutcome(replace(record, status=OrderStatus.REJECTED, deny_codes=codes))
             if not inserted:
                 return sender.outcome(await sender.recorded(intent.client_order_id))
-            return sender.outcome(record) if codes or market is None else await sender.send(record, market)
+            outcome = sender.outcome(record) if codes or market is None else await sender.send(record, market)
+            return replace(outcome, warnings=ruling.warnings)
 
     def _valued(self, movement: Movement) -> Movement:
         # What a deposit was worth is settled when it is written: no later rate may change it in a replay.
@@ -293,17 +309,9 @@ class ExecutionEngine:
             return intent
         return replace(intent, quantity_base=abs(position.quantity_base))
 
-    def _deny_codes(self, intent: OrderIntent, market: MarketSnapshot | None) -> tuple[str, ...]:
+    def _ruling(self, intent: OrderIntent, market: MarketSnapshot | None) -> Ruling:
         account = self._judged(self._account.snapshot(intent.ts_event))
-        codes = list(structural_codes(intent, account, market, self._instruments.get(intent.symbol)))
-        codes += self._check(intent, account, market, intent.ts_event)
-        if not intent.reduce_only:
-            codes += self._guard.deny_codes(intent.symbol)
-        if not intent.reduce_only and not self._entries_allowed:
-            codes.append(TRADING_PAUSED)
-        if self._is_blocked(intent):
-            codes.append(UNRESOLVED_ORDER)
-        return tuple(dict.fromkeys(codes))
+        return self._gate.rule(intent, account, market, self._is_blocked(intent))
 
     def _is_blocked(self, intent: OrderIntent) -> bool:
         # Entries wait for every open order, for no limit can be checked while the account may be about to change. Reducing
@@ -430,7 +438,12 @@ class ExecutionEngine:
         # Fills, a new day or a new peak: what a restart could not find out again. And the prices, once a minute of market time.
         self._now = max(self._now, ts)
         snapshot = self._judged(self._account.snapshot(self._now))
-        state = (self._account.day, snapshot.peak_equity_quote, snapshot.peak_rebased_at, snapshot.trips)
+        state = (
+            self._account.day,
+            snapshot.peak_equity_quote,
+            snapshot.peak_rebased_at,
+            tuple(trip.key for trip in self._guard.trips),
+        )
         is_old = bool(snapshot.positions) and self._now - self._saved_at >= SAVE_EVERY_NS
         if self._sender.has_unsaved_fills or state != self._saved or is_old:
             try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from helios.config import LimitConfig
@@ -29,7 +29,9 @@ class AccountGuard:
         self._limits = limits
         self._board = BreakerBoard(limits)
         self._tell = on_trip or (lambda _trip: None)
+        self._mode = TradingMode.PAPER
         self._unhealthy: tuple[str, ...] = ()
+        self._ratios: Mapping[str, float] = {}
 
     @property
     def trips(self) -> tuple[Trip, ...]:
@@ -41,25 +43,31 @@ class AccountGuard:
         if not saved:
             return
         try:
-            self._board = BreakerBoard.from_json(saved, self._limits)
+            self._board = BreakerBoard.from_json(saved, self._limits, self._mode)
         except DataError as error:
-            self._board = BreakerBoard.unreadable(str(error), now_ns, self._limits)
+            self._board = BreakerBoard.unreadable(str(error), now_ns, self._limits, self._mode)
 
     def to_json(self) -> str:
         """Return what must outlive a restart."""
         return self._board.to_json()
 
     def set_mode(self, mode: TradingMode) -> None:
-        """Follow the engine's trading mode."""
+        """Follow the engine's trading mode, over a `restore` too."""
+        self._mode = mode
         self._board.set_mode(mode)
 
     def set_unhealthy(self, components: Sequence[str]) -> None:
         """Note which components of the desk do not answer; judged with the next account."""
         self._unhealthy = tuple(components)
 
+    def set_volatility(self, ratios: Mapping[str, float]) -> None:
+        """Note each symbol's present volatility over its mean; judged once, with the next account."""
+        self._ratios = dict(ratios)
+
     def observe(self, account: AccountSnapshot) -> bool:
         """Judge the account; True where the drawdown was released and so must start anew from the present equity."""
-        events = self._board.observe(account, account.ts_event, unhealthy=self._unhealthy)
+        ratios, self._ratios = self._ratios, {}
+        events = self._board.observe(account, account.ts_event, ratios, self._unhealthy)
         return self._told(events)
 
     def reset(self, code: str | None, account: AccountSnapshot) -> bool:
@@ -77,9 +85,9 @@ class AccountGuard:
         codes = tuple(dict.fromkeys(trip.code.value for trip in self._board.trips))
         return replace(account, trading_state=self._board.state, trips=codes)
 
-    def deny_codes(self, symbol: str) -> tuple[str, ...]:
-        """Return the codes of the open breakers that forbid an entry in `symbol`."""
-        return tuple(trip.code.value for trip in self._board.trips if trip.symbol in ("", symbol))
+    def open_trips(self, symbol: str) -> tuple[Trip, ...]:
+        """Return the open breakers that forbid an entry in `symbol`."""
+        return tuple(trip for trip in self._board.trips if trip.symbol in ("", symbol))
 
     def _told(self, events: Sequence[Trip]) -> bool:
         for event in events:

@@ -148,37 +148,43 @@ def _is_constant(x: FloatArray, deviation: FloatArray) -> NDArray[np.bool_]:
 
 
 def fill_minutes(open_times: TimeArray, bars: FloatArray) -> tuple[TimeArray, FloatArray]:
-    """Return the minutes without holes, as `CandleBuilder.on_minute` gives them.
+    """Return the minutes without holes, as `CandleBuilder.on_minute` gives them; see `fill_bars`."""
+    return fill_bars(open_times, bars, Timeframe.M1)
 
-    Missing minutes are flat at the previous close with volume 0 and everything else unknown (NaN). Minutes that are not newer
-    than one before them are left out.
+
+def fill_bars(open_times: TimeArray, bars: FloatArray, timeframe: Timeframe) -> tuple[TimeArray, FloatArray]:
+    """Return the bars of a timeframe without holes.
+
+    Missing bars are flat at the previous close with volume 0 and everything else unknown (NaN). Bars that are not newer than one
+    before them are left out.
 
     Parameters
     ----------
     open_times : int64 array of shape (n_bars,)
-        ns UTC, multiples of a minute.
+        ns UTC, multiples of the timeframe.
     bars : float64 array of shape (n_bars, 13)
         Columns in the order of `BAR_VALUES`.
+    timeframe : Timeframe
 
     Returns
     -------
     open_times, bars : arrays of shapes (m_bars,) and (m_bars, 13)
-        One row per minute from the first to the last.
+        One row per bar from the first to the last.
 
     Raises
     ------
     DataError
-        If a time is not on a minute or the shapes do not fit.
+        If a time is not on the timeframe's grid or the shapes do not fit.
     """
     open_times, bars = np.asarray(open_times, dtype=np.int64), np.asarray(bars, dtype=np.float64)
-    if bars.shape != (len(open_times), len(BAR_VALUES)) or (open_times % _MINUTE_NS).any():
-        raise DataError("open times must be whole minutes, one per row of 13 values")
+    if bars.shape != (len(open_times), len(BAR_VALUES)) or (open_times % timeframe.ns).any():
+        raise DataError(f"open times must be whole bars of {timeframe.value}, one per row of 13 values")
     if len(open_times) == 0:
         return open_times, bars
     newest_before = np.concatenate(([open_times[0] - 1], np.maximum.accumulate(open_times)[:-1]))
     is_new = open_times > newest_before
     known_times, known = open_times[is_new], bars[is_new]
-    times = np.arange(known_times[0], known_times[-1] + _MINUTE_NS, _MINUTE_NS, dtype=np.int64)
+    times = np.arange(known_times[0], known_times[-1] + timeframe.ns, timeframe.ns, dtype=np.int64)
     source = np.searchsorted(known_times, times, side="right") - 1
     filled = known[source]
     is_missing = known_times[source] != times

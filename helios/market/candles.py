@@ -95,8 +95,7 @@ class CandleBuilder:
             If price or quantity is not a positive finite number, or the time lies over 30 days ahead of the open minute:
             then a unit or a clock is wrong, and filling the years between would never end.
         """
-        if not (0.0 < trade.price < math.inf and 0.0 < trade.quantity < math.inf):
-            raise ProtocolError(f"trade {trade.trade_id} of {self.symbol}: {trade.quantity} at {trade.price}")
+        self.check_trade(trade)
         if self._is_duplicate(trade.trade_id):
             self.duplicate_trades += 1
             return []
@@ -108,6 +107,17 @@ class CandleBuilder:
         self._trades.add(trade)
         self._momentum.add(trade)
         return bars
+
+    def check_trade(self, trade: Trade) -> None:
+        """Raise what `on_trade` would raise, and change nothing: whoever else uses the price must know first."""
+        if not (0.0 < trade.price < math.inf and 0.0 < trade.quantity < math.inf):
+            raise ProtocolError(f"trade {trade.trade_id} of {self.symbol}: {trade.quantity} at {trade.price}")
+        self.check_time(trade.ts_event)
+
+    def check_time(self, ts: int) -> None:
+        """Raise ProtocolError if an event of `ts` (ns) lies so far ahead of the open minute that a unit or a clock is wrong."""
+        if self._open_time is not None and ts - self._open_time > MAX_JUMP_NS:
+            raise ProtocolError(f"{self.symbol}: event at {ts} follows the minute {self._open_time}")
 
     def on_book(self, book: OrderBook, ts: int) -> list[Bar]:
         """Close what ended before `ts` (ns), then let the book's state count from `ts` on; an unsynced book is unknown."""
@@ -214,10 +224,9 @@ class CandleBuilder:
         return False
 
     def _go_live(self, ts: int) -> list[Bar]:
+        self.check_time(ts)
         if self._open_time is None:
             self._skip_to(ts)
-        elif ts - self._open_time > MAX_JUMP_NS:
-            raise ProtocolError(f"{self.symbol}: event at {ts} follows the minute {self._open_time}")
         bars = self.advance(ts)
         if self.first_live_minute is None:
             self.first_live_minute = self._open_time

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from helios.config import LimitConfig
 from helios.domain.enums import TradingMode
 from helios.domain.market import Instrument, MarketSnapshot
 from helios.domain.orders import AccountSnapshot, OrderIntent
 from helios.errors import RejectedError
-from helios.risk.limits import LimitRequest, PastOrder, Violation, check_limits, limit_warnings
+from helios.risk.limits import LimitRequest, PastOrder, Violation, limit_findings
 from helios.risk.sectors import DEFAULT_SECTORS
 
-PreTradeCheck = Callable[[OrderIntent, AccountSnapshot, MarketSnapshot | None, int], tuple[str, ...]]
-Findings = Callable[[OrderIntent, tuple[Violation, ...]], None]
 REMEMBERED_ORDERS = 16
 """So many orders of a symbol are looked through for a duplicate: more than a desk sends within the window."""
 
@@ -32,8 +30,6 @@ class LimitCheck:
         LIVE tolerates fewer losses in a row.
     sectors : mapping
         Base asset to sector.
-    on_findings : callable or None
-        Receives (intent, violations and warnings) for every order that has any.
     """
 
     def __init__(
@@ -42,13 +38,12 @@ class LimitCheck:
         instruments: Mapping[str, Instrument],
         mode: TradingMode = TradingMode.PAPER,
         sectors: Mapping[str, str] = DEFAULT_SECTORS,
-        on_findings: Findings | None = None,
     ) -> None:
         self._limits = limits
         self._instruments = instruments
         self._mode = mode
         self._sectors = sectors
-        self._on_findings = on_findings
+        self._found: tuple[str, tuple[Violation, ...]] = ("", ())
         self._passed: dict[str, deque[tuple[str, PastOrder]]] = defaultdict(lambda: deque(maxlen=REMEMBERED_ORDERS))
 
     def set_mode(self, mode: TradingMode) -> None:
@@ -57,6 +52,7 @@ class LimitCheck:
 
     def __call__(self, intent: OrderIntent, account: AccountSnapshot, market: MarketSnapshot | None, now_ns: int) -> tuple[str, ...]:
         """Return the codes of every limit the order would break, each once; empty means it may go out."""
+        self._found = (intent.client_order_id, ())
         if intent.symbol not in self._instruments:
             return ("UNKNOWN_INSTRUMENT",)
         if market is None and intent.reduce_only:
@@ -66,14 +62,16 @@ class LimitCheck:
         except RejectedError:
             quantity = intent.quantity_base
             return ("BAD_PRICE",) if quantity.is_finite() and quantity > 0 else ("BAD_QUANTITY",)
-        violations = check_limits(request, self._limits, self._sectors)
-        if self._on_findings is not None:
-            findings = violations + limit_warnings(request, self._limits, self._sectors)
-            if findings:
-                self._on_findings(intent, findings)
+        violations, warnings = limit_findings(request, self._limits, self._sectors)
+        self._found = (intent.client_order_id, violations + warnings)
         if not violations and not intent.reduce_only:
             self._passed[intent.symbol].append((intent.client_order_id, _past(intent, now_ns)))
         return tuple(dict.fromkeys(violation.code for violation in violations))
+
+    def findings(self, client_order_id: str) -> tuple[Violation, ...]:
+        """Return the violations and warnings of the order looked at last, where it was this one; each has limit and value."""
+        order_id, found = self._found
+        return found if order_id == client_order_id else ()
 
     def _request(self, intent: OrderIntent, account: AccountSnapshot, market: MarketSnapshot | None, now_ns: int) -> LimitRequest:
         return LimitRequest(
@@ -100,10 +98,9 @@ def make_check(
     instruments: Mapping[str, Instrument],
     mode: TradingMode = TradingMode.PAPER,
     sectors: Mapping[str, str] = DEFAULT_SECTORS,
-    on_findings: Findings | None = None,
 ) -> LimitCheck:
     """Return the check an execution engine is given."""
-    return LimitCheck(limits, instruments, mode, sectors, on_findings)
+    return LimitCheck(limits, instruments, mode, sectors)
 
 
 def _past(intent: OrderIntent, now_ns: int) -> PastOrder:

@@ -47,7 +47,8 @@ class StepReport:
 class Conductor:
     """Advance all symbols bar by bar.
 
-    An account that its breakers have HALTED is flattened at the bar that found it so, and at later ones until nothing is open.
+    An account that its breakers have HALTED is flattened at the bar that found it so, and at later ones until nothing is open. It
+    trades again only where `limits.auto_reset_h` ends the halt.
 
     Parameters
     ----------
@@ -94,7 +95,7 @@ class Conductor:
     async def _flatten(self, steps: Sequence[SymbolStep]) -> AccountSnapshot:
         markets = {w.symbol: w.market for s in steps for w in s.windows if w.market.last > 0}
         before = {p.position_id for p in await self._execution.exit_plans()}
-        await self._execution.flatten(markets)
+        await self._execution.flatten(markets, for_good=False)  # the breaker refuses entries for as long as it is open
         self.exits += len(before - {p.position_id for p in await self._execution.exit_plans()})
         return await self._execution.account([])
 

@@ -145,6 +145,9 @@ class DecisionCycle:
         for forecast in forecasts:
             if forecast.symbol in traces:
                 traces[forecast.symbol].steps["volatility"] = view.volatility_step(forecast)
+        if response.volatility_ratios:
+            # before the orders of this bar; without an answer the breakers keep what they saw last, and tier 3 its own bound
+            await self._timed(result, "volatility", self._tiers.execution.note_volatility(response.volatility_ratios))
         plans = _split(response.plans, traces, "plan", view.plan_step)
         result.plans = len(plans)
         if plans:

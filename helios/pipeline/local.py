@@ -186,12 +186,14 @@ class LocalDesk:
 
 def make_engine(config: HeliosConfig, instruments: Mapping[str, Instrument], ledger: MemoryLedger) -> ExecutionEngine:
     """Return an execution engine over a ledger in memory and the paper broker."""
+    check = make_check(config.limits, instruments)
     return ExecutionEngine(
         store=ledger,
         broker=PaperBroker(config.execution, instruments),
         account=Account(Decimal(config.desk.initial_cash_quote), 0, quote=quote_currency(instruments)),
         instruments=instruments,
-        check=make_check(config.limits, instruments),
+        check=check,
         owner="local",
         guard=AccountGuard(config.limits),
+        findings=check.findings,
     )

@@ -50,10 +50,14 @@ class RiskRequest:
 
 @dataclass(frozen=True, slots=True)
 class RiskResponse:
-    """One plan or refusal per prediction, in the same order, and the forecasts they rest on."""
+    """One plan or refusal per prediction, in the same order, and the forecasts they rest on.
+
+    `volatility_ratios` (present forecast over its mean, by symbol; NaN where unknown) are what the volatility breaker goes by.
+    """
 
     plans: tuple[TradePlan | NoTrade, ...]
     forecasts: Mapping[str, VolatilityForecast]
+    volatility_ratios: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +162,15 @@ class ExecutionTier(Protocol):
         """What the symbols must watch now."""
         ...
 
-    async def flatten(self, markets: Mapping[str, MarketSnapshot]) -> list[str]:
-        """Refuse entries and close what has a market; return the symbols still open. To be repeated until there are none."""
+    async def note_volatility(self, ratios: Mapping[str, float]) -> None:
+        """Show the breakers each symbol's present volatility over its mean; repeating it changes nothing."""
+        ...
+
+    async def flatten(self, markets: Mapping[str, MarketSnapshot], *, for_good: bool = True) -> list[str]:
+        """Close what has a market; return the symbols still open. To be repeated until there are none.
+
+        `for_good`: entries are refused until they are allowed again; else the breakers alone say so.
+        """
         ...
 
 

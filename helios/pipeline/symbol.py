@@ -97,8 +97,12 @@ class SymbolState:
         """The features of the newest bars."""
         return self._series.now.features
 
-    def warm(self, history: Mapping[Timeframe, Sequence[Bar]]) -> None:
-        """Take closed bars of the past: each timeframe's own, then the minutes that complete the higher ones."""
+    def warm(self, history: Mapping[Timeframe, Sequence[Bar]], unrecorded: Sequence[Bar] = ()) -> None:
+        """Take closed bars of the past: each timeframe's own, then the minutes that complete the higher ones.
+
+        Of these, only the `unrecorded` are given out with the next step.
+        """
+        self._bars += unrecorded
         self._series.now.warm(history)
         for bar in history.get(Timeframe.M5, ()):
             self.exits.learn(bar)
@@ -126,7 +130,15 @@ class SymbolState:
             self._revise()
 
     def on_price_only(self, trade: Trade) -> None:
-        """Take a print for exits and marks alone (while the candles are being repaired); one that comes late is no price any more."""
+        """Take a print for exits and marks alone (while the candles are being repaired); one that comes late is no price any more.
+
+        Raises
+        ------
+        ProtocolError
+            If its price or time cannot be. Nothing has changed then: a price of zero stops nobody out, and a time of next month
+            does not make every price after it a late one.
+        """
+        self.builder.check_trade(trade)
         if trade.ts_event < self._traded_ns - LATE_PRICE_NS:
             return
         self._traded_ns = max(self._traded_ns, trade.ts_event)
@@ -134,7 +146,8 @@ class SymbolState:
         self._fired += self.exits.on_price(trade.price, trade.ts_event, self.market)
 
     def on_book(self, update: BookUpdate, feed_candles: bool = True) -> None:
-        """Take a book snapshot or diff; a desynchronised book asks for a fresh snapshot."""
+        """Take a book snapshot or diff; a desynchronised book asks for a fresh snapshot. ProtocolError for a time that cannot be."""
+        self.builder.check_time(update.ts_event)
         if self.needs_book and not update.is_snapshot:
             return
         try:

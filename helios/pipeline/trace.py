@@ -111,6 +111,7 @@ def execution_step(outcome: OrderOutcome) -> Step:
         "fee_quote": str(record.fee_quote),
         "deny_codes": list(record.deny_codes),
         "reason": record.reason,
+        "warnings": list(outcome.warnings),
     }
 
 

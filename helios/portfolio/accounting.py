@@ -302,6 +302,10 @@ class Account:
         position = self._positions.get(symbol)
         return None if position is None else position.position_id
 
+    def last_price(self, symbol: str) -> tuple[Decimal, int] | None:
+        """Return the newest known price of a symbol and when (ns) it came, held or not."""
+        return self._marks.get(symbol)
+
     def position(self, position_id: str) -> PositionView | None:
         """Return the open position with this id."""
         with localcontext(_EXACT):

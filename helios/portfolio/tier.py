@@ -25,6 +25,7 @@ from helios.pipeline.ports import (
 from helios.portfolio.history import PriceHistory
 from helios.portfolio.targets import TargetPlanner
 from helios.portfolio.upkeep import Upkeep
+from helios.risk.account_limits import free_cash
 from helios.risk.exits import rule_of
 
 TIER = "portfolio"
@@ -181,7 +182,7 @@ class PortfolioDesk:
 
     def _fund(self, wishes: list[_Wish], request: AllocationRequest) -> dict[str, OrderIntent | NoTrade]:
         # Spot is paid in full, a perpetual ties up margin; what one plan takes is gone for the next.
-        free = max(request.account.cash_quote * (1 - CASH_CUSHION), Decimal(0))
+        free = max(free_cash(request.account) * (1 - CASH_CUSHION), Decimal(0))
         results: dict[str, OrderIntent | NoTrade] = {}
         for wish in sorted(wishes, key=lambda w: (-w.plan.confidence, w.plan.symbol)):
             backing = _decimal(max(wish.plan.leverage, 1.0)) if wish.instrument.can_short else Decimal(1)

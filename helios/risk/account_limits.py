@@ -65,6 +65,23 @@ def daily_loss_quote(account: AccountSnapshot) -> Decimal:
     return max(ZERO, start - now) if start.is_finite() and now.is_finite() else INFINITY
 
 
+def free_cash(account: AccountSnapshot) -> Decimal:
+    """Return what new orders may be paid or backed with: cash, less what the open positions still need of it.
+
+    The whole value of a perpetual goes through the cash, though it ties up only value / leverage: a long has taken more out than
+    that, a short has even put its proceeds in, which belong to whoever lent the coins. What was paid for in full needs no more.
+    Below 0 where the margins of what is held are no longer covered, or a holding has no known value.
+    """
+    free = account.cash_quote
+    for position in account.positions:
+        value = position.quantity_base * position.mark_price
+        if not value.is_finite():
+            return -INFINITY
+        if value < 0 or position.leverage > 1:
+            free += value - abs(value) / exact(max(position.leverage, 1.0))
+    return free
+
+
 def consecutive_loss_limit(config: LimitConfig, mode: TradingMode) -> int:
     """Return how many losses in a row end entries: the configured number, at most 3 in LIVE."""
     limit = config.max_consecutive_losses

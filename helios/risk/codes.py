@@ -26,6 +26,7 @@ SENTENCES: Mapping[str, str] = MappingProxyType({
     "VOLATILITY_BREAKER": "Volatility is far above its mean: no entries until it calms down.",
     # risk: the size
     "NO_VOLATILITY": "The price hardly moves: no stop distance can be taken from it.",
+    "TARGET_TOO_WIDE": "The target of the short would lie at or below a price of zero, which no price reaches.",
     "NO_EQUITY": "There is no equity to size with.",
     "NO_EDGE": "After costs the bet has no edge: Kelly's fraction is zero or below.",
     "STOP_TOO_WIDE": "The stop would lie at or below a price of zero.",

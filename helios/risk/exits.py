@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from decimal import Decimal
 
 from helios.config import RiskConfig
-from helios.domain.enums import Side
 from helios.domain.orders import ExitRule
 from helios.errors import RejectedError
 
@@ -63,10 +61,3 @@ def rule_of(stop_pct: float, target_pct: float, config: RiskConfig) -> ExitRule:
 def horizon_ns(config: RiskConfig) -> int:
     """Return how long a position may stay open, ns."""
     return int(config.timeout_h * NS_PER_H)
-
-
-def exit_prices(side: Side, entry: Decimal, stop_pct: float, target_pct: float) -> tuple[Decimal, Decimal]:
-    """Return stop and target price; for a short the stop lies above and the target below the entry."""
-    sign = Decimal(side.value)
-    stop, target = (Decimal(f"{pct:.10f}") for pct in (stop_pct, target_pct))
-    return entry * (1 - sign * stop), entry * (1 + sign * target)

@@ -135,6 +135,7 @@ def _execution(step: Values, _plan: Values, currency: str) -> Iterator[str]:
         f": {plain(filled)} at {money(step.get('average_price'), currency)}" if is_above(filled, Decimal(0)) else ", nothing filled"
     )
     yield f"The order is {step.get('status')}{done}, fees {money(step.get('fee_quote'), currency)}."
+    yield from (f"It comes near a limit: {warning}." for warning in step.get("warnings") or ())
     if step.get("reason"):
         yield f"Reason: {step['reason']} ({sentence(str(step['reason'])).rstrip('.').lower()})."
 

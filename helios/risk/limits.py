@@ -27,6 +27,7 @@ from helios.risk.account_limits import (
     daily_loss_quote,
     drawdown_of,
     exact,
+    free_cash,
     is_money_lost,
     share_of,
 )
@@ -160,7 +161,7 @@ def check_limits(request: LimitRequest, config: LimitConfig, sectors: Mapping[st
     sectors : mapping
         Base asset to sector.
     """
-    return tuple(_violation(m, Severity.REFUSE) for m in _measures(request, config, sectors) if m.is_broken)
+    return limit_findings(request, config, sectors)[0]
 
 
 def limit_warnings(request: LimitRequest, config: LimitConfig, sectors: Mapping[str, str] = DEFAULT_SECTORS) -> tuple[Violation, ...]:
@@ -168,8 +169,21 @@ def limit_warnings(request: LimitRequest, config: LimitConfig, sectors: Mapping[
 
     They refuse nothing. A reduce-only order has none.
     """
-    near = (m for m in _measures(request, config, sectors) if not m.is_broken and _is_near(m, config))
-    return tuple(_violation(m, Severity.WARN) for m in near)
+    return limit_findings(request, config, sectors)[1]
+
+
+def limit_findings(
+    request: LimitRequest, config: LimitConfig, sectors: Mapping[str, str] = DEFAULT_SECTORS
+) -> tuple[tuple[Violation, ...], tuple[Violation, ...]]:
+    """Return what `check_limits` and `limit_warnings` do, from one look."""
+    broken: list[Violation] = []
+    near: list[Violation] = []
+    for measure in _measures(request, config, sectors):
+        if measure.is_broken:
+            broken.append(_violation(measure, Severity.REFUSE))
+        elif _is_near(measure, config):
+            near.append(_violation(measure, Severity.WARN))
+    return tuple(broken), tuple(near)
 
 
 # --- the order's own shape: for every order ---------------------------------------------------------------------------
@@ -294,7 +308,7 @@ def _market(r: LimitRequest, c: LimitConfig, _s: Mapping[str, str]) -> Iterator[
 def _money(r: LimitRequest, c: LimitConfig, _s: Mapping[str, str]) -> Iterator[_Measure]:
     low = max(c.min_notional_quote, r.instrument.min_notional_quote)
     high = min(c.max_notional_quote, r.instrument.max_notional_quote)
-    notional, cash = r.notional_quote, r.account.cash_quote
+    notional, cash = r.notional_quote, free_cash(r.account)
     yield _Measure("MIN_NOTIONAL", "order is too small", low, notional, notional < low)
     yield _Measure("MAX_NOTIONAL", "order is too large", high, notional, notional > high, None)
     if r.side is Side.SELL and not r.instrument.can_short:
@@ -303,7 +317,7 @@ def _money(r: LimitRequest, c: LimitConfig, _s: Mapping[str, str]) -> Iterator[_
     else:
         needed = notional / exact(max(r.leverage, 1.0)) * (1 + exact(c.balance_cushion))
         is_short = not cash.is_finite() or needed > cash
-        yield _Measure("INSUFFICIENT_BALANCE", "cash does not cover margin and cushion", cash, needed, is_short, None)
+        yield _Measure("INSUFFICIENT_BALANCE", "free cash does not cover margin and cushion", cash, needed, is_short, None)
     equity, least = r.account.equity_quote, c.min_balance_quote
     if least > 0:
         yield _Measure("MIN_BALANCE", "the account is too small to trade", least, equity, not equity.is_finite() or equity < least)

@@ -37,11 +37,18 @@ PRESETS: Mapping[str, Preset] = MappingProxyType({
         },
         "limits": {"max_daily_loss": 0.05},
     },
+    "paper-starter": {
+        "risk": {"size_method": "fixed_fractional", "max_leverage": 1.0, "risk_per_trade": 0.005},
+        "limits": {
+            "max_open_positions": 3, "max_notional_quote": Decimal(500), "max_entries_per_day": 20, "max_portfolio_leverage": 1.0,
+        },
+    },
     "live-starter": {
-        "risk": {"max_leverage": 1.0, "risk_per_trade": 0.005, "ramp_step": 0},
+        "risk": {"size_method": "fixed_fractional", "max_leverage": 1.0, "risk_per_trade": 0.005, "ramp_step": 0},
         "limits": {
             "max_open_positions": 2, "max_consecutive_losses": 3, "max_daily_loss": 0.05,
             "max_notional_quote": Decimal(100), "max_entries_per_day": 10, "max_portfolio_leverage": 1.0,
+            "max_daily_loss_quote": Decimal(500), "min_balance_quote": Decimal(200),
         },
         "portfolio": {"min_trade_quote": Decimal(10)},
     },

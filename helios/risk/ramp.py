@@ -21,6 +21,40 @@ class RampAdvice:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class RampFacts:
+    """What happened since a step began, in market time.
+
+    Attributes
+    ----------
+    since : int
+        Market time at which the step's first run began, ns UTC.
+    days : float
+        Days the desk has worked since: no more than days with a known equity.
+    trades : int
+        Positions closed.
+    drawdown : float
+        Deepest fraction of the peak; NaN where nothing is known.
+    limits_broken : int
+        Breakers of losses that tripped. An order that was stopped before it was sent is none.
+    is_halted : bool
+        Whether trading was halted, by a breaker or an emergency stop.
+    """
+
+    since: int
+    days: float
+    trades: int
+    drawdown: float
+    limits_broken: int
+    is_halted: bool
+
+
+def advise(step: int, facts: RampFacts, max_drawdown: float) -> RampAdvice:
+    """Return `next_ramp_step` for what happened."""
+    f = facts
+    return next_ramp_step(step, f.days, f.trades, f.drawdown, max_drawdown, f.limits_broken, f.is_halted)
+
+
 def ramp_share(step: int | None) -> float:
     """Return the share of equity that sizing may see at a step: 0, 0.10, 0.25, 0.50, 0.75, 1; None is no ramp."""
     return 1.0 if step is None else LIVE_RAMP[step]

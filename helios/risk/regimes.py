@@ -13,6 +13,7 @@ REGIME_QUANTILES = (0.25, 0.75, 0.95)
 FIXED_THRESHOLDS = (0.02, 0.04, 0.06)
 """Daily volatilities that stand in for the percentiles while too few forecasts are known."""
 MIN_REFERENCE = 100
+"""So many forecasts at least are a reference; a model asks for a day of them, for within hours they hardly move."""
 
 
 def classify(daily_volatility: float, thresholds: tuple[float, float, float]) -> VolatilityRegime:
@@ -30,10 +31,13 @@ class ForecastHistory:
     ----------
     capacity : int
         How many are remembered: 30 days of bars.
+    min_reference : int, default=100
+        How many are needed to tell a regime by.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, min_reference: int = MIN_REFERENCE) -> None:
         self._capacity = capacity
+        self._min_reference = min_reference
         self._in_order: deque[float] = deque()
         self._sorted: list[float] = []
         self._sum = 0.0
@@ -78,8 +82,8 @@ class ForecastHistory:
         return below + (position - low) * (above - below)
 
     def regime(self, daily_volatility: float) -> VolatilityRegime:
-        """Classify by the 25 / 75 / 95 percentiles, or by the fixed table below 100 forecasts."""
-        if len(self._sorted) < MIN_REFERENCE:
+        """Classify by the 25 / 75 / 95 percentiles, or by the fixed table while too few are known."""
+        if len(self._sorted) < self._min_reference:
             return classify(daily_volatility, FIXED_THRESHOLDS)
         low, medium, high = REGIME_QUANTILES
         return classify(daily_volatility, (self.quantile(low), self.quantile(medium), self.quantile(high)))

@@ -21,7 +21,7 @@ from helios.domain.decisions import FloatArray
 from helios.domain.enums import Timeframe, TradingMode
 from helios.domain.orders import AccountSnapshot
 from helios.risk import measures
-from helios.risk.account_limits import drawdown_of, has_equity, limit_utilisation, trading_state
+from helios.risk.account_limits import drawdown_of, free_cash, has_equity, limit_utilisation, trading_state
 from helios.risk.measures import CorrelationRegime, RiskComponents
 from helios.risk.sectors import DEFAULT_SECTORS, sector_of
 from helios.risk.trips import Trip
@@ -179,7 +179,7 @@ def risk_report(inputs: RiskInputs) -> RiskReport:
         trips=inputs.trips,
         limit_utilisation=limit_utilisation(account, limits, inputs.mode, inputs.sectors),
         equity_quote=float(account.equity_quote),
-        available_quote=max(0.0, float(account.cash_quote) / (1.0 + limits.balance_cushion)),
+        available_quote=max(0.0, float(free_cash(account)) / (1.0 + limits.balance_cushion)),
         tails=tails,
         beta_market=_beta(inputs, earned, _column(inputs, inputs.market_symbol)),
         beta_universe=_beta(inputs, earned, _universe(inputs.returns)),

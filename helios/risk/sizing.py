@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from decimal import ROUND_DOWN, Decimal
 
 from helios.config import LimitConfig, RiskConfig
-from helios.domain.enums import VolatilityRegime
+from helios.domain.enums import Side, VolatilityRegime
 from helios.domain.market import Instrument
 from helios.errors import RejectedError
 from helios.risk.exits import exit_levels, is_tradable
@@ -40,6 +40,8 @@ class SizeRequest:
         Present volatility over its 30-day mean; NaN where unknown.
     payoff_ratio : float
         b; NaN takes it from the exits after `round_trip_cost_pct`.
+    side : Side
+        Of the entry: what is sold short can fall by 100 % at most.
     """
 
     confidence: float
@@ -51,6 +53,7 @@ class SizeRequest:
     leverage: float = 1.0
     volatility_ratio: float = math.nan
     payoff_ratio: float = math.nan
+    side: Side = Side.BUY
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +168,8 @@ class SizeDecision:
 class SizeRefusal:
     """Why there is no size.
 
-    LOW_CONFIDENCE, INVALID_CONFIDENCE, NO_EDGE, NO_VOLATILITY, STOP_TOO_WIDE, NO_EQUITY, ALREADY_HELD, MIN_NOTIONAL or
-    RAMP_WATCH_ONLY.
+    LOW_CONFIDENCE, INVALID_CONFIDENCE, NO_EDGE, NO_VOLATILITY, STOP_TOO_WIDE, TARGET_TOO_WIDE, NO_EQUITY, ALREADY_HELD,
+    MIN_NOTIONAL or RAMP_WATCH_ONLY.
     """
 
     code: str
@@ -289,8 +292,12 @@ def _refuse(r: SizeRequest, config: RiskConfig) -> SizeRefusal | None:
         return SizeRefusal("NO_VOLATILITY", f"daily volatility {volatility}: a price that hardly moves gives no stop distance")
     if not r.equity > 0:
         return SizeRefusal("NO_EQUITY", f"equity is {r.equity}")
-    if exit_levels(volatility, config)[0] >= 1.0:
-        return SizeRefusal("STOP_TOO_WIDE", f"a stop {exit_levels(volatility, config)[0]:.0%} away lies at or below a price of 0")
+    stop, target = exit_levels(volatility, config)
+    if stop >= 1.0:
+        return SizeRefusal("STOP_TOO_WIDE", f"a stop {stop:.0%} away lies at or below a price of 0")
+    if r.side is Side.SELL and target >= 1.0:
+        # b would promise what no short can earn
+        return SizeRefusal("TARGET_TOO_WIDE", f"a target {target:.0%} below the entry lies at or below a price of 0")
     b = _payoff(r, config)
     if not b > 0.0 or kelly_full(p, b) <= 0.0:
         full = f"{kelly_full(p, b):.3f}" if b > 0.0 else "undefined"

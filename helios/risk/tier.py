@@ -96,7 +96,7 @@ class RiskDesk:
         """
         forecasts = self.volatility.forecasts(request.contexts)
         plans = tuple(self._noted(self._decide(prediction, request, forecasts)) for prediction in request.predictions)
-        return RiskResponse(plans, forecasts)
+        return RiskResponse(plans, forecasts, {s: self.volatility_ratio(s) for s in sorted(request.contexts)})
 
     def _noted(self, answer: TradePlan | NoTrade) -> TradePlan | NoTrade:
         alert = self.volatility.alert(answer.symbol)
@@ -177,7 +177,7 @@ class RiskDesk:
     ) -> TradePlan | NoTrade:
         position = account.position(prediction.symbol)
         held = position.notional_quote if position is not None else Decimal(0)
-        size = self._size(prediction.confidence, instrument, account, forecast, held)
+        size = self._size(prediction.confidence, side, instrument, account, forecast, held)
         if isinstance(size, SizeRefusal):
             return _no_trade(prediction, size.code, size.detail)
         return _entry_plan(prediction, side, size, context, self._config)
@@ -185,6 +185,7 @@ class RiskDesk:
     def _size(
         self,
         confidence: float,
+        side: Side,
         instrument: Instrument,
         account: AccountSnapshot,
         forecast: VolatilityForecast,
@@ -200,6 +201,7 @@ class RiskDesk:
             held_notional=held,
             leverage=instrument_leverage(confidence, forecast.regime, drawdown, instrument, self._config),
             volatility_ratio=self.volatility_ratio(instrument.symbol),
+            side=side,
         )
         return size_position(request, self._config, size_bounds(self._limits, instrument))
 

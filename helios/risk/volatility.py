@@ -74,7 +74,8 @@ class VolatilityModel:
         self._refit_ns = int(config.garch_refit_h * NS_PER_H)
         self._ttl_ns = int(config.forecast_ttl_h * NS_PER_H)
         self._shift_ns = _schedule_shift(symbol, self._refit_ns, self._bar_ns)
-        self._history = ForecastHistory(REFERENCE_DAYS * bars_per_day)
+        self._min_reference = max(MIN_REFERENCE, bars_per_day)
+        self._history = ForecastHistory(REFERENCE_DAYS * bars_per_day, self._min_reference)
         self.fallbacks = 0
         self.fits = 0
         self._reset(math.nan, 0)
@@ -312,7 +313,7 @@ class VolatilityModel:
         self._variance = float(variances[-1])
         self._fitted_at = self._bar_time
         volatilities = np.sqrt(sum_of_variances(variances[1:], self._parameters, self._bars_per_day)) / 100.0
-        if volatilities.size >= MIN_REFERENCE:
+        if volatilities.size >= self._min_reference:
             low, medium, high = np.quantile(volatilities, REGIME_QUANTILES).tolist()
             self._fit_limits = (low, medium, high)
         self._fit_volatility = float(volatilities[-1])

@@ -48,6 +48,8 @@ _ALIASES = {
 _NEEDED = ("open_time", *BAR_VALUES[:5])
 _QUOTES = ("bid", "ask", "bid_size", "ask_size")
 _SPREAD, _MICROPRICE = BAR_VALUES.index("spread_bps"), BAR_VALUES.index("microprice_bps")
+_TELLING_STEPS = 20  # fewer rows may have nothing but gaps between them
+_EPOCH_RANGE_NS = (1_230_768_000_000_000_000, 7_258_118_400_000_000_000)  # 2009 (Bitcoin's first block) to 2200
 # Epoch numbers by size: seconds, milliseconds, microseconds, nanoseconds of the years 1973 to 5138.
 _EPOCH_NS = ((1e11, 1_000_000_000), (1e14, 1_000_000), (1e17, 1_000))
 
@@ -191,6 +193,10 @@ def _times(column: pa.ChunkedArray) -> TimeArray:
     factor = np.ones(len(epochs), dtype=np.int64)
     for limit, factor_ns in reversed(_EPOCH_NS):
         factor[epochs < limit] = factor_ns
+    first, last = _EPOCH_RANGE_NS
+    is_strange = (epochs < first // factor) | (epochs > last // factor)
+    if is_strange.any():  # 20240101 is a date, not a second of 1970
+        raise ValueError(f"{epochs[is_strange][0]} is no time in seconds, milliseconds, microseconds or nanoseconds since 1970")
     return epochs * factor
 
 
@@ -245,7 +251,11 @@ def _series(path: Path, naming: Naming, symbol: str, open_times: TimeArray, bars
     steps = np.diff(np.sort(open_times))
     step_ns = int(np.median(steps[steps > 0])) if steps.any() else 0  # a time that comes twice says nothing about it
     timeframe = naming.timeframe or next((each for each in Timeframe if each.ns == step_ns), None)
+    if timeframe is not None and len(steps) >= _TELLING_STEPS and (grid_ns := int(np.gcd.reduce(steps))) > timeframe.ns:
+        raise DataError(f"{path}: rows are {grid_ns / 1e9:g} s apart, which is not {timeframe.value}")
     partial = 0
+    if timeframe is None and step_ns == 0:
+        raise DataError(f"{path}: its rows are of one time, or not in time order: its timeframe cannot be told")
     if 0 < step_ns < Timeframe.M1.ns and timeframe in (None, Timeframe.M1):
         timeframe = Timeframe.M1
         try:

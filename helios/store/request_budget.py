@@ -22,6 +22,8 @@ US_PER_S = 1_000_000
 DATABASE_TIMEOUT_S = 1.0
 RETRY_S = 5.0
 MAX_OWED = 10_000
+CLUSTER_ADDRESS = "cluster"
+"""All nodes are taken to reach the venue from one address, as behind one router: at worst that sends too little."""
 
 _NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 # GCRA in one statement: the row's lock orders the processes, and its values are read after the lock is held. Time may pass

@@ -11,7 +11,7 @@ import asyncpg
 
 from helios.domain.decisions import DecisionTrace, VolatilityForecast
 from helios.errors import RejectedError
-from helios.store.pool import session, transaction, utc
+from helios.store.pool import session, transaction, utc, writable
 
 INSERT_DECISION = """
     INSERT INTO decisions (decision_id, symbol, bar_time, bar_time_ns, outcome, tier, detail, client_order_id, steps)
@@ -107,7 +107,7 @@ async def _consequences(connection: asyncpg.Connection, decision_id: str) -> dic
 
 def _decision(t: DecisionTrace) -> tuple[Any, ...]:
     return (
-        t.decision_id, t.symbol, utc(t.bar_time), t.bar_time, t.outcome, t.tier, t.detail, t.client_order_id, t.steps,
+        t.decision_id, t.symbol, utc(t.bar_time), t.bar_time, t.outcome, t.tier, writable(t.detail), t.client_order_id, t.steps,
     )  # fmt: skip
 
 
@@ -143,7 +143,7 @@ def _forecast(f: VolatilityForecast) -> tuple[Any, ...]:
 # The columns repeat what the step says where it says it in the expected form; the step itself is kept whole in any case.
 def _text(step: Mapping[str, Any], name: str) -> str | None:
     value = step.get(name)
-    return None if value is None else str(value)
+    return None if value is None else writable(str(value))
 
 
 def _float(step: Mapping[str, Any], name: str) -> float | None:

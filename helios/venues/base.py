@@ -60,6 +60,10 @@ class MarketVenue(Protocol):
         """Ask for a fresh book snapshot on the stream (after a sequence gap or a wrong checksum)."""
         ...
 
+    def counters(self) -> Mapping[str, int]:
+        """Return running totals of what a person may want to see: `malformed` frames, and what else the venue counts."""
+        ...
+
     async def aclose(self) -> None: ...
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from helios.config import VenueConfig, venue_credentials
 from helios.domain.enums import MarketKind
 from helios.errors import ConfigError
 from helios.venues.base import MarketVenue
 from helios.venues.budget import RequestBudget
+from helios.venues.ccxt.limits import ccxt_rates
 from helios.venues.ccxt.support import VENUES
+from helios.venues.gcra import Rate
 from helios.venues.local_budget import LocalBudget
 from helios.venues.valr.limits import relaxed_rates, valr_rates
 from helios.venues.valr.session import BOOK_EVENT, CANDLE_EVENT, TRADE_EVENT
@@ -41,6 +46,31 @@ def make_venue(config: VenueConfig, budget: RequestBudget | None = None) -> Mark
     if config.name == "sandbox" and not config.rest_url:
         raise ConfigError("the sandbox's address is not set (venue.rest_url, venue.ws_url)")
     return _valr_venue(config, budget)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedLimits:
+    """What a venue allows one address: by whose name it is counted, and how much of each route."""
+
+    name: str
+    rates: Mapping[str, Rate]
+
+
+def shared_limits(config: VenueConfig) -> SharedLimits | None:
+    """Return what all processes that ask the configured venue must keep to together; None for our own sandbox.
+
+    Raises
+    ------
+    ConfigError
+        As `check_venue`.
+    """
+    check_venue(config)
+    if config.name == "sandbox":
+        return None
+    if config.name == "valr":
+        return SharedLimits("valr", valr_rates(config.rest_requests_per_s))
+    access = VENUES[config.name].access(MarketKind(config.market_kind))
+    return SharedLimits(access.ccxt_id + ("-test" if config.sandbox else ""), ccxt_rates(access))
 
 
 def check_venue(config: VenueConfig) -> None:

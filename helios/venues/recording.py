@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Protocol
@@ -86,6 +86,10 @@ class RecordingVenue:
     async def request_book(self, symbol: str) -> None:
         """Ask the venue for a fresh book; it comes on the stream."""
         await self._venue.request_book(symbol)
+
+    def counters(self) -> Mapping[str, int]:
+        """Return the venue's own totals."""
+        return self._venue.counters()
 
     async def aclose(self) -> None:
         """Stop to listen; the venue stays open."""

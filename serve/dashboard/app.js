@@ -24,7 +24,7 @@ const money = (value) => known(value) ? `${fixed(value, 2)} ${snapshot.currency 
 const tone = (value) => !known(value) || Number(value) === 0 ? "" : Number(value) > 0 ? "good" : "bad";
 const ms = (value) => known(value) ? fixed(value, Number(value) < 10 ? 1 : 0) + " ms" : "–";
 const count = (value) => fixed(value, 0);
-const FEED_TONES = { live: "healthy", repairing: "warn", offline: "bad" };
+const FEED_TONES = { live: "healthy", repairing: "warn", disconnected: "bad", offline: "bad" };
 const iso = (ns) => new Date(Number(ns) / 1e6).toISOString();
 const clock = (ns) => known(ns) && Number(ns) > 0 ? iso(ns).slice(11, 16) : "–";
 function price(value) {

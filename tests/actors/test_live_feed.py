@@ -15,7 +15,7 @@ from helios.clock import ManualClock
 from helios.domain.enums import Side, Timeframe
 from helios.domain.market import Bar, BookUpdate, Instrument, Trade, VenueCandle
 from helios.domain.orders import ExitPlan
-from helios.errors import TransportError
+from helios.errors import ConfigError, HeliosError, ProtocolError, TransportError, VenueError
 from helios.pipeline.symbol import SymbolState, SymbolStep
 from helios.venues.base import FeedEvent, FeedStatus
 from tests.support.peers import spec
@@ -101,6 +101,22 @@ async def test_history_is_learnt_up_to_the_present_minute_and_nothing_is_given_o
     assert bench.minutes == {}
 
 
+async def test_what_a_restart_missed_and_older_holes_are_recorded_and_no_more(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    minutes = [Bar(BTC.symbol, Timeframe.M1, at(m), 1.0, 1.0, 1.0, 1.0, 1.0) for m in (2, 3, 5, 6)]
+    hours = [Bar(BTC.symbol, Timeframe.H1, at(-60 * n), 1.0, 1.0, 1.0, 1.0, 1.0) for n in (2, 1)]
+
+    async def stored(symbol: str) -> dict[Timeframe, list[Bar]]:
+        return {Timeframe.M1: minutes, Timeframe.H1: hours}
+
+    monkeypatch.setattr(bench.feed.repairs, "_stored", stored)
+    state = SymbolState(BTC, Timeframe.M5)
+    await bench.feed.repairs.warm(state)
+    assert [(b.timeframe.value, (b.open_time - T0) // MINUTE_NS) for b in state.drain().bars] == [
+        ("1m", 4), ("1m", 7), ("1m", 8), ("1m", 9),
+    ]  # fmt: skip
+    assert state.last_open(Timeframe.M1) == at(9)
+
+
 async def test_the_minute_of_the_connection_is_the_venues_and_later_trades_are_kept(bench: Bench) -> None:
     await bench.say(CONNECTED, trade(10.7, 500.0), trade(11.2, 101.0))
     await bench.reach(10.9)
@@ -155,6 +171,14 @@ async def test_a_gap_that_cannot_be_fetched_yet_is_asked_for_again(bench: Bench)
     assert bench.volumes() == {10: VENUE_VOLUME}
 
 
+async def test_the_snapshot_of_a_quiet_book_is_old_and_not_late(bench: Bench) -> None:
+    levels = ((("99", "1"),), (("101", "1"),))
+    await bench.say(CONNECTED, BookUpdate(BTC.symbol, True, *levels, 1, None, at(1.0)))
+    assert bench.feed.details(0.0)["lag_s"] is None
+    await bench.say(BookUpdate(BTC.symbol, False, *levels, 2, None, at(10.5)))
+    assert bench.feed.details(0.0)["lag_s"] == 0.0
+
+
 async def test_a_book_out_of_step_is_asked_for_once(bench: Bench) -> None:
     def book(sequence: int, is_snapshot: bool = False) -> BookUpdate:
         return BookUpdate(BTC.symbol, is_snapshot, (("99", "1"),), (("101", "1"),), sequence, None, at(10.6))
@@ -168,11 +192,15 @@ async def test_a_book_out_of_step_is_asked_for_once(bench: Bench) -> None:
 
 async def test_a_book_whose_snapshot_does_not_come_is_asked_for_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed_module, "BOOK_RETRY_S", 0.1)
+    monkeypatch.setattr(feed_module, "BOOK_ALERT_S", 0.3)
     broken = BookUpdate(BTC.symbol, True, (("99", "1"),), (("101", "1"),), 5, 12345, at(10.6))
     await bench.say(CONNECTED, broken)
-    await asyncio.sleep(0.4)
-    assert len(bench.venue.books_asked) >= 2
+    await until(lambda: len(bench.venue.books_asked) >= 2)
     assert bench.feed.counters()["book_checksum_mismatch"] == 1
+    assert bench.alerts == []
+    await until(lambda: bench.alerts == ["book_lost"])  # a person hears of a book that does not come back
+    await bench.say(BookUpdate(BTC.symbol, True, (("99", "1"),), (("101", "1"),), 6, None, at(10.6)))
+    await until(lambda: not bench.feed._book_lost_s)
 
 
 async def test_a_gap_is_not_closed_before_the_venue_has_every_minute_of_it(bench: Bench) -> None:
@@ -230,15 +258,138 @@ async def test_an_impossible_time_is_dropped_and_counted(bench: Bench) -> None:
     await bench.reach(11.1)
     await bench.say(trade(11.2, 104.0), trade(60 * 24 * 90, 1.0))
     assert bench.feed.counters()["malformed"] == 1
+    bench.venue.malformed = 5
+    assert (bench.feed.counters()["malformed"], bench.feed.counters()["requests_failed"]) == (6, 4)  # the venue's own count too
     await bench.reach(12.1)
     assert bench.minutes[11].close == 104.0
 
 
+async def test_a_handler_that_fails_costs_its_symbol_a_repair_and_never_the_listener(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.say(CONNECTED)
+    await bench.reach(11.1)
+    await bench.say(trade(11.2, 101.0))
+    real, broken = bench.state.on_trade, trade(11.4, 102.0)
+
+    def fragile(event: Trade) -> None:
+        if event is broken:
+            raise ZeroDivisionError("a bug of ours")
+        real(event)
+
+    monkeypatch.setattr(bench.state, "on_trade", fragile)
+    await bench.say(broken, broken)
+    assert bench.state.is_stale
+    assert bench.feed.counters()["events_failed"] >= 1
+    assert bench.alerts == ["handler_failed"]  # however often
+    await bench.reach(12.1)
+    await until(lambda: not bench.state.is_stale)
+    await bench.say(trade(12.5, 103.0))
+    await bench.reach(13.1)
+    await until(lambda: 12 in bench.minutes)
+    # The minute with the hole is the venue's, the next one our own again.
+    assert (bench.volumes()[11], bench.volumes()[12]) == (VENUE_VOLUME, 1.0)
+
+
+async def test_a_print_ahead_of_the_venues_clock_closes_nothing_and_hides_no_price(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_module, "CLOCK_RETRY_S", 0.0)
+    asked: list[int] = []
+
+    async def clock() -> ManualClock:
+        asked.append(1)
+        return bench.venue.market_clock
+
+    await bench.say(CONNECTED)
+    await bench.reach(11.1)
+    bench.state.arm([ExitPlan("p", BTC.symbol, Side.BUY, 100.0, 95.0, 110.0, 0.0, 0.0, 0)])
+    monkeypatch.setattr(bench.venue, "clock", clock)
+    task = asyncio.create_task(bench.feed.keep_time())
+    await bench.say(trade(11.2, 104.0), trade(11.2 + 240, 50.0))
+    await until(lambda: asked)
+    assert not any(step.exits for step in bench.steps)
+    assert (bench.feed.counters()["malformed"], len(bench.feed.take_trades())) == (1, 1)
+    await bench.reach(11.5)
+    await bench.say(trade(11.4, 94.0))
+    await until(lambda: any(step.exits for step in bench.steps))
+    await bench.reach(12.1)
+    await until(lambda: 11 in bench.minutes)
+    assert (max(bench.minutes), bench.minutes[11].high, bench.minutes[11].close) == (11, 104.0, 94.0)
+    task.cancel()
+
+
+async def test_prints_beyond_what_the_record_takes_are_counted(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed_module, "PRINTS_KEPT", 4)
+    await bench.say(CONNECTED)
+    await bench.reach(11.1)
+    await bench.say(*(trade(11.2 + n / 100) for n in range(11)))
+    kept = bench.feed.take_trades()
+    assert [t.trade_id for t in kept] == [str(11.2 + n / 100) for n in range(11)][-len(kept) :]
+    assert len(kept) + bench.feed.counters()["prints_unrecorded"] == 11
+    assert len(kept) <= 4
+
+
+async def test_an_impossible_print_during_a_repair_ends_nothing(bench: Bench) -> None:
+    bench.venue.is_down = True
+    await bench.say(CONNECTED, trade(11.2, 0.0), trade(11.3, 101.0))
+    bench.venue.is_down = False
+    await bench.reach(12.1)
+    await until(lambda: 11 in bench.minutes)
+    assert (bench.volumes()[11], bench.feed.counters()["malformed"], len(bench.feed.take_trades())) == (1.0, 1, 1)
+
+
 async def test_an_outage_of_five_minutes_is_reported(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed_module, "DOWN_ALERT_S", 0.2)
-    await bench.say(CONNECTED, DISCONNECTED)
+    await bench.say(CONNECTED)
+    assert bench.feed.details(0.0)["down_s"] is None
+    await bench.say(DISCONNECTED)
+    assert bench.feed.details(0.0)["down_s"] >= 0.0
     await asyncio.sleep(0.4)
     assert bench.alerts[0] == "feed_down"
+
+
+async def test_a_venue_that_is_away_from_the_start_is_reported_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed_module, "DOWN_ALERT_S", 0.05)
+    monkeypatch.setattr(feed_module, "WATCH_INTERVAL_S", 0.01)
+    bench = Bench(tmp_path)
+
+    async def away() -> ManualClock:
+        raise TransportError("away")
+
+    monkeypatch.setattr(bench.venue, "clock", away)
+    tasks = [asyncio.create_task(loop) for loop in (bench.feed.run(), bench.feed.tick())]
+    await until(lambda: len(bench.alerts) >= 2)  # once, and again after as long
+    assert set(bench.alerts) == {"feed_down"}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.parametrize("error", [VenueError(403, None, "not from there"), ProtocolError("nonsense"), TransportError("away")])
+async def test_a_start_waits_for_the_venue_whatever_it_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: HeliosError
+) -> None:
+    bench = Bench(tmp_path)
+    answers: list[HeliosError | ManualClock] = [error, bench.venue.market_clock]
+
+    async def clock() -> ManualClock:
+        answer = answers.pop(0)
+        if isinstance(answer, HeliosError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(bench.venue, "clock", clock)
+    assert await bench.feed.repairs.retried(bench.venue.clock) is bench.venue.market_clock
+    assert bench.feed.repairs.failed_fetches == 1
+
+
+async def test_a_wrong_configuration_is_not_waited_for(tmp_path: Path) -> None:
+    async def wrong() -> None:
+        raise ConfigError("no such symbol")
+
+    with pytest.raises(ConfigError):
+        await Bench(tmp_path).feed.repairs.retried(wrong)
 
 
 async def test_the_clock_is_set_again_and_an_unreachable_venue_leaves_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import numpy as np
 import pytest
 
@@ -80,6 +81,8 @@ class Traces:
     async def record(self, traces: Sequence[DecisionTrace], forecasts: Sequence[Any]) -> None:
         if self.is_down:
             raise StoreUnavailableError("away")
+        if any("\0" in t.symbol for t in traces):
+            raise asyncpg.CharacterNotInRepertoireError("no text")
         self.stored += [t.symbol for t in traces]
 
 
@@ -141,6 +144,32 @@ async def test_traces_wait_while_the_database_is_away_and_are_written_once_each_
     await asyncio.gather(actor.record_traces([trace("E")], []), actor.flush())
     assert traces.stored == ["A", "B", "C", "D", "E"]
     assert (actor.details()["traces_waiting"], actor.traces_written) == (0, 5)
+
+
+async def test_a_decision_the_database_refuses_is_counted_and_holds_up_no_other(tmp_path: Path) -> None:
+    actor, traces, _ = recorder(tmp_path)
+    await actor.record_traces([trace("A"), trace("B\0"), trace("C")], [])
+    await actor.record_traces([trace("D")], [])
+    assert traces.stored == ["A", "C", "D"]
+    details = actor.details()
+    assert (details["refused"], details["traces_waiting"], details["decisions"]) == (1, 0, 3)
+
+
+async def test_an_event_the_database_refuses_is_counted_and_holds_up_no_other(tmp_path: Path) -> None:
+    actor, _, _ = recorder(tmp_path)
+    stored: list[str] = []
+
+    def note(text: str) -> Callable[[], Awaitable[None]]:
+        async def write() -> None:
+            if "\0" in text:
+                raise asyncpg.CharacterNotInRepertoireError("no text")
+            stored.append(text)
+
+        return write
+
+    for text in ("first", "bad\0", "last"):
+        await actor._note(note(text))
+    assert (stored, actor.details()["refused"], actor.details()["notes_waiting"]) == (["first", "last"], 1, 0)
 
 
 async def test_waiting_traces_are_bounded_and_what_is_dropped_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,6 +261,7 @@ async def test_only_warm_windows_are_sent_and_all_bars_are_recorded(tmp_path: Pa
     actor.states[BTC.symbol].drain = lambda: steps.pop(0)  # type: ignore[method-assign]
     for _ in range(2):
         await actor._publish(actor.states[BTC.symbol])
+    await actor.outbox.deliver()
     assert [w.bar_time for (windows,) in peers("signal").called("submit") for w in windows] == [T0 + BAR_NS]
     recorded = peers("recorder").called("add")
     assert [len(bars) for bars, *_ in recorded] == [1, 1]
@@ -261,9 +291,17 @@ async def test_replay_advances_every_symbol_and_sends_its_bars_to_the_recorder_a
     assert [h.symbol for h in await actor.histories([ETH.symbol])] == [ETH.symbol]
 
 
-async def test_a_recorder_that_is_away_costs_the_replay_nothing_but_a_count(tmp_path: Path) -> None:
+async def test_a_recorder_that_is_away_costs_the_replay_a_pause_and_nothing_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(symbol_module, "RECORD_TIMEOUT_S", 0.05)
     data = write_synthetic(tmp_path / "candles-spot-1m", 30)
-    actor = SymbolActor(replace(spec(tmp_path), replay_path=str(data)), [BTC], Peers(recorder=Peer(add=TransportError("down"))))
+    peer = Peer(add=TransportError("down"))
+    actor = SymbolActor(replace(spec(tmp_path), replay_path=str(data)), [BTC], Peers(recorder=peer))
     await actor.ready()
     (step,) = await actor.advance(actor._sources[BTC.symbol].end_ns, [])
     assert (len(step.marks), actor.faults) == (5, 1)
+    assert actor.details()["to_recorder"]["waiting"] > 30
+    peer.answers["add"] = "back"
+    await actor.outbox.deliver()
+    assert (actor.outbox.n_waiting, actor.outbox.dropped) == (0, 0)

@@ -29,14 +29,14 @@ def test_the_account_is_plain_json_with_exact_money() -> None:
 
 @pytest.mark.parametrize(("status", "wanted"), [
     ({}, "unknown"),
-    ({"symbol:A": UP, "recorder": UP}, "healthy"),
-    ({"symbol:A": UP, "recorder": {"healthy": False}}, "degraded"),
-    ({"symbol:A": {"healthy": False}, "recorder": {"healthy": False}}, "offline"),
+    ({"symbol:A": UP, "symbol:B": UP, "recorder": {"healthy": False}}, "healthy"),
+    ({"symbol:A": UP, "symbol:B": {"healthy": False}}, "degraded"),
+    ({"symbol:A": {"healthy": False}, "symbol:B": {"healthy": False}}, "offline"),
     ({"symbol:A": UP | {"symbols": [{"is_stale": True}]}}, "degraded"),
 ])  # fmt: skip
 def test_a_tier_is_as_healthy_as_its_members(status: dict[str, dict[str, object]], wanted: str) -> None:
     rows = tier_views(status, {})
-    assert [r["id"] for r in rows] == ["data", "prediction", "risk", "review", "portfolio", "execution"]
+    assert [r["id"] for r in rows] == ["data", "prediction", "risk", "review", "portfolio", "execution", "storage"]
     assert rows[0]["status"] == wanted
 
 
@@ -50,6 +50,12 @@ def test_restarts_faults_and_latencies_are_those_of_the_tiers_members() -> None:
     rows = {r["id"]: r for r in tier_views(status, {"symbol:B": 4, "risk": 1})}
     assert (rows["data"]["restarts"], rows["data"]["errors"], rows["data"]["members"]) == (4, 3, 2)
     assert (rows["risk"]["restarts"], rows["risk"]["latency_ms"]) == (1, {"p50": 3.0})
+
+
+def test_a_database_that_is_away_is_critical_though_the_recorder_lives() -> None:
+    recorder = UP | {"is_away": True}
+    assert {r["id"]: r["status"] for r in tier_views({"recorder": recorder}, {})}["storage"] == "critical"
+    assert {r["id"]: r["status"] for r in tier_views({"recorder": UP | {"is_away": False}}, {})}["storage"] == "healthy"
 
 
 def test_a_predictor_that_did_not_answer_is_critical_until_it_does() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ from ray.exceptions import RayActorError
 
 from actors import supervisor as module
 from actors.supervisor import KILL_SWITCH, Supervisor
+from helios.config import load_config
 from helios.domain.enums import EngineState, TradingMode, TradingState
 from helios.domain.events import EngineEvent
 from helios.domain.orders import AccountSnapshot
 from helios.errors import RejectedError, StoreUnavailableError, TransportError
 from tests.support.peers import Peer, Peers, spec
-from tests.support.pipeline_values import account, snapshot
+from tests.support.pipeline_values import account, position, snapshot
 
 S = EngineState
 SYMBOL = "symbol:BTC"
@@ -214,6 +216,62 @@ async def test_a_pause_does_not_keep_a_halted_account_from_being_closed(desk: De
     await desk.actor._enforce()
     assert desk.actor.state is S.EMERGENCY_STOP
     assert len(desk.peers("execution").called("flatten")) == 1
+
+
+async def test_what_an_emergency_stop_could_not_close_is_closed_as_soon_as_it_can_be(desk: Desk) -> None:
+    await desk.actor.begin()
+    desk.peers("execution").answers["flatten"] = TransportError("down")
+    await desk.actor.emergency_stop("operator")
+    desk.peers("execution").answers["flatten"] = lambda markets, *_: []
+    desk.actor._account = replace(account(), positions=(position("BTC/ZAR"),))
+    await desk.actor._enforce()
+    assert desk.actor._emergency_left == []
+    n_sent = len(desk.peers("execution").called("flatten"))
+    desk.actor._account = account()
+    await desk.actor._enforce()
+    assert (desk.actor.state, len(desk.peers("execution").called("flatten"))) == (S.EMERGENCY_STOP, n_sent)
+
+
+async def test_positions_found_after_a_restart_in_an_emergency_stop_are_closed(desk: Desk) -> None:
+    desk.actor.state = S.EMERGENCY_STOP
+    desk.actor._account = replace(account(), positions=(position("BTC/ZAR"),))
+    for _ in range(3):  # one attempt, then a pause that grows: dust that nobody takes is not offered twice a second
+        await desk.actor._enforce()
+    assert len(desk.peers("execution").called("flatten")) == 1
+    assert 0 < desk.actor._flatten_again - time.monotonic() <= 1
+    desk.actor._flatten_again = 0.0
+    await desk.actor._enforce()
+    assert desk.actor._flatten_pause_s == 4
+
+
+@pytest.mark.parametrize(("auto_reset_h", "before", "wanted"), [
+    (0.0, S.RUNNING, S.EMERGENCY_STOP), (12.0, S.RUNNING, S.RUNNING), (12.0, S.PAUSED, S.PAUSED),
+])  # fmt: skip
+async def test_a_halt_ends_by_itself_only_where_that_is_configured(
+    desk: Desk, auto_reset_h: float, before: EngineState, wanted: EngineState
+) -> None:
+    desk.actor.config = load_config(env={}, overrides={"limits.auto_reset_h": auto_reset_h})
+    await desk.actor.begin()
+    if before is S.PAUSED:
+        await desk.actor.pause()
+    desk.actor._account = tripped(TradingState.HALTED)
+    for permitted in (TradingState.HALTED, TradingState.HALTED, TradingState.ACTIVE):
+        assert desk.actor.state is (before if not desk.peers("execution").called("flatten") else S.EMERGENCY_STOP)
+        desk.actor._account = tripped(permitted)
+        await desk.actor._enforce()
+    assert desk.actor.state is wanted
+    assert desk.told[-1] is (wanted is S.RUNNING)
+
+
+async def test_a_person_s_emergency_stop_is_ended_by_a_person_whatever_the_breakers_do(desk: Desk) -> None:
+    desk.actor.config = load_config(env={}, overrides={"limits.auto_reset_h": 12.0})
+    await desk.actor.begin()
+    desk.actor._account = tripped(TradingState.HALTED)
+    await desk.actor._enforce()
+    await desk.actor.emergency_stop("operator")
+    desk.actor._account = account()
+    await desk.actor._enforce()
+    assert desk.actor.state is S.EMERGENCY_STOP
 
 
 async def test_trips_become_events_once_and_a_failed_write_is_tried_again(desk: Desk) -> None:

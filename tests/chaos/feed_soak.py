@@ -2,7 +2,8 @@
 
     python -m tests.chaos.feed_soak --seconds 600
 
-prints one JSON object and exits with 1 if a candle is wrong, a gap is open, or a crossed book was accepted.
+prints one JSON object and exits with 1 if `verdict` finds anything: a wrong or missing candle, an open or given-up gap, a crossed
+book that was accepted, features that are not those of the candles, a fault that was injected and is in no counter, too few minutes.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from actors.feed import LiveFeed
 from cluster.sandbox import sandbox_exchange
 from helios.config import load_config
 from helios.domain.enums import FEATURE_TIMEFRAMES, Timeframe
-from helios.domain.market import BAR_VALUES, Bar
+from helios.domain.market import BAR_VALUES, Bar, BookUpdate
 from helios.features.batch import features_of, resample
 from helios.features.definitions import CANDLE_COLUMNS
+from helios.market.book import OrderBook
 from helios.pipeline.symbol import SymbolState
 from helios.venues.factory import make_venue
 from helios.venues.sandbox.faults import FaultPlan, read_plan
@@ -49,7 +51,7 @@ class Soak:
 
     def __init__(self) -> None:
         self.bars: Series = {}
-        self.doubled = self.crossed = 0
+        self.doubled = self.crossed = self.books = 0
         self.alerts: list[str] = []
 
     async def publish(self, state: SymbolState) -> None:
@@ -59,8 +61,18 @@ class Soak:
             self.doubled += key in self.bars
             self.bars[key] = bar
         self.bars |= {(bar.symbol, bar.timeframe, bar.open_time): bar for bar in step.revised}
-        bid, ask = state.book.best_bid, state.book.best_ask
-        self.crossed += bid is not None and ask is not None and bid >= ask
+
+    def watch(self, book: OrderBook) -> None:
+        """Look at `book` after each update that it accepts."""
+        accept = book.apply
+
+        def apply(update: BookUpdate) -> None:
+            accept(update)
+            bid, ask = book.best_bid, book.best_ask
+            self.books += 1
+            self.crossed += bid is not None and ask is not None and bid >= ask
+
+        book.apply = apply  # type: ignore[method-assign]
 
     def alert(self, kind: str, message: str) -> None:
         self.alerts.append(f"{kind}: {message}")
@@ -84,6 +96,8 @@ async def _against(desk: DeskSpec, plan: FaultPlan, seconds: float) -> dict[str,
         instruments = {i.symbol: i for i in await venue.instruments()}
         states = {symbol: SymbolState(instruments[symbol]) for symbol in symbols}
         soak = Soak()
+        for state in states.values():
+            soak.watch(state.book)
         feed = LiveFeed(desk, states, venue, soak.publish, soak.alert)
         tasks = [asyncio.create_task(loop) for loop in (feed.run(), feed.tick(), feed.repair())]
         try:
@@ -106,10 +120,37 @@ async def _against(desk: DeskSpec, plan: FaultPlan, seconds: float) -> dict[str,
     report = _compared(soak, truth, states, end_ns)
     counters = feed.counters()
     report |= {
-        "alerts": soak.alerts, "failures": failures, "crossed_books": soak.crossed, "bars_given_out_twice": soak.doubled,
+        "alerts": soak.alerts, "failures": failures, "books_accepted": soak.books, "crossed_books": soak.crossed,
+        "bars_given_out_twice": soak.doubled, "expected_minutes": int(seconds * SPEED / 60.0) * len(symbols),
         "open_gaps": feed.repairs.open_symbols, "counters": counters, "injected": injected["counters"],
     }  # fmt: skip
     return report
+
+
+COUNTED_AS = {
+    "malformed_negative_price": ("malformed",), "malformed_zero_quantity": ("malformed",), "malformed_empty_symbol": ("malformed",),
+    "malformed_truncated_json": ("malformed",), "drop_diff": ("book_sequence_gap",), "double_diff": ("book_sequence_gap",),
+    "wrong_checksum": ("book_checksum_mismatch",), "double_trade": ("duplicate_trades",),
+    "late_trade": ("late_trades_joined", "late_trades_dropped", "minutes_corrected"), "cut_socket": ("reconnects",),
+    "silence": ("reconnects",), "rate_limited": ("requests_limited",), "html_errors": ("requests_failed",),
+}  # fmt: skip
+"""Fault of the exchange, and the feed's counters of which one must show it."""
+MANY = 5  # of a rarer fault every case may have fallen into a cut or a silence
+
+
+def verdict(report: dict[str, Any]) -> list[str]:
+    """Return what is wrong with a run, in words; nothing if it passed."""
+    counters, injected = report["counters"], report["injected"]
+    found = [f"{report['n_wrong']} wrong candles"] if report["n_wrong"] else []
+    found += [f"{key}: {report[key]}" for key in ("crossed_books", "bars_given_out_twice", "open_gaps", "failures") if report[key]]
+    found += [f"{key}: {counters[key]}" for key in ("minutes_unrepaired", "events_failed") if counters[key]]
+    found += ["features are not those of the candles"] if not report["largest_feature_error"] < 1e-9 else []
+    if report["minutes"] < 0.8 * report["expected_minutes"] or not report["books_accepted"]:
+        found.append(f"only {report['minutes']} of {report['expected_minutes']} minutes")
+    for fault, kinds in COUNTED_AS.items():
+        if injected.get(fault, 0) >= MANY and not sum(counters.get(kind, 0) for kind in kinds):
+            found.append(f"{injected[fault]} x {fault} injected, none counted")
+    return found
 
 
 def _compared(
@@ -180,8 +221,9 @@ def main() -> int:
     started = time.monotonic()
     report = asyncio.run(run(options.seconds, options.faults))
     report["wall_s"] = round(time.monotonic() - started, 1)
+    report["verdict"] = verdict(report)
     print(json.dumps(report, indent=1))
-    return 1 if report["n_wrong"] or report["open_gaps"] or report["crossed_books"] or report["failures"] else 0
+    return 1 if report["verdict"] else 0
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.chaos.feed_soak import run
+from tests.chaos.feed_soak import run, verdict
 
 DENSE = json.dumps({
     "drop_diff": 0.01, "double_diff": 0.01, "wrong_checksum": 0.005, "double_trade": 0.05, "late_trade": 0.05,
@@ -21,15 +21,9 @@ DENSE = json.dumps({
 @pytest.mark.timeout(180)
 async def test_every_candle_is_true_in_the_end_and_everything_is_counted() -> None:
     report = await run(30.0, DENSE)
-    assert report["failures"] == []
+    assert verdict(report) == []
     assert report["wrong"] == []
-    assert (report["n_wrong"], report["crossed_books"], report["open_gaps"], report["bars_given_out_twice"]) == (0, 0, [], 0)
-    assert report["minutes"] >= 20
-    assert report["largest_feature_error"] < 1e-9
     counters, injected = report["counters"], report["injected"]
-    assert counters["reconnects"] >= 1
-    assert counters["duplicate_trades"] > 0
-    assert counters["late_trades_joined"] + counters["minutes_corrected"] > 0
-    assert counters["book_sequence_gap"] > 0
-    assert counters["malformed"] > 0
     assert injected["late_trade"] > 0
+    for kind in ("reconnects", "duplicate_trades", "book_sequence_gap", "malformed", "requests_failed"):
+        assert counters[kind] > 0, kind

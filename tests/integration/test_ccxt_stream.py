@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
+from actors.feed import BOOK_RETRY_S
 from helios.domain.enums import MarketKind, Side
 from helios.domain.market import BookUpdate, Trade
 from helios.errors import ConfigError
 from helios.market.book import OrderBook
 from helios.venues.base import FeedEvent, FeedStatus
 from helios.venues.ccxt.client import Endpoint
+from helios.venues.ccxt.link import FIRST_BOOK_S
 from helios.venues.ccxt.support import VENUES
 from helios.venues.ccxt.venue import CcxtVenue
 from tests.support.ccxt_binance import NOW_MS, BinanceMarket
@@ -227,13 +229,30 @@ async def test_a_book_asked_for_comes_as_a_snapshot_and_asked_for_twice_from_a_n
         (again,) = await until(events, is_book)
         assert again.is_snapshot
         assert (again.bids, again.asks) == (first.bids, first.asks)
-        await venue.request_book(BTC)
+        (link,) = venue._links
+        link.request_book(BTC, time.monotonic() + BOOK_RETRY_S)  # as the feed does while the book does not get better
         await until(events, is_status("DISCONNECTED"))
         (*_, anew) = await until(events, is_book)
         assert anew.is_snapshot
         # trades and books have a socket each, and nobody says which of the two is back first
         await waited(lambda: server.connections == 4)
     assert server.connections == 4
+
+
+async def test_a_book_that_never_came_is_waited_for_but_not_for_ever(market: BinanceMarket, server: CcxtServer) -> None:
+    async with streaming(server, BTC, first_data_timeout_s=60.0) as (venue, events):
+        await venue.instruments()
+        server.mute()
+        pending = asyncio.ensure_future(until(events, is_status("DISCONNECTED")))
+        await waited(lambda: bool(venue._links))
+        (link,) = venue._links
+        for after_s in (0.0, 6.0, 12.0):
+            link.request_book(BTC, time.monotonic() + after_s)
+        await asyncio.sleep(0.05)
+        assert not pending.done()
+        link.request_book(BTC, time.monotonic() + FIRST_BOOK_S)
+        (*_, lost) = await pending
+    assert "no book" in lost.detail
 
 
 async def test_a_reader_that_lags_gets_every_trade_and_the_newest_book(market: BinanceMarket, server: CcxtServer) -> None:
@@ -270,6 +289,18 @@ async def test_a_subscription_without_data_is_given_up(market: BinanceMarket, se
         server.mute(False)
         await until(events, is_book)
     assert "no data" in lost.detail or "silent" in lost.detail
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(403, '{"code":-1100,"msg":"not from there"}'), (200, '{"symbols":7}')], ids=["refusal", "nonsense"]
+)
+async def test_markets_that_cannot_be_listed_at_the_start_are_an_outage_that_heals(
+    server: CcxtServer, status: int, body: str
+) -> None:
+    server.answer_next([(status, {}, body)])
+    async with streaming(server, BTC) as (_, events):
+        seen = await until(events, is_status("CONNECTED"))
+    assert [event.status for event in of_kind(seen, FeedStatus)] == ["ERROR", "DISCONNECTED", "CONNECTED"]
 
 
 async def test_an_unknown_symbol_is_an_error_of_the_caller(server: CcxtServer) -> None:

@@ -136,6 +136,23 @@ def test_a_killed_predictor_comes_back(desk: RunningDesk) -> None:
     eventually(lambda: desk.status()["counters"]["predictions"] >= before + 3, 60, "predictions go on")
 
 
+def test_a_killed_database_is_started_again_and_nothing_recorded_is_missing(desk: RunningDesk) -> None:
+    def storage() -> str:
+        return next(str(t["status"]) for t in desk.status()["tiers"] if t["id"] == "storage")
+
+    pid_file = desk.state_dir / "postgres" / "postmaster.pid"
+    before = int(pid_file.read_text().split()[0])
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: pid_file.exists() and int(pid_file.read_text().split()[0]) != before, 30, "another server")
+    eventually(lambda: storage() == "healthy", 30, "what waited is written")
+    goes_on(desk)
+    eventually(lambda: recorded(desk) >= decided(desk) - len(SYMBOLS), 30, "every decision is stored")
+
+
+def recorded(desk: RunningDesk) -> int:
+    return len(json.loads(helios("decisions", "--limit", "10000", "--state-dir", str(desk.state_dir), "--json").stdout))
+
+
 def test_no_order_twice_after_all_that(desk: RunningDesk) -> None:
     rows = json.loads(helios("orders", "--limit", "1000", "--state-dir", str(desk.state_dir), "--json").stdout)
     assert len({r["client_order_id"] for r in rows}) == len(rows)

@@ -139,6 +139,27 @@ def test_a_stale_pid_file_of_another_program_does_not_block_the_start(folder: Pa
     assert asyncio.run(ask(server.start(), "SELECT 1")) == 1
 
 
+def test_a_set_up_that_died_half_way_is_begun_anew(tmp_path: Path) -> None:
+    half = tmp_path / ".data.new"
+    half.mkdir()
+    (half / "PG_VERSION").write_text("18\n")
+    server = EmbeddedPostgres(tmp_path / "data")
+    try:
+        assert asyncio.run(ask(server.start(), "SELECT 1")) == 1
+        assert not half.exists()
+    finally:
+        server.stop()
+
+
+def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/letter.txt").write_text("mine")
+    with pytest.raises(StoreUnavailableError, match="no database can be made in"):
+        EmbeddedPostgres(tmp_path / "data").start()
+    assert sorted(p.name for p in (tmp_path / "data").iterdir()) == ["letter.txt"]
+    assert not (tmp_path / ".data.new").exists()
+
+
 async def test_connecting_to_a_server_that_is_not_there_says_unavailable(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailableError):
         EmbeddedPostgres(tmp_path / "none").dsn()

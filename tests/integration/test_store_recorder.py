@@ -100,7 +100,7 @@ async def test_trades_books_and_features_are_kept_once(pg_pool: asyncpg.Pool) ->
     features[3] = math.nan
     for _ in range(2):
         recorder.add_trades(trade(n, "KEEP/ZAR") for n in range(5))
-        recorder.add_book("KEEP/ZAR", book)
+        recorder.add_book(book)
         recorder.add_features("KEEP/ZAR", START + 2, features)
         assert await recorder.flush()
     assert await recorder.load_trades("KEEP/ZAR", 10) == [trade(n, "KEEP/ZAR") for n in range(5)]
@@ -202,9 +202,66 @@ async def test_a_burst_larger_than_the_buffers_loses_nothing_while_the_database_
         await actor.add([bar(n, "RUSH/ZAR") for n in range(start, start + 30)], [])
     await actor.flush()
     assert actor.details()["store"] | {"seconds_since_success": 0, "failures": 0} == {
-        "buffered": 0, "dropped": 0, "written": 1_100, "failures": 0, "seconds_since_success": 0,
+        "buffered": 0, "dropped": 0, "written": 1_100, "refused": 0, "failures": 0, "seconds_since_success": 0,
     }  # fmt: skip
     await actor.stop()
+
+
+REFUSED_TRADES = {
+    "text that is none": {"trade_id": "a\0b"},
+    "half a character": {"trade_id": "a\ud800"},
+    "a time beyond the calendar": {"ts_event": 10**20},
+    "a time beyond a bigint": {"ts_init": 2**63},
+    "no price": {"price": None},
+    "a side that is neither": {"taker_side": 7},
+    "an id that is no text": {"trade_id": 5},
+}
+
+
+@pytest.mark.parametrize("what", REFUSED_TRADES)
+async def test_a_row_the_database_refuses_holds_up_no_other(pg_pool: asyncpg.Pool, what: str) -> None:
+    symbol = f"{what}/ZAR"
+    recorder = MarketRecorder(pg_pool)
+    recorder.add_bars(bar(n, symbol) for n in range(50))
+    recorder.add_trades(replace(trade(n, symbol), **REFUSED_TRADES[what]) if n == 13 else trade(n, symbol) for n in range(20))
+    assert await recorder.flush()
+    assert (recorder.refused, recorder.pending, recorder.written) == (1, 0, 69)
+    assert await recorder.load_trades(symbol, 100) == [trade(n, symbol) for n in range(20) if n != 13]
+    assert len(await recorder.load_bars(symbol, Timeframe.M1, 100)) == 50
+    recorder.add_trades([trade(21, symbol)])
+    assert await recorder.flush()
+    assert recorder.counters()["written"] == 70
+
+
+async def test_candles_and_books_that_are_refused_are_left_out_alone(pg_pool: asyncpg.Pool) -> None:
+    recorder = MarketRecorder(pg_pool)
+    book = MarketSnapshot("LEFT/ZAR", Decimal("10.05"), START, ((Decimal("10.0"), Decimal(3)),), ((Decimal("10.1"), Decimal(1)),))
+    recorder.add_bars([bar(1, "LEFT/ZAR"), replace(bar(2, "LEFT/ZAR"), open_time=10**30), bar(3, "LEFT/ZAR")])
+    recorder.add_book(replace(book, ts_event=START + 1, last=None))
+    recorder.add_book(book)
+    assert await recorder.flush()
+    assert same(await recorder.load_bars("LEFT/ZAR", Timeframe.M1, 9), [bar(1, "LEFT/ZAR"), bar(3, "LEFT/ZAR")])
+    assert await pg_pool.fetchval("SELECT count(*) FROM book_snapshots WHERE symbol = 'LEFT/ZAR'") == 1
+    assert (recorder.refused, recorder.counters()["refused"], recorder.pending) == (2, 2, 0)
+
+
+async def test_an_outage_while_a_refused_row_is_looked_for_keeps_everything(pg_pool: asyncpg.Pool) -> None:
+    class Leaving(MarketRecorder):
+        n_left = 3
+
+        async def _write_whole(self, parts):  # type: ignore[no-untyped-def]
+            Leaving.n_left -= 1
+            if Leaving.n_left < 0:
+                raise StoreUnavailableError("away")
+            await super()._write_whole(parts)
+
+    recorder = Leaving(pg_pool)
+    recorder.add_trades([*(trade(n, "GONE/ZAR") for n in range(8)), replace(trade(8, "GONE/ZAR"), price=None)])
+    assert not await recorder.flush()
+    assert (recorder.pending, recorder.refused, recorder.failures) == (9, 0, 1)
+    Leaving.n_left = 100
+    assert await recorder.flush()
+    assert (recorder.refused, len(await recorder.load_trades("GONE/ZAR", 99))) == (1, 8)
 
 
 async def test_the_newest_candle_tells_the_market_time(pg_pool: asyncpg.Pool) -> None:

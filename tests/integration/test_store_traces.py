@@ -99,6 +99,16 @@ async def test_a_decision_is_stored_once_with_its_parts(pg_pool: asyncpg.Pool) -
     assert (first["daily_volatility"], first["omega"], first["alpha"]) == (0.03, None, 0.05)
 
 
+async def test_a_reasoning_with_characters_no_database_holds_does_not_cost_the_decision(pg_pool: asyncpg.Pool) -> None:
+    strange = STEPS["review"] | {"reasoning": "thin\0 book \ud83d"}
+    odd = trace("NUL/ZAR", detail="said \0", steps=STEPS | {"review": strange})
+    await PostgresTraces(pg_pool).record([odd], [])
+    found = await PostgresTraces(pg_pool).explain(odd.decision_id)
+    assert found["steps"]["review"]["reasoning"] == "thin\ufffd book \ufffd"
+    assert (found["detail"], found["steps"]["plan"]["notional_quote"]) == ("said \ufffd", "1234.56")
+    assert await pg_pool.fetchval("SELECT reasoning FROM reviews WHERE decision_id = $1", odd.decision_id) == "thin\ufffd book \ufffd"
+
+
 async def test_two_recorders_of_the_same_bar_store_it_once(pg_pool: asyncpg.Pool) -> None:
     made = [trace(f"R{n}/ZAR") for n in range(20)]
     traces = PostgresTraces(pg_pool)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import random
@@ -122,13 +123,24 @@ async def test_429_waits_for_the_next_minute_and_goes_on_without_gap(server: Val
     assert rest.rate_limited == 1
 
 
-@pytest.mark.parametrize(("header", "waited_s"), [("7", 7.0), ("3600", 60.0)])
-async def test_429_obeys_retry_after_up_to_a_minute(
-    server: ValrServer, rest: ValrRest, clock: FakeTime, header: str, waited_s: float
-) -> None:
+@pytest.mark.parametrize(("header", "waited_s"), [("7", 7.0), ("90", 90.0), ("Wed, 21 Oct 2026 07:28:00 GMT", 10.0)])
+async def test_429_obeys_retry_after(server: ValrServer, rest: ValrRest, clock: FakeTime, header: str, waited_s: float) -> None:
     server.answer_next([(429, {"Retry-After": header}, "")])
     assert await rest.status() == "online"
     assert clock.slept == [waited_s]
+
+
+@pytest.mark.parametrize("header", ["600", "999999999999"])
+async def test_a_429_for_long_is_neither_disobeyed_nor_slept_through(
+    server: ValrServer, rest: ValrRest, clock: FakeTime, header: str
+) -> None:
+    server.answer_next([(429, {"Retry-After": header}, "")])
+    for _ in range(3):
+        with pytest.raises(TransportError, match="may be sent"):
+            await rest.status()
+    assert (len(server.requests), clock.slept) == (1, [])
+    clock.now_s += 3600.0
+    assert await rest.status() == "online"
 
 
 async def test_429_for_ever_is_given_up_for_later(server: ValrServer, rest: ValrRest, clock: FakeTime) -> None:
@@ -154,15 +166,28 @@ async def test_html_502_that_stays_is_a_transport_error(server: ValrServer, rest
     assert len(server.requests) == 5
 
 
-@pytest.mark.parametrize(
-    ("body", "code", "words"),
-    [('{"code":-21,"message":"Unsupported Currency Pair"}', -21, "Unsupported"), ("<html>malformed</html>", None, "malformed")],
-)
-async def test_a_refusal_is_not_retried(server: ValrServer, rest: ValrRest, body: str, code: int | None, words: str) -> None:
-    server.answer_next([(400, {}, body)])
-    with pytest.raises(VenueError, match=words) as caught:
+async def test_a_refusal_is_not_retried(server: ValrServer, rest: ValrRest) -> None:
+    server.answer_next([(400, {}, '{"code":-21,"message":"Unsupported Currency Pair"}')])
+    with pytest.raises(VenueError, match="Unsupported") as caught:
         await rest.pairs()
-    assert (caught.value.status, caught.value.code, len(server.requests)) == (400, code, 1)
+    assert (caught.value.status, caught.value.code, len(server.requests)) == (400, -21, 1)
+    assert rest.success_rate == 1.0
+
+
+@pytest.mark.parametrize("status", [200, 302, 400, 403, 404])
+@pytest.mark.parametrize("body", [HTML, "", "\n  "])
+async def test_a_page_of_the_front_end_is_asked_past_whatever_its_status(
+    server: ValrServer, rest: ValrRest, status: int, body: str
+) -> None:
+    server.answer_next([(status, {}, body)] * 2)
+    assert await rest.status() == "online"
+    assert (len(server.requests), rest.failed) == (3, 2)
+
+
+async def test_a_front_end_that_keeps_answering_in_html_is_a_transport_error(server: ValrServer, rest: ValrRest) -> None:
+    server.answer_next([(400, {}, "<html>Your client has issued a malformed request</html>")] * 5)
+    with pytest.raises(TransportError, match=r"failed 5 times.*status 400: .*malformed request"):
+        await rest.pairs()
 
 
 async def test_a_dead_address_is_a_transport_error(client: httpx.AsyncClient, clock: FakeTime) -> None:
@@ -171,8 +196,8 @@ async def test_a_dead_address_is_a_transport_error(client: httpx.AsyncClient, cl
         await rest.server_time_ns()
 
 
-async def test_html_with_status_200_is_a_protocol_error(server: ValrServer, rest: ValrRest) -> None:
-    server.answer_next([(200, {}, HTML)])
+async def test_json_that_is_no_answer_to_the_question_is_a_protocol_error(server: ValrServer, rest: ValrRest) -> None:
+    server.answer_next([(200, {}, '{"maintenance":true}')])
     with pytest.raises(ProtocolError):
         await rest.status()
 
@@ -286,6 +311,20 @@ async def test_candles_resume_without_gap_where_a_429_interrupted_them(server: V
     assert [candle.open_time for candle in candles] == [n * 60 * S for n in range(300 * pages)]
     assert len(buckets(server)) == pages + 1
     assert max(clock.slept) <= 60.0
+
+
+async def test_waiting_for_the_budget_does_not_falsify_the_clock() -> None:
+    class Slow(LocalBudget):
+        async def admit(self, route: str) -> None:
+            await asyncio.sleep(0.4)
+
+    async with ValrServer(keeps_time=True) as server:
+        venue = ValrVenue(server.rest_url, server.ws_url, budget=Slow(relaxed_rates(1000.0)))
+        clock, skew = await venue.clock(), await venue.measure_skew()
+        error_s = (clock.now_ns() - time.time_ns()) / S
+        await venue.aclose()
+    assert abs(error_s) < 0.15
+    assert skew.uncertainty_ns < 0.15 * S  # half of the wait would be 0.2 s
 
 
 async def test_the_skew_of_the_clocks_is_measured_with_its_uncertainty(server: ValrServer) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -203,7 +204,7 @@ async def test_malformed_frames_are_counted_and_the_stream_goes_on(server: ValrS
         await server.push(trade_frame("BTCZAR", price="7"))
         seen = await until(events, lambda event: isinstance(event, Trade))
         assert [event.price for event in seen] == [7.0]
-        assert venue.protocol_errors == 4
+        assert venue.protocol_errors == venue.counters()["malformed"] == 4
         server.cut()
         await until(events, is_status("DISCONNECTED"))
         assert venue.protocol_errors == 4
@@ -223,8 +224,15 @@ async def test_an_unknown_symbol_is_refused_before_connecting(server: ValrServer
     assert server.connections == 0
 
 
-async def test_a_page_of_html_instead_of_the_pairs_is_an_outage_like_any_other(server: ValrServer) -> None:
-    server.answer_next([(200, {}, "<html>maintenance</html>")])
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(200, '{"maintenance":true}'), (200, "[]"), (403, '{"code":-11,"message":"Not from there"}')],
+    ids=["shape", "empty", "refusal"],
+)
+async def test_nonsense_or_a_refusal_instead_of_the_pairs_is_an_outage_like_any_other(
+    server: ValrServer, status: int, body: str
+) -> None:
+    server.answer_next([(status, {}, body)])
     async with streaming(server, "BTC/ZAR", watches_clock=False) as (_, events):
         await until(events, is_status("DISCONNECTED"))
         await until(events, is_status("CONNECTED"))
@@ -379,6 +387,21 @@ async def test_an_authenticated_socket_signs_its_upgrade_and_is_not_replaced(ser
     assert headers["X-VALR-SIGNATURE"] == sign("the-secret", timestamp_ms, "GET", "/ws/trade")
 
 
+@pytest.mark.parametrize("refused", [401, 403, 1007])
+async def test_a_key_that_the_venue_refuses_does_not_cost_the_public_data(
+    server: ValrServer, refused: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.refuse_key(refused)
+    async with streaming(server, "BTC/ZAR", credentials=("the-key", "the-secret")) as (_, events):
+        seen = await until(events, is_book("BTC/ZAR", 100))
+    statuses = [(event.status, event.detail) for event in seen if isinstance(event, FeedStatus)]
+    assert [status for status, _ in statuses][-3:] == ["ERROR", "DISCONNECTED", "CONNECTED"]
+    assert "key was refused" in dict(statuses)["ERROR"]
+    assert "X-VALR-API-KEY" in server.upgrades[0]
+    assert not [name for name in server.upgrades[-1] if name.lower().startswith("x-valr")]
+    assert "the-secret" not in caplog.text + str(statuses)
+
+
 async def test_without_a_key_nothing_is_signed(server: ValrServer) -> None:
     async with streaming(server, "BTC/ZAR") as (_, events):
         await until(events, is_status("CONNECTED"))
@@ -419,6 +442,27 @@ async def test_too_many_connections_are_waited_out(server: ValrServer) -> None:
         await until(events, is_status("CONNECTED"))
     assert len(clock.slept) == 1
     assert 0.0 < clock.slept[0] <= 60.0
+
+
+async def test_only_a_connection_that_brought_something_starts_the_back_off_anew(
+    server: ValrServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = 0
+
+    def delays(_: random.Random) -> Iterator[float]:
+        nonlocal started
+        started += 1
+        return itertools.repeat(0.01)
+
+    monkeypatch.setattr("helios.venues.valr.transport.backoff_delays", delays)
+    monkeypatch.setattr("helios.venues.valr.transport.STABLE_S", 0.0)  # however long an attempt took
+    server.refuse_next([503] * 3)
+    async with streaming(server, "BTC/ZAR") as (_, events):
+        await until(events, is_status("CONNECTED"))
+        assert started == 1
+        server.cut()
+        await until(events, is_status("CONNECTED"))
+        assert started == 2
 
 
 async def test_clocks_that_differ_are_reported_on_the_stream(server: ValrServer) -> None:

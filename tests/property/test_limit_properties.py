@@ -64,7 +64,9 @@ def is_kept(before: AccountSnapshot, after: AccountSnapshot, intent: OrderIntent
     for symbol, share in held.items():
         sectors[SECTORS[symbol.split("/")[0]]] = sectors.get(SECTORS[symbol.split("/")[0]], 0.0) + share
     own, slack = intent.symbol, 1e-9
+    margins = sum(abs(float(p.quantity_base) * float(p.mark_price)) / p.leverage for p in before.positions)
     notional = float(intent.quantity_base * intent.reference_price)
+    is_backed = intent.side is Side.BUY or UNIVERSE[own].can_short
     broken = {
         "position": held.get(own, 0.0) > LIMITS.max_position + slack,
         "sector": sectors.get(SECTORS[own.split("/")[0]], 0.0) > LIMITS.max_sector + slack,
@@ -75,7 +77,7 @@ def is_kept(before: AccountSnapshot, after: AccountSnapshot, intent: OrderIntent
         "drawdown": equity <= float(before.peak_equity_quote) * (1 - 0.06) - slack,
         "day": equity <= float(before.day_start_equity_quote) * (1 - 0.05) - slack,
         "losses": before.consecutive_losses >= 5,
-        "cash": intent.side is Side.BUY and notional * 1.05 > float(before.cash_quote) + slack,
+        "margin": is_backed and notional / intent.leverage * 1.05 > equity - margins + slack,
         "interval": any(s == own and intent.ts_event - at < 5 * S for s, at in before.last_entry_at),
         "short": any(p.quantity_base < 0 and UNIVERSE[p.symbol].kind is MarketKind.SPOT for p in after.positions),
     }

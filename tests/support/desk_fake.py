@@ -18,7 +18,7 @@ from helios.portfolio.daily import daily_figures
 MINUTE_NS = 60_000_000_000
 START_NS = 1_767_225_600_000_000_000
 SYMBOLS = ("BTC/ZAR", "ETH/ZAR", "SOL/ZAR", "XRP/ZAR")
-TIERS = ("data", "prediction", "risk", "review", "portfolio", "execution")
+TIERS = ("data", "prediction", "risk", "review", "portfolio", "execution", "storage")
 
 
 class FakeDesk:

@@ -141,6 +141,7 @@ class ScriptedTiers:
     log: list[tuple[str, Any]] = field(default_factory=list)
     held: tuple[PositionView, ...] = ()
     trading_state: TradingState = TradingState.ACTIVE
+    ratios: Mapping[str, float] = field(default_factory=dict)
     trims: RebalanceResponse = field(default_factory=RebalanceResponse)
     rebalances: list[RebalanceRequest] = field(default_factory=list)
     unsolved: str = ""
@@ -174,7 +175,7 @@ class _Risk(_Part):
     async def plan(self, request: RiskRequest) -> RiskResponse:
         self.script.enter("risk")
         plans = [self._answer(p.symbol, request.bar_time) for p in request.predictions]
-        return RiskResponse(tuple(plans), {s: forecast(s, request.bar_time) for s in request.contexts})
+        return RiskResponse(tuple(plans), {s: forecast(s, request.bar_time) for s in request.contexts}, self.script.ratios)
 
     def _answer(self, symbol: str, bar_time: int) -> TradePlan | NoTrade:
         code = self.script.refusals.get(symbol)
@@ -225,11 +226,16 @@ class _Execution(_Part):
         self.script.log += [("exit", t) for t in triggers]
         return [OrderOutcome(record(intent(plan(t.symbol, t.ts_event)))) for t in triggers]
 
+    async def note_volatility(self, ratios: Mapping[str, float]) -> None:
+        self.script.enter("volatility")
+        self.script.log += [("volatility", dict(ratios))]
+
     async def exit_plans(self) -> list[ExitPlan]:
         return list(self.script.plans_to_watch)
 
-    async def flatten(self, markets: Mapping[str, MarketSnapshot]) -> list[str]:
+    async def flatten(self, markets: Mapping[str, MarketSnapshot], *, for_good: bool = True) -> list[str]:
         self.script.flattened.append(sorted(markets))
+        self.script.log.append(("flatten", for_good))
         return []
 
 

@@ -27,6 +27,7 @@ class ScriptedVenue:
         self.books_asked: list[str] = []
         self.fetched: list[tuple[Timeframe, int, int]] = []
         self.is_down = False
+        self.malformed = 0
         self.unknown: set[int] = set()
         self.volumes: dict[int, float] = {}
 
@@ -49,6 +50,9 @@ class ScriptedVenue:
 
     async def request_book(self, symbol: str) -> None:
         self.books_asked.append(symbol)
+
+    def counters(self) -> dict[str, int]:
+        return {"malformed": self.malformed, "requests_failed": 4}
 
     async def aclose(self) -> None: ...
 

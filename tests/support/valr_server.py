@@ -1,7 +1,8 @@
 """A scripted venue on 127.0.0.1 that speaks as much of VALR's public protocol as its client needs.
 
 Test methods: `push` sends a frame to every socket, `cut` aborts them, `mute` makes the server deaf and dumb,
-`answer_next` queues HTTP answers (status, headers, body) that come before the normal one, `refuse_next` statuses for upgrades.
+`answer_next` queues HTTP answers (status, headers, body) that come before the normal one, `refuse_next` statuses for upgrades,
+`refuse_key` turns away whoever shows a key, by an HTTP status or by a close code.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class ValrServer:
         self._refusals: deque[int] = deque()
         self._answers: deque[Answer] = deque()
         self._is_mute = False
+        self._key_refusal = 0
         self._server: Server | None = None
 
     async def __aenter__(self) -> ValrServer:
@@ -82,6 +84,9 @@ class ValrServer:
     def refuse_next(self, statuses: Iterable[int]) -> None:
         self._refusals.extend(statuses)
 
+    def refuse_key(self, status_or_code: int) -> None:
+        self._key_refusal = status_or_code
+
     def mute(self, is_mute: bool = True) -> None:
         self._is_mute = is_mute
 
@@ -108,6 +113,8 @@ class ValrServer:
     async def _process(self, _: ServerConnection, request: Request) -> Response | None:
         if "Upgrade" in request.headers:
             self.upgrades.append(request.headers)
+            if self._key_refusal in (401, 403) and "X-VALR-API-KEY" in request.headers:
+                self.refuse_next([self._key_refusal])
             return self._refusal()
         self.requests.append(request.path)
         status, headers, body = self._answers.popleft() if self._answers else self._route(request.path)
@@ -163,6 +170,9 @@ class ValrServer:
 
     async def _socket(self, socket: ServerConnection) -> None:
         self.connections += 1
+        if self._key_refusal >= 1000 and socket.request is not None and "X-VALR-API-KEY" in socket.request.headers:
+            await socket.close(self._key_refusal, "Request has an invalid signature")
+            return
         self.sockets[socket] = {}
         try:
             async for text in socket:

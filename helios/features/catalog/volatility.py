@@ -16,6 +16,7 @@ from helios.features.catalog.price import ema, sma
 from helios.features.rolling import ratio, rolling_max, rolling_mean, rolling_min, rolling_std, shift
 
 _TOLERANCE = 1e-9
+_ROUNDING = 1e-12
 _LOG_2 = float(np.log(2.0))
 
 
@@ -61,6 +62,8 @@ def _keltner(frame: Frame, side: float) -> FloatArray:
 
 def _keltner_position(frame: Frame) -> FloatArray:
     reach = 2.0 * atr(frame, 10)
+    # What an average remembers of ranges long past fades to nothing but never to 0: the place between such lines is rounding.
+    reach = np.where(reach <= _ROUNDING * frame.close, 0.0, reach)
     return ratio(frame.close - ema(frame, 20) + reach, 2.0 * reach)
 
 
@@ -184,7 +187,7 @@ FEATURES: Final[tuple[CatalogFeature, ...]] = (
     _recursive(
         name="keltner_position",
         lookback=_KELTNER_BARS,
-        doc="Place of the close between the Keltner lines.",
+        doc="Place of the close between the Keltner lines; NaN where price stood still.",
         compute=_keltner_position,
     ),
     *(

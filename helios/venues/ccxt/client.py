@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +26,7 @@ from ccxt.base.errors import BaseError as CcxtError
 from helios.errors import ConfigError, TransportError
 from helios.venues.budget import RequestBudget
 from helios.venues.ccxt.inbox import Inbox
+from helios.venues.ccxt.limits import PUBLIC
 from helios.venues.ccxt.mapping import ExactNumber
 from helios.venues.ccxt.support import Access, VenueSupport
 
@@ -75,6 +78,7 @@ class _Tapped:
     answer: Answer
     budget: RequestBudget | None
     tap: Tap | None
+    took_s = 0.0  # from the last request on its way to its answer
 
     @staticmethod
     def safe_float(container: Any, key: Any, default: Any = None) -> Any:
@@ -88,7 +92,14 @@ class _Tapped:
         # Every request goes through here, the book snapshots that ccxt asks for on its own account included.
         await super().throttle(cost)  # type: ignore[misc]
         if self.budget is not None:
-            await self.budget.admit("public")
+            for _ in range(max(1, math.ceil(cost or 1))):
+                await self.budget.admit(PUBLIC)
+
+    async def fetch(self, url: Any, method: Any = "GET", headers: Any = None, body: Any = None) -> Any:
+        sent_s = time.monotonic()  # the waits for our own limits are over here
+        answer = await super().fetch(url, method, headers, body)  # type: ignore[misc]
+        self.took_s = time.monotonic() - sent_s
+        return answer
 
     def on_rest_response(self, code: int, reason: Any, url: Any, method: Any, headers: Any, body: str, *args: Any) -> Any:
         named = {str(k).lower(): v for k, v in (headers or {}).items()}

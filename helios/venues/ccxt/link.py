@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 CHECKS_PER_SILENCE = 8
 NEVER = 1_000_000_000
 POLLED_TRADES = 100
-BOOK_PATIENCE_S = 5.0
+BOOK_PATIENCE_S = 30.0  # what ccxt holds is sent again at once: who asks again so soon was not helped by it
+FIRST_BOOK_S = 120.0  # snapshots of many symbols come one by one, as the venue's limit allows
 
 
 class Link(ABC):
@@ -52,6 +53,7 @@ class Link(ABC):
         self._tasks: list[asyncio.Task[None]] = []
         self._crash: BaseException | None = None
         self._book_asked_s: dict[str, float] = {}
+        self._made_s = time.monotonic()
 
     @property
     def has_data(self) -> bool:
@@ -90,14 +92,24 @@ class Link(ABC):
         self._tap.fail(error)
 
     def request_book(self, symbol: str, now_s: float) -> None:
-        """Have the next book be a snapshot of what ccxt holds; if that did not help a moment ago, start anew."""
+        """Have the next book be a snapshot of what ccxt holds; if that did not help a moment ago, or none ever came, start anew.
+
+        Parameters
+        ----------
+        symbol : str
+        now_s : float
+            Monotonic seconds.
+        """
         if symbol not in self.symbols:
             return
         asked_s = self._book_asked_s.get(symbol)
         self._book_asked_s[symbol] = now_s
-        if asked_s is not None and now_s - asked_s < BOOK_PATIENCE_S:
+        if not self._inbox.resend_book(symbol):
+            if now_s - self._made_s >= FIRST_BOOK_S:
+                self.fail(TransportError(f"no book of {symbol} within {FIRST_BOOK_S:.0f} s"))
+        elif asked_s is not None and now_s - asked_s < BOOK_PATIENCE_S:
             self.fail(TransportError(f"book of {symbol} asked for twice within {BOOK_PATIENCE_S:.0f} s"))
-        elif self._inbox.resend_book(symbol):
+        else:
             self._woken.set()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:

@@ -27,6 +27,7 @@ from helios.domain.market import VenueCandle
 from helios.errors import ConfigError, DataError, HeliosError, ProtocolError, TransportError, VenueError
 from helios.venues.budget import RequestBudget
 from helios.venues.ccxt.client import PARSE_ERRORS
+from helios.venues.ccxt.limits import PUBLIC
 from helios.venues.ccxt.mapping import MS_NS, to_candle
 from helios.venues.ccxt.support import VenueSupport
 from helios.venues.valr.session import backoff_delays
@@ -127,7 +128,7 @@ class RestCaller:
         self._paused_until_s = max(self._paused_until_s, self._monotonic() + wait_s)
         log.warning("%s: rate limited (status %d), no request for %.0f s", self._name, self.exchange.answer.status, wait_s)
         if self._budget is not None:
-            await self._budget.pause("public", wait_s)
+            await self._budget.pause(PUBLIC, wait_s)
 
     def _refused(self, what: str, error: CcxtError) -> HeliosError:
         if isinstance(error, BadSymbol | NotSupported | ArgumentsRequired):
@@ -143,12 +144,13 @@ async def fetch_candles(
     """Return the closed candles with start_ns <= open_time < end_ns, oldest first.
 
     A hole is asked for once more. Where the venue leaves out periods without a trade (`fills_holes`), a hole between two
-    candles becomes flat ones at the close before it; elsewhere it stays a hole and is logged.
+    candles becomes flat ones at the close before it; elsewhere it stays a hole and is logged. A row that is no candle is left
+    out and logged, and so becomes a hole: it must not keep the rest of its page back for ever.
 
     Raises
     ------
     ProtocolError
-        If a row of the answer is no candle.
+        If no row of an answer is a candle.
     """
     step = timeframe.ns
     first_ns = -(-start_ns // step) * step
@@ -202,10 +204,17 @@ class _Pages:
         rows = await self._caller.call(
             f"candles of {symbol}", lambda: exchange.fetch_ohlcv(symbol, timeframe.value, start_ns // MS_NS, limit, dict(params))
         )
-        try:
-            return [to_candle(row, symbol, timeframe, self._size) for row in rows]
-        except DataError as error:
-            raise ProtocolError(f"{self._venue.name}: {error}") from error
+        candles, errors = [], []
+        for row in rows:
+            try:
+                candles.append(to_candle(row, symbol, timeframe, self._size))
+            except DataError as error:
+                errors.append(error)
+        if errors and not candles:
+            raise ProtocolError(f"{self._venue.name}: {errors[0]}") from errors[0]
+        if errors:
+            log.warning("%s: %d of %d candles left out, the first because: %s", self._venue.name, len(errors), len(rows), errors[0])
+        return candles
 
 
 def _holes(opened: list[int], step_ns: int, stop_ns: int) -> list[tuple[int, int]]:

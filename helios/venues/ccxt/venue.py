@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from decimal import Decimal
@@ -15,11 +15,12 @@ from typing import Any
 from helios.clock import VenueClock
 from helios.domain.enums import MarketKind, Timeframe
 from helios.domain.market import Instrument, VenueCandle
-from helios.errors import ConfigError, DataError, ProtocolError, RetryableError, TransportError
+from helios.errors import ConfigError, DataError, ProtocolError, RetryableError, TransportError, VenueError
 from helios.venues.base import FeedEvent, FeedStatus
 from helios.venues.budget import RequestBudget
 from helios.venues.ccxt.client import Endpoint, Tap, make_exchange
 from helios.venues.ccxt.inbox import BOOK_LEVELS, SeenTrades
+from helios.venues.ccxt.limits import CONNECT
 from helios.venues.ccxt.link import Link, PolledLink, SocketLink
 from helios.venues.ccxt.mapping import MS_NS, contract_size, kind_of, to_instrument
 from helios.venues.ccxt.rest import RestCaller, fetch_candles
@@ -106,7 +107,13 @@ class CcxtVenue:
         return any(link.has_data for link in self._links)
 
     async def instruments(self) -> list[Instrument]:
-        """Return the active instruments of the kind, in ccxt's symbols; those without exact steps are left out and logged."""
+        """Return the active instruments of the kind, in ccxt's symbols; those without exact steps are left out and logged.
+
+        Raises
+        ------
+        ProtocolError
+            If there is none: the venue is out of order, and no symbol may be told to be unknown because of it.
+        """
         markets = await self._caller.call("markets", lambda: self._exchange.load_markets(True))
         instruments: list[Instrument] = []
         for market in markets.values():
@@ -119,6 +126,8 @@ class CcxtVenue:
                 log.warning("%s: market left out: %s", self._support.name, error)
                 continue
             instruments.append(made)
+        if not instruments:
+            raise ProtocolError(f"{self._support.name} lists no {self._kind.value} market at all")
         return instruments
 
     async def clock(self) -> VenueClock:
@@ -170,30 +179,40 @@ class CcxtVenue:
     async def stream_batches(self, symbols: Sequence[str]) -> AsyncGenerator[list[FeedEvent]]:
         """Yield the events of `stream` as they came together; no list is empty."""
         delays = backoff_delays(self._rng)
-        sizes = {symbol: await self._size(symbol) for symbol in symbols}
+        sizes: dict[str, Decimal] = {}
         while not self._closed.is_set():
-            started_s = time.monotonic()
-            link = self._link(sizes)
+            heard_s: float | None = None  # since when the connection has brought something
+            link: Link | None = None
+            refusal = ""
             try:
+                sizes = sizes or {symbol: await self._size(symbol) for symbol in symbols}
+                link = self._link(sizes)
                 async with aclosing(self._connection(link)) as batches:
                     async for batch in batches:
+                        heard_s = heard_s or time.monotonic()
                         yield batch
             except RetryableError as error:
-                reason = str(error)
+                reason, refusal = str(error), "" if link is None else link.refusal
+            except (VenueError, ProtocolError) as error:  # no list of markets
+                reason = refusal = str(error)
             if self._closed.is_set():
                 return
             log.warning("%s stream lost: %s", self._support.name, reason)
             statuses: list[FeedEvent] = [FeedStatus("DISCONNECTED", reason, time.time_ns())]
-            yield [FeedStatus("ERROR", link.refusal, time.time_ns()), *statuses] if link.refusal else statuses
-            if time.monotonic() - started_s >= STABLE_S:
+            yield [FeedStatus("ERROR", refusal, time.time_ns()), *statuses] if refusal else statuses
+            if heard_s is not None and time.monotonic() - heard_s >= STABLE_S:
                 delays = backoff_delays(self._rng)
             await asyncio.sleep(next(delays))
 
     async def request_book(self, symbol: str) -> None:
-        """Have the next book of `symbol` be a snapshot; asked again within 5 s, the connection is made anew."""
+        """Have the next book of `symbol` be a snapshot; asked again within 30 s, the connection is made anew."""
         await self._size(symbol)
         for link in list(self._links):
             link.request_book(symbol, time.monotonic())
+
+    def counters(self) -> Mapping[str, int]:
+        """Return what connections and requests have met since the start."""
+        return {"malformed": self.protocol_errors, "requests_limited": self._caller.rate_limited}
 
     async def aclose(self) -> None:
         """Close every connection and the REST client; streams end."""
@@ -208,7 +227,7 @@ class CcxtVenue:
         self._links.add(link)
         try:
             if self._budget is not None:
-                await self._budget.admit("connect")
+                await self._budget.admit(CONNECT)
             await link.open()
             announced = False
             while True:
@@ -250,12 +269,11 @@ class CcxtVenue:
         return size
 
     async def _time_sample(self) -> tuple[float, float, int]:
-        before_s = time.monotonic()
         market_ms = await self._caller.call("time", self._exchange.fetch_time)
-        after_s = time.monotonic()
+        after_s, took_s = time.monotonic(), self._exchange.took_s
         if not isinstance(market_ms, int) or market_ms <= 0:
             raise ProtocolError(f"{self._support.name} says it is {market_ms!r}")
-        return after_s - before_s, (before_s + after_s) / 2, market_ms * MS_NS
+        return took_s, after_s - took_s / 2, market_ms * MS_NS
 
 
 def _drained(link: Link) -> tuple[list[FeedEvent], TransportError | None]:

@@ -11,7 +11,7 @@ from helios.domain.enums import MarketKind
 from helios.domain.market import Instrument
 from helios.errors import DataError
 
-QUOTES = ("USDT", "USDC", "USD", "ZAR", "BTC")  # longer names first: BTCUSDT is not in USD
+QUOTES = ("FDUSD", "USDT", "USDC", "USD", "EUR", "GBP", "ZAR", "BTC", "ETH", "BNB")  # longer names first: BTCUSDT is not in USD
 LARGEST_TICK_EXPONENT = 3
 SMALLEST_TICK_EXPONENT = -8
 PERP_LOT = Decimal("0.001")

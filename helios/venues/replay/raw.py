@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from helios.clock import is_ahead
 from helios.domain.enums import Timeframe
 from helios.domain.market import NAN, Bar, BookUpdate, Instrument, Trade, VenueCandle
 from helios.errors import DataError, ProtocolError
@@ -159,7 +160,16 @@ class _Player:
         except ProtocolError:
             self.protocol_errors += 1
             return []
-        return [event for event in events if isinstance(event, Trade | BookUpdate | VenueCandle) and not self._is_repeated(event)]
+        known = [event for event in events if isinstance(event, Trade | BookUpdate | VenueCandle)]
+        return [event for event in known if not self._is_ahead(event, record.local_ns) and not self._is_repeated(event)]
+
+    def _is_ahead(self, event: Trade | BookUpdate | VenueCandle, local_ns: int) -> bool:
+        # As the desk that listened would have judged.
+        assert self._clock is not None
+        if isinstance(event, VenueCandle) or not is_ahead(event.ts_event, self._clock.market(local_ns), self._clock.speed):
+            return False
+        self.protocol_errors += 1
+        return True
 
     def _is_repeated(self, event: Trade | BookUpdate | VenueCandle) -> bool:
         # Two sockets overlap when one relieves the other, and both are on tape. Books repeat harmlessly.

@@ -119,7 +119,7 @@ class ReplyFaults:
     Attributes
     ----------
     status : int
-        429 (rate limited) or 502 (HTML) instead of the answer, 0 for none.
+        429 (rate limited), 502 or 400 (both HTML) instead of the answer, 0 for none.
     retry_after_s : int, optional
         Of a 429.
     delay_wall_s : float
@@ -160,7 +160,7 @@ def reply_faults(plan: FaultPlan, route: str, random: Random, count: Count) -> R
     if happens(plan.rate_limited, "rate_limited"):
         return ReplyFaults(429, random.randint(1, 5) if random.random() < 0.5 else None, delay)
     if happens(plan.html_errors, "html_errors"):
-        return ReplyFaults(502, None, delay)
+        return ReplyFaults(502 if random.random() < 0.5 else 400, None, delay)
     age, page = 0.0, ""
     if route in ("orderbook", "orderbook/full", "trades") and happens(plan.stale_cache, "stale_cache"):
         age = random.random() * plan.stale_cache_market_s

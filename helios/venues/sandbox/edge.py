@@ -19,11 +19,14 @@ MAX_AGE_S = {
 }  # fmt: skip
 ONE_SUMMARY_MAX_AGE_S = 10
 TOO_MANY = b'{"message":"Too many requests"}'
-BAD_GATEWAY = b"""<!DOCTYPE html>
+PAGES = {502: b"""<!DOCTYPE html>
 <html lang=en><meta charset=utf-8><title>Error 502 (Server Error)!!1</title>
 <p><b>502.</b> <ins>That's an error.</ins><p>The server encountered a temporary error and could not complete your request.
 <p>Please try again in 30 seconds.</html>
-"""
+""", 400: b"""<!DOCTYPE html>
+<html lang=en><meta charset=utf-8><title>Error 400 (Bad Request)!!1</title>
+<p><b>400.</b> <ins>That's an error.</ins><p>Your client has issued a malformed or illegal request.</html>
+"""}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +68,9 @@ class Edge:
         faults = self._switch.reply(route)
         if faults.status == 429:
             return self._rate_limited(faults)
-        if faults.status == 502:
+        if faults.status in PAGES:
             headers = (("Content-Type", HTML_TYPE), ("Via", "1.1 google"), *self._common())
-            return HttpAnswer(502, BAD_GATEWAY, headers, faults.delay_wall_s)
+            return HttpAnswer(faults.status, PAGES[faults.status], headers, faults.delay_wall_s)
         reply = self._rest.get(target, View(int(faults.age_market_s * 1e9), self._switch.clock_error_ns(), faults.page))
         if faults.page and reply.status == 200:
             self._switch.counts.add(faults.page)

@@ -63,7 +63,8 @@ class FaultPlan:
     rate_limited : float
         Share of REST requests answered with 429, half of them with Retry-After.
     html_errors : float
-        Share of REST requests answered with 502 and a page of HTML, as the venue's front end does.
+        Share of REST requests answered with a page of HTML, as the venue's front end does: 502, or 400 for a request that is
+        perfectly well-formed, half each.
     slow_response, slow_response_wall_s : float
         Share of REST answers that take so much longer.
     empty_page, short_page, missing_newest : float

@@ -40,6 +40,7 @@ from helios.venues.valr.fields import (
     as_list,
     as_object,
     decimal_text,
+    float_field,
     int_field,
     is_plain,
     list_field,
@@ -123,6 +124,15 @@ def subscribe_frame(subscriptions: Mapping[str, Sequence[str]]) -> str:
 def ping_frame() -> str:
     """Encode the application's keep-alive; the venue closes sockets that say nothing for a minute."""
     return '{"type":"PING"}'
+
+
+def is_before_trading(data: Json) -> bool:
+    """Return whether a bucket has no price at all: nothing was traded yet, so not even a last close could be repeated.
+
+    The venue writes "0" for prices that do not exist (seen in summaries of illiquid pairs).
+    """
+    prices = [data.get(name) for name in ("open", "high", "low", "close")]
+    return all(is_plain(price) and float(price) == 0.0 for price in prices)
 
 
 def decode_candle(data: Json, symbol: str) -> VenueCandle | None:
@@ -282,7 +292,8 @@ def decode_aggregated(data: Json, symbol: str, now_ns: int) -> BookUpdate:
 
 
 def _bucket(frame: Json, symbol: str, now_ns: int) -> ValrEvent:
-    return decode_candle(object_field(frame, "data"), symbol) or Ignored("NEW_TRADE_BUCKET")
+    data = object_field(frame, "data")
+    return (None if is_before_trading(data) else decode_candle(data, symbol)) or Ignored("NEW_TRADE_BUCKET")
 
 
 def _quote(data: Json, name: str) -> float:
@@ -306,6 +317,7 @@ def _summary(frame: Json, symbol: str, now_ns: int) -> ValrEvent:
         low_24h=_quote(data, "lowPrice"),
         volume_base_24h=_optional_volume(data, "baseVolume"),
         volume_quote_24h=_optional_volume(data, "quoteVolume"),
+        change_pct_24h=NAN if data.get("changeFromPrevious") is None else float_field(data, "changeFromPrevious"),
         ts_event=time_field(data, "created"),
         ts_init=now_ns,
     )

@@ -12,7 +12,10 @@ OrderEntry = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class MarketSummary:
-    """Prices and 24-hour statistics. A price the venue gives as "0" (no such quote or trade) is NaN."""
+    """Prices and 24-hour statistics. A price the venue gives as "0" (no such quote or trade) is NaN, so is what it leaves out.
+
+    `change_pct_24h` is the venue's own: the last price against that of a day before.
+    """
 
     symbol: str
     bid: float
@@ -24,6 +27,7 @@ class MarketSummary:
     low_24h: float
     volume_base_24h: float
     volume_quote_24h: float
+    change_pct_24h: float
     ts_event: int
     ts_init: int = 0
 

@@ -13,6 +13,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 
 import httpx
 
@@ -43,11 +44,13 @@ TRADES_PER_REQUEST = 100
 CACHE_S = 30.0  # age of an answer that does not say how old it is: the venue keeps it no longer
 MAX_REFILLS = 10
 MINUTE_S = 60.0
-TOO_MANY_REQUESTS = 429
+LONGEST_PAUSE_S = 3600.0
 
 
 class ValrRest:
     """Public endpoints. Each method raises TransportError (gave up), VenueError (refused) or ProtocolError (nonsense).
+
+    A page of HTML, whatever its status, comes from the venue's front end and is asked past like any failure on the way.
 
     Parameters
     ----------
@@ -100,7 +103,12 @@ class ValrRest:
 
     async def server_time_ns(self) -> int:
         """Return the venue's time, ns UTC."""
-        return decode_time(await self._get("/v1/public/time", route=BUCKETS))
+        return (await self.server_time())[0]
+
+    async def server_time(self) -> tuple[int, float]:
+        """Return the venue's time (ns UTC) and the seconds from the request to its answer, our waits for the budget not included."""
+        response = await self._fetch("/v1/public/time", None, BUCKETS)
+        return decode_time(response.content), response.elapsed.total_seconds()
 
     async def status(self) -> str:
         """Return "online" or "read-only"."""
@@ -204,48 +212,73 @@ class ValrRest:
         delays = backoff_delays(self._rng)
         failures = limited = 0
         while True:
-            response, reason = await self._attempt(path, params, route)
+            response = await self._attempt(path, params, route)
             self.sent += 1
-            self.failed += response is None or response.status_code >= 500 or _is_rate_limited(response)
-            if response is not None and _is_rate_limited(response):
+            if isinstance(response, httpx.Response) and _is_answer(response):
+                if response.is_success:
+                    return response
+                raise decode_error(response.status_code, response.content)
+            self.failed += 1
+            if isinstance(response, httpx.Response) and _is_rate_limited(response):
                 limited += 1
                 await self._pause(response.headers.get("retry-after", ""))
                 if limited > self._max_retries:
                     raise TransportError(f"GET {path}: rate limited {limited} times")
-            elif response is not None and response.is_success:
-                return response
-            elif response is not None and response.status_code < 500:
-                raise decode_error(response.status_code, response.content)
             elif failures < self._max_retries:
                 failures += 1
                 await self._sleep(next(delays))
             else:
-                raise TransportError(f"GET {path} failed {failures + 1} times: {reason}")
+                words = response if isinstance(response, str) else decode_error(response.status_code, response.content)
+                raise TransportError(f"GET {path} failed {failures + 1} times: {words}")
 
-    async def _attempt(self, path: str, params: Mapping[str, str] | None, route: str) -> tuple[httpx.Response | None, str]:
+    async def _attempt(self, path: str, params: Mapping[str, str] | None, route: str) -> httpx.Response | str:
+        # What came back, or why nothing did.
         await self._budget.admit(route)
         try:
             async with asyncio.timeout(2 * self._timeout_s):  # httpx limits each step, not a body that trickles in
-                response = await self._client.get(self._base_url + path, params=params, timeout=self._timeout_s)
+                return await self._client.get(self._base_url + path, params=params, timeout=self._timeout_s)
         except (httpx.HTTPError, TimeoutError) as error:
-            return None, f"{type(error).__name__} {error}"
+            return f"{type(error).__name__} {error}"
         except httpx.InvalidURL as error:
             raise TransportError(f"GET {path}: {error}") from error
-        return response, str(decode_error(response.status_code, response.content)) if response.is_error else ""
 
     async def _pause(self, retry_after: str) -> None:
-        # Counters start anew with the wall-clock minute; Retry-After is not documented but obeyed if it comes. Which of the
-        # venue's limits was met is not said either, so all routes wait.
-        wait_s = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else MINUTE_S - self._wall() % MINUTE_S
-        wait_s = min(wait_s, MINUTE_S)
+        # Which of the venue's limits was met is not said, so all routes wait.
+        wait_s = pause_s(retry_after, self._wall())
         self.rate_limited += 1
         log.warning("rate limited by the venue, waiting %.1f s", wait_s)
         for route in REST_ROUTES:
             await self._budget.pause(route, wait_s)
 
 
+def pause_s(retry_after: str, wall_s: float) -> float:
+    """Return how long to send nothing after a 429.
+
+    Retry-After is not documented but obeyed if it comes, an hour at most; without it the venue's counters start anew with the next
+    wall-clock minute.
+
+    Parameters
+    ----------
+    retry_after : str
+        The header, empty without one; anything but whole seconds counts as none.
+    wall_s : float
+        Epoch seconds.
+    """
+    if retry_after.isascii() and retry_after.isdigit():
+        return min(float(retry_after), LONGEST_PAUSE_S)
+    return MINUTE_S - wall_s % MINUTE_S
+
+
+def _is_answer(response: httpx.Response) -> bool:
+    # The venue itself always speaks JSON. A page of its front end says nothing about the request, whatever its status: asked
+    # again, the same request may well be answered.
+    if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR or _is_rate_limited(response):
+        return False
+    return response.content.lstrip()[:1] in (b"{", b"[")
+
+
 def _is_rate_limited(response: httpx.Response) -> bool:
-    return response.status_code == TOO_MANY_REQUESTS or (
+    return response.status_code == HTTPStatus.TOO_MANY_REQUESTS or (
         response.is_error and response.headers.get("x-valr-ratelimited", "").lower() == "true"
     )
 

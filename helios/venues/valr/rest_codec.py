@@ -7,14 +7,16 @@ References
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any, TypeVar
 
 from helios.domain.enums import MarketKind
 from helios.domain.market import BookUpdate, Instrument, Trade, VenueCandle
 from helios.errors import ProtocolError, VenueError
-from helios.venues.valr.codec import decode_aggregated, decode_candle, decode_trade
+from helios.venues.valr.codec import decode_aggregated, decode_candle, decode_trade, is_before_trading
 from helios.venues.valr.fields import (
     Json,
     as_list,
@@ -25,6 +27,9 @@ from helios.venues.valr.fields import (
     time_field,
 )
 
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 MAX_PLACES = 30
 MAX_MESSAGE = 200
 
@@ -32,31 +37,62 @@ MAX_MESSAGE = 200
 def decode_pairs(body: str | bytes, venue: str = "valr") -> list[Instrument]:
     """Decode `/v1/public/pairs`: active spot pairs and perpetuals, in ccxt's unified symbols.
 
-    Fees are not part of this answer and stay at the defaults of `Instrument`.
+    Fees are not part of this answer and stay at the defaults of `Instrument`. A row that lacks a field or has a bad one is left
+    out and logged: among hundreds of pairs one must not cost all the others.
 
     Raises
     ------
     ProtocolError
-        If an active row lacks a field or has a bad one.
+        If the answer is no list of pairs, or all its active rows are bad.
     """
-    rows = [as_object(row, "pair") for row in as_list(parse_json(body), "pairs")]
-    active = [row for row in rows if row.get("active") is True]
-    return [_DECODERS[kind](row, venue) for row in active if (kind := text_field(row, "currencyPairType")) in _DECODERS]
+    rows = [row for row in as_list(parse_json(body), "pairs") if not isinstance(row, dict) or row.get("active") is True]
+    return [made for made in _each(rows, lambda row: _pair(row, venue), "pair") if made is not None]
 
 
 def decode_buckets(body: str | bytes, symbol: str) -> list[VenueCandle]:
     """Decode `/v1/public/{pair}/buckets`, newest first on the wire, into candles oldest first.
 
+    Periods of before the pair's first trade (all prices "0") are no candles. A bucket that cannot be, or that is of a length
+    nobody uses, is left out and logged; it so becomes a hole that is asked for again, and does not keep the rest of its page back.
+
     Raises
     ------
     ProtocolError
-        If a bucket is malformed or the answer holds one of an unknown length.
+        If the answer is no list of buckets, or all of them are bad.
     """
     rows = as_list(parse_json(body), "buckets")
-    candles = [candle for row in rows if (candle := decode_candle(as_object(row, "bucket"), symbol)) is not None]
-    if len(candles) != len(rows):
-        raise ProtocolError("bucket of a length that was not asked for")
+    candles = [made for made in _each(rows, lambda row: _bucket(row, symbol), "bucket") if made is not None]
     return sorted(candles, key=lambda candle: candle.open_time)
+
+
+def _each(rows: list[Any], decode: Callable[[Json], T], what: str) -> list[T]:
+    # What the good rows say; where there is none, the shape of the answer has changed, and its first error tells how.
+    found: list[T] = []
+    errors: list[ProtocolError] = []
+    for row in rows:
+        try:
+            found.append(decode(as_object(row, what)))
+        except ProtocolError as error:
+            errors.append(error)
+    if errors and not found:
+        raise errors[0]
+    if errors:
+        log.warning("%d of %d rows left out, the first because: %s %s", len(errors), len(rows), what, errors[0])
+    return found
+
+
+def _pair(row: Json, venue: str) -> Instrument | None:
+    decode = _DECODERS.get(text_field(row, "currencyPairType"))
+    return None if decode is None else decode(row, venue)
+
+
+def _bucket(row: Json, symbol: str) -> VenueCandle | None:
+    if is_before_trading(row):
+        return None
+    candle = decode_candle(row, symbol)
+    if candle is None:
+        raise ProtocolError("bucket of a length that was not asked for")
+    return candle
 
 
 @dataclass(frozen=True, slots=True)

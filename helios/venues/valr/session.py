@@ -48,7 +48,7 @@ class TradeSession:
         the rest for the driver: a quiet market is not taken for a dead one.
     ack_timeout_s : float, default=5.0
         Longest wait for the first acknowledgement after connecting; what is still unacknowledged so long after it was asked
-        for is asked for again, three times at most.
+        for is asked for again, three times at most before all is acknowledged.
     max_age_s : float, default=840.0
         Age at which to reconnect of our own will: VALR cuts sockets at 15 minutes unless they are authenticated.
     """
@@ -223,6 +223,7 @@ class TradeSession:
         if not dropped:
             return []
         self._book_asked_ns.update(dict.fromkeys(dropped, now_ns))
+        self._asked_ns = now_ns  # the pair is unsubscribed for a moment: that is no loss to be made good by asking again
         kept = [p for p in self._wanted(BOOK_EVENT) if p not in dropped]
         return [subscribe_frame({BOOK_EVENT: kept}), self._subscribe([BOOK_EVENT])]
 
@@ -261,6 +262,8 @@ class TradeSession:
                 self._answered = True
                 self.acknowledged.add((name, pair))
                 self.refused.discard((name, pair))
+                if self.is_complete:
+                    self._repeats = 0  # a later loss gets as many tries
             case Unsubscribed(event=name, pair=pair):
                 self.acknowledged.discard((name, pair))
             case Pong(message="NO_SUBSCRIPTIONS"):

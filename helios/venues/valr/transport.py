@@ -6,8 +6,9 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import httpx
@@ -17,17 +18,17 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from helios.clock import VenueClock
 from helios.domain.enums import Timeframe
 from helios.domain.market import Instrument, VenueCandle
-from helios.errors import ConfigError, ProtocolError, RejectedError, RetryableError, TransportError
+from helios.errors import ConfigError, ProtocolError, RejectedError, RetryableError, TransportError, VenueError
 from helios.venues.base import FeedEvent, FeedStatus
 from helios.venues.budget import RequestBudget
 from helios.venues.local_budget import LocalBudget
 from helios.venues.valr.fields import NS_PER_S
+from helios.venues.valr.key import SocketKey
 from helios.venues.valr.limits import CONNECT, valr_rates
 from helios.venues.valr.link import CLOSE_TIMEOUT_S, Link, Tap
 from helios.venues.valr.relay import LINK_ERRORS, Relay
-from helios.venues.valr.rest import MINUTE_S, TOO_MANY_REQUESTS, ValrRest
+from helios.venues.valr.rest import ValrRest, pause_s
 from helios.venues.valr.session import BOOK_EVENT, TRADE_EVENT, TradeSession, backoff_delays
-from helios.venues.valr.signing import sign
 from helios.venues.valr.skew import ClockSkew, TimeSample, clock_skew
 from helios.venues.valr.state import ConnectionRecord, ConnectionState, Phase
 
@@ -106,7 +107,7 @@ class ValrVenue:
         self._max_age_s = max_age_s
         self._connect_timeout_s = connect_timeout_s
         self._name = name
-        self._credentials = credentials
+        self._key = SocketKey(*credentials)
         self._watches_clock = watches_clock
         self._client = httpx.AsyncClient()
         self._budget = budget or LocalBudget(valr_rates())
@@ -135,8 +136,16 @@ class ValrVenue:
         return self._record.state([link.session for link in self._links])
 
     async def instruments(self) -> list[Instrument]:
-        """Return the active instruments and remember their names."""
+        """Return the active instruments and remember their names.
+
+        Raises
+        ------
+        ProtocolError
+            If there is none: the venue is out of order, and no symbol may be told to be unknown because of it.
+        """
         instruments = await self.rest.pairs(self._name)
+        if not instruments:
+            raise ProtocolError(f"{self._name} lists no active pair at all")
         self._pairs = {instrument.symbol: instrument.venue_symbol for instrument in instruments}
         return instruments
 
@@ -150,9 +159,9 @@ class ValrVenue:
         """Return how far our wall clock is from the venue's, and remember it as `skew`."""
         samples = []
         for _ in range(CLOCK_SAMPLES):
-            asked_ns = time.time_ns()
-            venue_ns = await self.rest.server_time_ns()
-            samples.append(TimeSample(asked_ns, time.time_ns(), venue_ns))
+            venue_ns, took_s = await self.rest.server_time()
+            answered_ns = time.time_ns()
+            samples.append(TimeSample(answered_ns - int(took_s * NS_PER_S), answered_ns, venue_ns))
         self.skew = clock_skew(samples)
         return self.skew
 
@@ -177,35 +186,39 @@ class ValrVenue:
         """Yield what arrived together, for ever; close the iterator (`aclose`) or cancel its task to end.
 
         An outage shows as FeedStatus DISCONNECTED, its end (the new subscription is acknowledged) as CONNECTED, and
-        whatever the venue refuses as ERROR, as do clocks more than a second apart.
+        whatever the venue refuses as ERROR, our key included, as do clocks more than a second apart. A venue that refuses to list
+        its pairs is an outage as well.
 
         Raises
         ------
         ConfigError
             If the venue does not list a symbol.
-        VenueError
-            If it refuses to list its pairs.
         """
         delays, pairs = backoff_delays(self._rng), dict[str, str]()
         self._streams.append(pairs)
         watch = asyncio.create_task(self._watch_clocks())
         try:
             while not self._closed.is_set():
-                started_s = time.monotonic()
+                heard_s: float | None = None  # since when the connection has brought something
+                lost: list[FeedEvent] = []
                 self._record.enter(Phase.CONNECTING)
                 try:
                     if not pairs:
                         pairs.update({await self._pair(symbol): symbol for symbol in symbols})
                     async with aclosing(self._connection(pairs)) as batches:
                         async for batch in batches:
+                            heard_s = heard_s or time.monotonic()
                             yield batch
-                except (*LINK_ERRORS, ProtocolError) as error:  # the latter: a page of HTML instead of the list of pairs
+                except (*LINK_ERRORS, ProtocolError, VenueError) as error:  # the latter two: no list of pairs
                     reason = f"{type(error).__name__}: {error}"
+                    if self._key.gives_up(error):
+                        log.error("%s: the API key was refused, going on without it", self._name)
+                        lost.append(FeedStatus("ERROR", f"the API key was refused, going on without it: {reason}", time.time_ns()))
                 if self._closed.is_set():
                     return
                 self._lose(reason)
-                yield [FeedStatus("DISCONNECTED", reason, time.time_ns())]
-                if time.monotonic() - started_s >= STABLE_S:
+                yield [*lost, FeedStatus("DISCONNECTED", reason, time.time_ns())]
+                if heard_s is not None and time.monotonic() - heard_s >= STABLE_S:
                     delays = backoff_delays(self._rng)
                 await asyncio.sleep(next(delays))
         finally:
@@ -233,6 +246,18 @@ class ValrVenue:
         pair = await self._pair(symbol)
         for link in list(self._links):
             await self._tell(link, link.session.resubscribe(time.monotonic_ns(), pair))
+
+    def counters(self) -> Mapping[str, int]:
+        """Return what sockets and requests have met since the start."""
+        state = self.state
+        return {
+            "malformed": state.protocol_errors,
+            "connections": state.connections,
+            "handovers": state.handovers,
+            "requests": self.rest.sent,
+            "requests_failed": self.rest.failed,
+            "requests_limited": self.rest.rate_limited,
+        }
 
     async def aclose(self) -> None:
         """Close every socket and the REST client; streams end."""
@@ -275,6 +300,7 @@ class ValrVenue:
             relay.take_opened(now_s, wake)
         if relay.successor is not None and relay.successor.error is not None:
             log.warning("%s: the new socket broke at once: %s", self._name, relay.successor.error)
+            self._key.gives_up(relay.successor.error)
             await self._close(relay.drop_successor(now_s))
         if relay.can_hand_over(now_s) or (error is not None and relay.has_live_successor):
             self._record.handovers += 1
@@ -301,8 +327,8 @@ class ValrVenue:
                 max_queue=MAX_QUEUE,
             )
         except InvalidStatus as error:
-            if error.response.status_code == TOO_MANY_REQUESTS:
-                await self._budget.pause(CONNECT, MINUTE_S - time.time() % MINUTE_S)
+            if error.response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+                await self._budget.pause(CONNECT, pause_s(next(iter(error.response.headers.get_all("Retry-After")), ""), time.time()))
             raise
         session = self._session(pairs)
         frames = session.connected(time.monotonic_ns())
@@ -342,12 +368,9 @@ class ValrVenue:
         )
 
     def _headers(self) -> dict[str, str]:
-        key, secret = self._credentials
-        if not key or not secret:
-            return {}
-        timestamp_ms = time.time_ns() // 1_000_000
-        signature = sign(secret, timestamp_ms, "GET", urlsplit(self._ws_url).path)
-        return {"X-VALR-API-KEY": key, "X-VALR-SIGNATURE": signature, "X-VALR-TIMESTAMP": str(timestamp_ms)}
+        # The venue judges the stamp by its own clock.
+        venue_ns = time.time_ns() + (self.skew.offset_ns if self.skew is not None else 0)
+        return self._key.headers(urlsplit(self._ws_url).path, venue_ns)
 
     def _lose(self, reason: str) -> None:
         self._record.lose()
@@ -381,7 +404,5 @@ class ValrVenue:
         return pair
 
     async def _time_sample(self) -> tuple[float, float, int]:
-        before_s = time.monotonic()
-        market_ns = await self.rest.server_time_ns()
-        after_s = time.monotonic()
-        return after_s - before_s, (before_s + after_s) / 2, market_ns
+        market_ns, took_s = await self.rest.server_time()
+        return took_s, time.monotonic() - took_s / 2, market_ns

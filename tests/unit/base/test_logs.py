@@ -14,6 +14,8 @@ SECRETS = [
     ("redis://:hunter2@db", "redis://:***@db"),
     ("key sk-ant-api03-AB_c-9 used", "key sk-ant-*** used"),
     ("Authorization: Bearer abc.def-123", "Authorization: Bearer ***"),
+    ("> X-VALR-API-KEY: 4961b7", "> X-VALR-API-KEY: ***"),
+    ("{'x-valr-signature': '9d52c1', 'x': 1}", "{'x-valr-signature': '***', 'x': 1}"),
 ]
 
 

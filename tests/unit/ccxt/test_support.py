@@ -14,9 +14,10 @@ from helios.config import VenueConfig, venue_credentials
 from helios.domain.enums import MarketKind, Timeframe
 from helios.errors import ConfigError
 from helios.venues.ccxt.client import Endpoint, moved
-from helios.venues.ccxt.support import VENUES, Access, VenueSupport, render
+from helios.venues.ccxt.support import VENUES, Access, VenueSupport
 from helios.venues.ccxt.venue import CcxtVenue
 from helios.venues.factory import check_venue, make_venue
+from helios.venues.page import render
 
 PAGE = Path(__file__).resolve().parents[3] / "docs/venues.md"
 WAYS = [(v, kind, access) for v in VENUES.values() for kind, access in (("spot", v.spot), ("perp", v.perp)) if access is not None]
@@ -30,6 +31,7 @@ def test_the_page_is_the_table() -> None:
 def test_the_table_says_what_ccxt_says(venue: VenueSupport, kind: str, access: Access) -> None:
     exchange = getattr(ccxt.pro if access.streams else ccxt.async_support, access.ccxt_id)()
     assert access.has_sandbox == bool(exchange.urls.get("test"))
+    assert access.spacing_ms == exchange.rateLimit
     assert {t.value for t in Timeframe} <= set(exchange.timeframes)
     assert exchange.has["fetchOHLCV"]
     assert exchange.has["fetchTrades"]

@@ -25,7 +25,7 @@ from helios.venues.valr.events import Ignored
 
 TINY = Sizes(
     stream_candles=60, batch_candles=200, returns=600, filter_bars=50, assets=(3, 5), diffs=200, frames=50,
-    history_symbols=2, history_days=2,
+    history_symbols=2, history_days=2, windows=(1, 3),
 )  # fmt: skip
 
 

@@ -115,7 +115,9 @@ def test_interruption_is_code_130(run: Run) -> None:
 
 def test_features_of_minutes_have_all_timeframes_and_no_future(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("features", parquet(tmp_path / "c.parquet"), "-o", "f.parquet", "--json")
-    assert (code, json.loads(out)) == (0, {"rows": 400, "columns": 90, "out": "f.parquet"})
+    assert (code, json.loads(out)) == (0, {
+        "rows": 400, "columns": 90, "filled": 0, "timeframe": "1m", "symbols": ["c"], "out": "f.parquet",
+    })  # fmt: skip
     table = pq.read_table(tmp_path / "f.parquet")
     assert table.column_names == ["ts", *(f"{tf}_{name}" for tf in ("1m", "5m", "15m") for name in FEATURE_NAMES)]
     known = [v is not None for v in table["5m_open_rel"].to_pylist()]
@@ -134,6 +136,96 @@ def test_features_of_another_timeframe_are_its_own_thirty(run: Run, tmp_path: Pa
     wanted = features_of(bars)[:, FEATURE_NAMES.index("rsi_14")]
     np.testing.assert_array_equal(table["rsi_14"].to_pandas().to_numpy(), wanted)
     assert set(table["spread_bps"].to_pylist()) == {None}
+
+
+def frame(path: Path) -> Any:
+    return pq.read_table(path).to_pandas()
+
+
+def test_the_timeframe_is_what_the_file_says_and_never_taken_for_another(run: Run, tmp_path: Path) -> None:
+    five = parquet(tmp_path / "c.parquet", **columns(minutes=5))
+    assert json.loads(run("features", five, "-o", "f.parquet", "--json")[1])["timeframe"] == "5m"
+    assert frame(tmp_path / "f.parquet").shape == (400, 31)
+    one = parquet(tmp_path / "d.parquet")
+    named = parquet(tmp_path / "BTCUSDT_1m.parquet", **columns(minutes=5))
+    for arguments in ([five, "--timeframe", "1m"], [one, "--timeframe", "5m"], [named]):
+        code, out, err = run("features", *arguments, "-o", "g.parquet")
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert "s apart, which is not" in err
+    assert not (tmp_path / "g.parquet").exists()
+
+
+def test_epoch_numbers_are_told_apart_by_size_and_dates_are_no_epochs(run: Run, tmp_path: Path) -> None:
+    wanted = columns(minutes=5)
+    parquet(tmp_path / "c.parquet", **wanted)
+    assert run("features", "c.parquet", "-o", "f.parquet")[0] == 0
+    for name, unit in (("s", 1_000), ("ms", 1), ("us", 1 / 1_000)):
+        numbers = (START_MS + 300_000 * np.arange(400)) // unit if unit >= 1 else (START_MS + 300_000 * np.arange(400)) * 1_000
+        parquet(tmp_path / f"{name}.parquet", **(wanted | {"ts": pa.array(numbers.astype(np.int64))}))
+        assert run("features", f"{name}.parquet", "-o", "g.parquet")[0] == 0
+        assert frame(tmp_path / "g.parquet").equals(frame(tmp_path / "f.parquet"))
+    parquet(tmp_path / "dates.parquet", **(wanted | {"ts": pa.array(20_240_101 + np.arange(400))}))
+    code, _, err = run("features", "dates.parquet", "-o", "h.parquet")
+    assert (code, "20240101 is no time" in err) == (1, True)
+
+
+def test_csv_gives_what_parquet_gives(run: Run, tmp_path: Path) -> None:
+    path = parquet(tmp_path / "c.parquet")
+    table = frame(tmp_path / "c.parquet")
+    table["ts"] = START_MS + 60_000 * np.arange(400)
+    table.to_csv(tmp_path / "c.csv", index=False)
+    assert run("features", path, "-o", "f.parquet")[0] == run("features", "c.csv", "-o", "g.parquet")[0] == 0
+    assert frame(tmp_path / "g.parquet").equals(frame(tmp_path / "f.parquet"))
+
+
+def test_missing_bars_of_any_timeframe_are_filled_flat_and_said(run: Run, tmp_path: Path) -> None:
+    source = {name: np.delete(np.asarray(values), [50, 51, 300]) for name, values in columns(minutes=5).items()}
+    source["ts"] = pa.array(np.delete(START_MS + 300_000 * np.arange(400), [50, 51, 300]), pa.timestamp("ms", tz="UTC"))
+    path = parquet(tmp_path / "c.parquet", **source)
+    answer = json.loads(run("features", path, "-o", "f.parquet", "--json")[1])
+    assert (answer["rows"], answer["filled"]) == (400, 3)
+    table = frame(tmp_path / "f.parquet")
+    assert (table["return_1"][50], table["volume_ratio_20"][51], table["close_location"][300]) == (0.0, 0.0, 0.5)
+    assert "3 of them missing" in run("features", path, "-o", "f.parquet")[1]
+
+
+def test_files_of_one_symbol_are_one_history(run: Run, tmp_path: Path) -> None:
+    whole = columns()
+    path = parquet(tmp_path / "c.parquet", **whole)
+    assert run("features", path, "-o", "f.parquet")[0] == 0
+    for name, rows in (("BTCUSDT_1m_a", slice(0, 250)), ("BTCUSDT_1m_b", slice(250, 400)), ("BTCUSDT_1m_c", slice(200, 400))):
+        parquet(tmp_path / f"{name}.parquet", **{key: values[rows] for key, values in whole.items()})
+    assert run("features", "BTCUSDT_1m_b.parquet", "BTCUSDT_1m_a.parquet", "-o", "g.parquet")[0] == 0
+    drop = [f"{timeframe}_btc_correlation_60" for timeframe in ("1m", "5m", "15m")]  # known here: it is BTC itself
+    assert frame(tmp_path / "g.parquet").drop(columns=drop).equals(frame(tmp_path / "f.parquet").drop(columns=drop))
+    code, _, err = run("features", "BTCUSDT_1m_a.parquet", "BTCUSDT_1m_c.parquet", "-o", "h.parquet")
+    assert (code, "overlap" in err) == (1, True)
+
+
+def test_with_bitcoin_among_the_files_the_correlation_to_it_is_known(run: Run, tmp_path: Path) -> None:
+    bitcoin, other = columns(), columns()
+    noise = np.exp(np.cumsum(np.random.default_rng(2).normal(0, 0.001, 400)))
+    other |= {name: other[name] * noise for name in ("open", "high", "low", "close")}
+    other = {key: values[100:] for key, values in other.items()}
+    parquet(tmp_path / "BTCUSDT_1m.parquet", **bitcoin)
+    parquet(tmp_path / "ETHUSDT_1m.parquet", **other)
+    answer = json.loads(run("features", "ETHUSDT_1m.parquet", "BTCUSDT_1m.parquet", "-o", "f.parquet", "--json")[1])
+    assert (answer["symbols"], answer["rows"], answer["columns"]) == (["ETH/USDT", "BTC/USDT"], 700, 90)
+    table = frame(tmp_path / "f.parquet").set_index("symbol")
+    ether = table.loc["ETH/USDT"]["1m_btc_correlation_60"].to_numpy()
+    returns = [np.diff(np.log(np.asarray(side["close"]))) for side in (other, bitcoin)]
+    assert ether[-1] == pytest.approx(np.corrcoef(returns[0][-60:], returns[1][-60:])[0, 1], rel=1e-9)
+    assert np.isnan(ether[:60]).all()
+    assert np.isfinite(ether[60:]).all()
+    assert set(table.loc["BTC/USDT"]["15m_btc_correlation_60"].dropna()) <= {1.0}
+    assert run("features", "ETHUSDT_1m.parquet", "-o", "g.parquet")[0] == 0
+    assert frame(tmp_path / "g.parquet")["1m_btc_correlation_60"].isna().all()
+
+
+def test_a_broken_row_is_named(run: Run, tmp_path: Path) -> None:
+    path = parquet(tmp_path / "c.parquet", close=np.where(np.arange(400) == 7, 1e9, columns()["close"]))
+    code, _, err = run("features", path, "-o", "f.parquet")
+    assert (code, "row 8 is unusable" in err, err.count("\n")) == (1, True, 1)
 
 
 @pytest.mark.parametrize("command", [["features", "-o", "f.parquet"], ["volatility"]])

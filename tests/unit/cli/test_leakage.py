@@ -133,6 +133,21 @@ def _plain(run: Run, path: str, folder: Path) -> Path:
     return folder / "plain.parquet"
 
 
+def test_the_catalog_beside_minutes_comes_in_any_of_the_twelve_timeframes(run: Run, tmp_path: Path) -> None:
+    path, times, bars = candle_file(tmp_path / "c.parquet", 3_000)
+    names = ["--catalog", "sma_20_rel,grid_ma_5"]
+    assert run("features", path, "-o", "f.parquet", *names, "--periods", "micro,30m,4h")[0] == 0
+    found = [name for name in pq.read_table(tmp_path / "f.parquet").column_names if "grid_ma_5" in name]
+    assert found == [f"{period}_catalog_grid_ma_5" for period in ("1m", "3m", "5m", "30m", "4h")]
+    wanted = compute_multi(times, bars, [14_400], ["grid_ma_5"])[:, 0, 0]
+    np.testing.assert_array_equal(pq.read_table(tmp_path / "f.parquet")["4h_catalog_grid_ma_5"].to_numpy(), wanted)
+    assert run("features", path, "-o", "g.parquet", *names, "--periods", "all")[0] == 0
+    assert pq.read_table(tmp_path / "g.parquet").num_columns == 1 + 90 + 12 * 2
+    for wrong in ([*names, "--periods", "7m"], ["--periods", "micro"]):
+        code, _, err = run("features", path, "-o", "h.parquet", *wrong)
+        assert (code, err.count("\n")) == (1, 1)
+
+
 def test_features_with_the_whole_catalog_of_another_timeframe(run: Run, tmp_path: Path) -> None:
     path, times, bars = candle_file(tmp_path / "c.parquet", 300, minutes=5)
     assert run("features", path, "-o", "f.parquet", "--timeframe", "5m", "--catalog", "all")[0] == 0

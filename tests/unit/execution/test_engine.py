@@ -383,6 +383,14 @@ async def test_flatten_closes_everything_and_stops_entries() -> None:
     assert [trade.reason for trade in world.account.closed] == ["EMERGENCY", "EMERGENCY"]
 
 
+async def test_flatten_for_a_breaker_leaves_entries_to_the_breaker() -> None:
+    world = await desk()
+    await world.submit(intent("a"))
+    assert await world.engine.flatten(MARKETS, for_good=False) == []
+    [entry] = await world.submit(intent("c"))
+    assert entry.record.status is S.FILLED
+
+
 async def test_flatten_returns_what_it_could_not_close() -> None:
     world = await desk()
     await world.submit(intent("a"), intent("b", symbol=PERP))

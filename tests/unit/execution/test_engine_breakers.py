@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from helios.domain.enums import OrderStatus, Side, TradingState
+from helios.config import LimitConfig
+from helios.domain.enums import OrderStatus, Side, TradingMode, TradingState
 from helios.domain.events import Mark
 from helios.errors import RejectedError
+from helios.execution.guard import AccountGuard
 from helios.risk.trips import TripCode
 from tests.support.execution_fakes import DAY, T0, D, intent
 from tests.unit.execution.test_engine import Desk, desk
+from tests.unit.risk.builders import account
 
 SYMBOL = "BTC/ZAR"
 
@@ -100,3 +103,44 @@ async def test_an_account_that_rests_on_an_old_price_opens_nothing_until_the_pri
     account = await world.engine.account([Mark(other, 50_000.0, T0 + half_an_hour + 2_000_000_000)])
     assert (account.trading_state, account.trips) == (TradingState.REDUCING, ("ACCOUNT_STALE",))
     assert await marked(world, 850_000.0, T0 + half_an_hour + 3_000_000_000) is TradingState.ACTIVE
+
+
+async def test_a_volatile_symbol_opens_nothing_until_it_is_well_below_the_limit_even_over_a_restart() -> None:
+    world = await desk()
+
+    async def codes(name: str, ratio: float, symbol: str = SYMBOL) -> tuple[str, ...]:
+        await world.engine.note_volatility({SYMBOL: ratio})
+        [outcome] = await world.submit(intent(name, quantity="0.001", symbol=symbol))
+        return outcome.record.deny_codes
+
+    assert await codes("a", 3.01) == ("VOLATILITY_BREAKER",)
+    await world.restart()
+    assert await codes("b", 2.9) == ("VOLATILITY_BREAKER",)  # below 3, and not yet below 2.7
+    assert await codes("c", 2.9, symbol="BTC/USDT:USDT") == ()  # the other symbol has nothing to do with it
+    assert await codes("d", float("nan")) == ("VOLATILITY_BREAKER",)
+    assert await codes("e", 2.69) == ()
+
+
+async def test_a_volatile_symbol_may_be_left_and_halts_nobody() -> None:
+    world = await invested()
+    await world.engine.note_volatility({SYMBOL: 5.0})
+    account = await world.engine.account([])
+    assert (account.trading_state, account.trips) == (TradingState.ACTIVE, ("VOLATILITY_BREAKER",))
+    [outcome] = await world.submit(intent("x", side=Side.SELL, reduce_only=True))
+    assert outcome.record.status is OrderStatus.FILLED
+
+
+async def test_a_second_volatile_symbol_is_saved_too() -> None:
+    world = await desk()
+    for symbol in (SYMBOL, "BTC/USDT:USDT"):
+        await world.engine.note_volatility({symbol: 4.0})
+    await world.restart()
+    assert {trip.symbol for trip in world.engine.trips} == {SYMBOL, "BTC/USDT:USDT"}
+
+
+def test_a_live_desk_keeps_to_its_three_losses_over_a_restart() -> None:
+    guard = AccountGuard(LimitConfig())
+    guard.set_mode(TradingMode.LIVE)
+    guard.restore(guard.to_json(), T0)
+    guard.observe(account(consecutive_losses=3))
+    assert [trip.code for trip in guard.trips] == [TripCode.MAX_CONSECUTIVE_LOSSES]

@@ -132,6 +132,15 @@ def test_a_market_that_stands_still_gives_no_numbers_from_nothing() -> None:
     assert (one("volatility_20", bars)[20:] == 0.0).all()
 
 
+def test_a_market_that_comes_to_rest_gives_no_numbers_out_of_rounding() -> None:
+    walk = 100.0 * np.exp(np.cumsum(np.random.default_rng(4).normal(0.0, 0.01, 400)))
+    bars = candles([*walk, *[float(walk[-1])] * 1_500])
+    values = compute(bars, None, times_of(len(bars)))
+    for feature, column in zip(CATALOG.values(), values[-800:].T, strict=True):
+        if feature.unit == "fraction" and np.isfinite(column).any():
+            assert np.nanmax(np.abs(column)) <= 100.0, feature.name
+
+
 @pytest.mark.parametrize(("row", "column", "value"), [(5, 3, np.nan), (7, 4, -1.0), (0, 1, 1e-3), (3, 0, 1e6), (2, 2, np.inf)])
 def test_unusable_bars_are_refused(row: int, column: int, value: float) -> None:
     bars = random_bars(30)

@@ -84,15 +84,18 @@ def test_what_cannot_be_checked_is_refused_by_name() -> None:
 
 
 def test_findings_are_told_with_their_severity() -> None:
-    told = []
-    check = make_check(LimitConfig(), {BTC.symbol: BTC}, on_findings=lambda intent, found: told.append((intent.symbol, found)))
-    check(ORDER, account(), snapshot(), T0)
-    assert told == []
-    check(replace(ORDER, quantity_base=Decimal(170)), account(), snapshot(), T0)
-    check(replace(ORDER, quantity_base=Decimal(210)), account(), snapshot(), T0)
-    assert [[(v.code, v.severity) for v in found] for _, found in told] == [
-        [("MAX_POSITION", Severity.WARN)], [("MAX_POSITION", Severity.REFUSE)],
-    ]  # fmt: skip
+    check = make_check(LimitConfig(), {BTC.symbol: BTC})
+
+    def found(quantity: int) -> list[tuple[str, Severity, str]]:
+        check(replace(ORDER, quantity_base=Decimal(quantity)), account(), snapshot(), T0)
+        return [(v.code, v.severity, v.value) for v in check.findings(ORDER.client_order_id)]
+
+    assert found(100) == []
+    assert found(170) == [("MAX_POSITION", Severity.WARN, "0.17")]
+    assert found(210) == [("MAX_POSITION", Severity.REFUSE, "0.21")]
+    assert check.findings("another") == ()
+    check(replace(ORDER, symbol="NEW/USDT"), account(), snapshot(), T0)
+    assert check.findings(ORDER.client_order_id) == ()
 
 
 def test_numbers_in_traces_are_finite_or_none() -> None:

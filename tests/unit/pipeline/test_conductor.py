@@ -127,6 +127,7 @@ async def test_a_halted_account_is_closed_with_the_markets_of_the_bar_before_any
     script = ScriptedTiers(held=(position(BTC),), trading_state=TradingState.HALTED)
     await conductor(script, ScriptedSymbols([step_of(BTC, [window(BTC)]), step_of(ETH)])).step(T0)
     assert script.flattened == [[BTC]]
+    assert ("flatten", False) in script.log  # where the halt may end by itself, nobody else is there to allow entries again
 
 
 async def test_a_halted_account_without_holdings_and_a_reducing_one_are_left_alone() -> None:

@@ -209,3 +209,17 @@ async def test_a_failing_rebalance_leaves_the_decision_as_it_was() -> None:
     result = await keep_up(script, T0)
     assert outcomes(result)[BTC] == ("execution", "ORDERED")
     assert result.errors == ["rebalance: no"]
+
+
+async def test_the_breakers_see_the_volatility_of_the_bar_before_its_orders() -> None:
+    script = ScriptedTiers(ratios={BTC: 3.2, ETH: 1.1})
+    await decide(script)
+    assert script.log == [("volatility", {BTC: 3.2, ETH: 1.1})]
+    assert script.calls.index("risk") < script.calls.index("volatility") < script.calls.index("execution")
+
+
+async def test_breakers_that_do_not_answer_about_volatility_end_no_decision() -> None:
+    script = ScriptedTiers(ratios={BTC: 1.0}, failing={"volatility": TransportError("lost")})
+    result = await decide(script)
+    assert {outcome for _, outcome in outcomes(result).values()} == {"ORDERED"}
+    assert result.errors == ["volatility: lost"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from helios.domain.enums import ExitReason, MarketKind, Side, Timeframe
 from helios.domain.market import Bar, BookUpdate, Instrument, Trade
 from helios.domain.orders import ExitPlan
+from helios.errors import ProtocolError
 from helios.features.definitions import FEATURE_NAMES
 from helios.pipeline.series import turnover_quote
 from helios.pipeline.symbol import SymbolState
@@ -124,6 +126,34 @@ def test_an_exit_fires_once_though_the_price_stays_there_and_the_plan_is_armed_a
     (exit_,) = symbol.drain().exits
     assert (exit_.position_id, exit_.trigger_price, exit_.ts_event) == ("p1", 94.0, at(0.1))
     assert float(exit_.market.last) == 94.0
+
+
+@pytest.mark.parametrize("wrong", [
+    replace(trade(1), price=0.0), replace(trade(1), price=math.nan), replace(trade(1), price=-5.0),
+    replace(trade(1), quantity=0.0), replace(trade(1), price=50.0, ts_event=FAR),
+], ids=["zero", "nan", "negative", "no quantity", "far ahead"])  # fmt: skip
+@pytest.mark.parametrize("take", [SymbolState.on_trade, SymbolState.on_price_only])
+def test_an_impossible_print_stops_nobody_out_and_blinds_no_stop(take: Callable[..., None], wrong: Trade) -> None:
+    symbol = state()
+    symbol.on_trade(trade(0.5, 100.0))
+    symbol.arm([long(stop=95.0)])
+    with pytest.raises(ProtocolError):
+        take(symbol, wrong)
+    assert (symbol.drain().exits, symbol.last_price, symbol.last_event_ns) == ((), 100.0, at(0.5))
+    symbol.on_trade(trade(0.7, 94.0))
+    (exit_,) = symbol.drain().exits
+    assert exit_.trigger_price == 94.0
+
+
+def test_a_book_of_next_month_does_not_make_the_market_look_fresh() -> None:
+    symbol = state()
+    symbol.on_trade(trade(0.5))
+    symbol.on_book(book(1, 0.6, is_snapshot=True))
+    with pytest.raises(ProtocolError):
+        symbol.on_book(replace(book(2, 0.7, bid="50"), ts_event=FAR))
+    assert (symbol.last_event_ns, symbol.book.best_bid) == (at(0.6), 99.9)
+    symbol.on_book(book(2, 0.8, bid="99.8"))
+    assert symbol.market().ts_event == at(0.8)
 
 
 def test_time_alone_ends_a_position_but_not_before_a_price_is_known() -> None:

@@ -269,3 +269,9 @@ def test_a_less_certain_view_gets_less_weight() -> None:
     careful = desk(risk_aversion=25.0, max_position=1.0, max_sector=1.0)
     sure, unsure = (plan(confidence=c, take_profit_pct=0.03) for c in (0.75, 0.65))
     assert careful.allocate(request(sure)).weights["AAA/ZAR"] > careful.allocate(request(unsure)).weights["AAA/ZAR"] + 0.05
+
+
+def test_the_proceeds_of_a_short_are_not_spent() -> None:
+    # 15,000 sold short at leverage 1: of the cash of 35,000 it keeps 30,000, and 5 % of the rest stay as the cushion
+    short = account(cash="35000", equity="20000", positions=(holding("CCC/ZAR:ZAR", "-3000"),))
+    assert bought(desk(max_position=1.0).allocate(request(plan(), held=short))) == 4_750

@@ -82,6 +82,7 @@ def test_tick_is_the_largest_power_of_ten_that_divides_all_prices(prices: list[f
 
 @pytest.mark.parametrize(("pair", "parts"), [
     ("BTCUSDT", ("BTC", "USDT")), ("BTCUSD", ("BTC", "USD")), ("ETHBTC", ("ETH", "BTC")), ("SOLUSDC", ("SOL", "USDC")),
+    ("BTCEUR", ("BTC", "EUR")), ("SOLETH", ("SOL", "ETH")), ("BTCFDUSD", ("BTC", "FDUSD")), ("BNBUSD", ("BNB", "USD")),
 ])  # fmt: skip
 def test_pairs_are_split_by_known_quotes(pair: str, parts: tuple[str, str]) -> None:
     assert split_pair(pair) == parts

@@ -79,6 +79,20 @@ def test_a_recording_is_found_by_its_files_and_offers_its_symbols(tmp_path: Path
         open_raw_replay(tmp_path, ["NOPE/ZAR"])
 
 
+def test_a_print_ahead_of_the_clock_counts_as_little_as_it_did_live(tmp_path: Path) -> None:
+    tape = whole(tmp_path / "odd", last=5.0)
+    tape.trade(5.0 + 45, 1.0, arrives=5.01)
+    follow(tape, 5.1, 10.0)
+    tape.close()
+    tape = whole(tmp_path / "plain", last=5.0)
+    follow(tape, 5.1, 10.0)
+    tape.close()
+    (odd, state), (plain, _) = run(tmp_path / "odd"), run(tmp_path / "plain")
+    assert sorted(odd) == list(range(9))
+    assert repr(odd) == repr(plain)
+    assert state.last_price > 90.0
+
+
 def test_the_minute_of_the_connection_is_the_venues_and_the_next_is_ours(tmp_path: Path) -> None:
     whole(tmp_path).close()
     minutes, state = run(tmp_path)

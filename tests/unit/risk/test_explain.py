@@ -160,6 +160,12 @@ def test_a_denied_order_gives_each_limit_its_sentence() -> None:
     )
 
 
+def test_an_order_near_a_limit_says_which_and_by_how_much() -> None:
+    near = "MAX_POSITION, near its limit, holding with the order exceeds max_position_size: 0.17 against 0.2"
+    chapter = explain(decision(steps={"execution": view.execution_step(OrderOutcome(record(), warnings=(near,)))}))[0]
+    assert f"It comes near a limit: {near}." in chapter.sentences
+
+
 def test_a_broker_that_refused_is_quoted() -> None:
     refused = record(status=OrderStatus.REJECTED, filled_base=Decimal(0), reason="NO_PRICE")
     words = " ".join(explain(decision(steps={"execution": view.execution_step(OrderOutcome(refused))}))[0].sentences)

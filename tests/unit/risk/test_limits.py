@@ -9,7 +9,7 @@ from helios.config import LimitConfig
 from helios.domain.enums import MarketKind, Side, TradingMode, TradingState
 from helios.domain.market import MarketSnapshot
 from helios.errors import RejectedError
-from helios.risk.account_limits import limit_utilisation, trading_state
+from helios.risk.account_limits import free_cash, limit_utilisation, trading_state
 from helios.risk.limits import LimitRequest, PastOrder, Severity, check_limits, limit_warnings
 from helios.risk.sectors import DEFAULT_SECTORS, sector_of
 from tests.unit.risk.builders import T0, account, instrument, order, position
@@ -115,6 +115,23 @@ def test_each_limit_alone(changes: dict[str, object], code: str) -> None:
 )
 def test_just_inside_each_limit(changes: dict[str, object]) -> None:
     assert codes(order(**changes)) == []
+
+
+def test_the_proceeds_of_a_short_pay_for_nothing() -> None:
+    # 100,000 of equity, 90,000 sold short at leverage 1: the cash says 190,000, of which 180,000 are needed to buy it back
+    holder = account("100000", position("ETH/USDT:USDT", "-90000"), cash_quote=Decimal(190_000))
+    assert codes(order("9523", account=holder)) == []
+    assert codes(order("9524", account=holder)) == ["INSUFFICIENT_BALANCE"]
+    assert "INSUFFICIENT_BALANCE" in codes(order("9524", account=holder, side=Side.SELL, instrument=PERP))
+
+
+def test_a_leveraged_holding_ties_up_its_margin_and_no_more() -> None:
+    # 60,000 bought at leverage 3 took 60,000 from the cash, and ties up 20,000 of the 100,000
+    holder = account("100000", position("ETH/USDT:USDT", "60000", leverage=3.0), cash_quote=Decimal(40_000))
+    assert free_cash(holder) == 80_000
+    lost = account("70000", position("ETH/USDT:USDT", "60000", "0.5", leverage=3.0), cash_quote=Decimal(40_000))
+    assert free_cash(lost) == 60_000  # equity of 70,000 less a margin of 10,000
+    assert free_cash(account("100000", position("ETH/USDT:USDT", "-1", "NaN"))) == Decimal("-Infinity")
 
 
 def test_correlation_is_signed_by_side() -> None:

@@ -126,6 +126,12 @@ def test_a_short_is_closed_by_a_buy_without_any_forecast() -> None:
     assert math.isnan(plan.daily_volatility)
 
 
+def test_a_short_is_not_sized_for_a_target_below_zero() -> None:
+    config = RiskConfig(garch_min_returns=500, stop_method="fixed", fixed_target_pct=1.2)
+    assert refused(action=Action.SELL, symbol=PERP.symbol, risk=desk(config)) == "TARGET_TOO_WIDE"
+    assert isinstance(answer(symbol=PERP.symbol, risk=desk(config)), TradePlan)
+
+
 def test_what_is_held_leaves_less_room() -> None:
     free = planned()
     holder = account("100000", position(SPOT.symbol, "1000"))
@@ -203,6 +209,7 @@ def test_a_volatility_breaker_stops_entries_and_tells_the_ratio() -> None:
         response = risk.plan(request(prediction(at=T0 + (i + 1) * BAR_NS), close=close, at=T0 + (i + 1) * BAR_NS))
     assert risk.volatility_ratio(SPOT.symbol) > 3
     assert getattr(response.plans[0], "code", "") == "VOLATILITY_BREAKER"
+    assert response.volatility_ratios == {SPOT.symbol: risk.volatility_ratio(SPOT.symbol)}  # for the breaker that remembers
     assert math.isnan(risk.volatility_ratio("NEW/USDT"))
 
 

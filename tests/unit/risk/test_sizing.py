@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from helios.config import RiskConfig
 from helios.domain.enums import Side, VolatilityRegime
 from helios.errors import RejectedError
-from helios.risk.exits import exit_levels, exit_prices, exit_rule
+from helios.risk.exits import exit_levels, exit_rule
 from helios.risk.methods import fixed_fractional, half_kelly, kelly_full, volatility_adjusted, volatility_factor
 from helios.risk.sizing import SizeBounds, SizeDecision, SizeRefusal, SizeRequest, payoff_ratio, size_position
 
@@ -154,9 +155,11 @@ def test_exits_are_two_volatilities_and_twice_that() -> None:
         exit_levels(math.nan, CONFIG)
 
 
-def test_exit_prices_are_mirrored_for_a_short() -> None:
-    assert exit_prices(Side.BUY, Decimal(100), 0.06, 0.12) == (Decimal(94), Decimal(112))
-    assert exit_prices(Side.SELL, Decimal(100), 0.06, 0.12) == (Decimal(106), Decimal(88))
+def test_a_short_whose_target_no_price_can_reach_is_refused() -> None:
+    short = SizeRequest(0.72, 0.25, VolatilityRegime.EXTREME, Decimal(100_000), side=Side.SELL)  # target 100 % below
+    assert getattr(size_position(short, CONFIG), "code", "") == "TARGET_TOO_WIDE"
+    assert isinstance(size_position(replace(short, side=Side.BUY), CONFIG), SizeDecision)
+    assert isinstance(size_position(replace(short, daily_volatility=0.2499), CONFIG), SizeDecision)
 
 
 def test_fixed_stop_and_target_hold_whatever_the_volatility() -> None:

@@ -254,6 +254,17 @@ def test_seed_fills_the_percentile_reference() -> None:
     assert 0.3 < model.volatility_ratio() < 3.0
 
 
+def test_a_few_hours_of_forecasts_are_no_reference_for_a_regime() -> None:
+    # a calm market whose forecast rises a little: within eight hours it is at its highest, and calm all the same
+    model = VolatilityModel(QUICK, symbol="BTC/USDT")
+    closes = 100 * np.exp(np.cumsum(np.random.default_rng(3).standard_normal(200) * np.linspace(2e-4, 9e-4, 200)))
+    model.seed(closes, T0)
+    forecast = model.forecast()
+    assert len(model._history) > 100
+    assert forecast.daily_volatility > model._history.quantile(0.95)
+    assert forecast.regime is VolatilityRegime.LOW  # by the fixed table: below 2 % a day
+
+
 def test_a_violent_day_trips_the_breaker_and_the_extreme_regime() -> None:
     model = seeded()
     for i in range(24):

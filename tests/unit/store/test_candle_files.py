@@ -148,6 +148,29 @@ def test_a_file_that_does_not_say_whose_it_is_asks_for_the_option() -> None:
         parse(KLINES_MS, Naming("v", "A/B", Timeframe.M5))
 
 
+def rows_of(step_s: int, n: int, start_s: int = START_NS // 10**9) -> str:
+    return HEADER.split(",close_time")[0] + "\n" + "".join(f"{start_s + step_s * i},1,2,0.5,1,3\n" for i in range(n))
+
+
+def test_rows_further_apart_than_their_name_says_are_not_taken_for_gaps() -> None:
+    with pytest.raises(DataError, match="300 s apart, which is not 1m"):
+        parse(rows_of(300, 30))
+    sparse = rows_of(300, 30).replace(str(START_NS // 10**9 + 300), str(START_NS // 10**9 + 240))  # one row off that grid
+    assert len(parse(sparse).open_times) == 30
+
+
+@pytest.mark.parametrize("start", [20_250_101, 0, -60, 10**9, 9 * 10**10, 8 * 10**18])
+def test_numbers_that_are_no_time_of_a_market_are_refused(start: int) -> None:
+    with pytest.raises(DataError, match=f"{start} is no time in seconds"):
+        parse(rows_of(60, 3, start))
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name_or_a_number() -> None:
+    plain = parse(KLINES_MS)
+    for text in ("\ufeff" + KLINES_MS, "\ufeff" + HEADER + KLINES_MS):
+        assert parse(text).open_times.tolist() == plain.open_times.tolist()
+
+
 def test_missing_values_stay_missing() -> None:
     assert np.isnan(parse(KLINES_MS.replace("93576.00000000", "")).bars[0, 0])
 

@@ -69,16 +69,27 @@ async def test_an_outage_in_any_form_keeps_the_buffer(error: Exception) -> None:
     assert (recorder.pending, recorder.dropped_candles) == (2, 1)
 
 
-@pytest.mark.parametrize("error", [asyncpg.DataError("bad"), asyncpg.UniqueViolationError("twice"), RejectedError("no")])
-async def test_our_own_mistakes_are_not_called_an_outage_and_lose_nothing(error: Exception) -> None:
-    recorder = MarketRecorder(BrokenPool(error))
-    recorder.add_bars([bar(1)])
-    with pytest.raises(type(error)):
-        await recorder.flush()
-    assert recorder.pending == 1
+class TypedInterfaceError(asyncpg.InterfaceError, ValueError):
+    """What asyncpg's client raises for an argument it cannot encode."""
+
+
+@pytest.mark.parametrize("error", [
+    asyncpg.DataError("bad"), asyncpg.UniqueViolationError("twice"), RejectedError("no"), TypedInterfaceError("bad argument"),
+    asyncpg.UndefinedTableError("no such table"),
+])  # fmt: skip
+async def test_our_own_mistakes_are_not_called_an_outage(error: Exception) -> None:
     with pytest.raises(type(error)):
         async with session(BrokenPool(error)):
             pass
+
+
+@pytest.mark.parametrize("error", [RejectedError("no"), asyncpg.UndefinedTableError("no such table")])
+async def test_a_flush_that_fails_for_no_row_of_its_own_keeps_them_all(error: Exception) -> None:
+    recorder = MarketRecorder(BrokenPool(error))
+    recorder.add_bars([bar(1), bar(2)])
+    with pytest.raises(type(error)):
+        await recorder.flush()
+    assert (recorder.pending, recorder.refused) == (2, 0)
 
 
 async def test_retry_gives_up_after_its_attempts() -> None:
@@ -119,6 +130,16 @@ def test_features_must_be_ninety() -> None:
 def test_json_keeps_every_digit_of_money_and_makes_nan_null() -> None:
     text = dump_json({"price": Decimal("0.10000000000000000001"), "x": math.nan, "n": (1, 2)})
     assert orjson.loads(text) == {"price": "0.10000000000000000001", "x": None, "n": [1, 2]}
+
+
+def test_text_that_the_database_cannot_hold_is_marked_and_the_rest_kept() -> None:
+    outside = {"reasoning": "up\0and\ud800down", "more": ["\udc00", ("fine \U0001f600", 1)]}
+    assert orjson.loads(dump_json(outside)) == {
+        "reasoning": "up\ufffdand\ufffddown", "more": ["\ufffd", ["fine \U0001f600", 1]],
+    }  # fmt: skip
+    said = {"path": "C:\\u0000", "text": "a backslash and u0000: \\u0000"}
+    assert orjson.loads(dump_json(said)) == said
+    assert orjson.loads(dump_json(said | {"z": "\0"})) == said | {"z": "\ufffd"}
 
 
 @pytest.mark.parametrize("ts_ns", [0, 1_750_000_000_123_456_000, 4_102_444_799_999_999_000])

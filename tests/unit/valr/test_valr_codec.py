@@ -173,12 +173,31 @@ def test_bucket_of_half_an_hour_is_ignored() -> None:
     assert decode(altered(frames.BUCKET, bucketPeriodInSeconds=1800)) == Ignored("NEW_TRADE_BUCKET")
 
 
+def test_a_bucket_of_before_the_first_trade_is_no_candle() -> None:
+    prices = dict.fromkeys(("open", "high", "low", "close"), "0")
+    assert decode(altered(frames.BUCKET, **prices, volume="0", quoteVolume="0")) == Ignored("NEW_TRADE_BUCKET")
+    with pytest.raises(ProtocolError):
+        decode(altered(frames.BUCKET, low="0"))
+
+
 def test_market_summary_is_read_under_data() -> None:
     event = decode(frames.SUMMARY)
     assert isinstance(event, MarketSummary)
     assert (event.symbol, event.bid, event.ask, event.last, event.mark) == ("BTC/USDT:USDT", 86476, 86491, 86355, 86476)
     assert (event.high_24h, event.low_24h, event.volume_base_24h) == (86706, 85117, 10.0569)
+    assert event.change_pct_24h == 0.97
     assert event.ts_event == 1790133275175000000
+
+
+def test_a_fallen_price_has_a_negative_change_and_an_unknown_one_none() -> None:
+    fallen, unknown = (
+        decode(altered(frames.SUMMARY, changeFromPrevious="-1.12")),
+        decode(altered(frames.SUMMARY, changeFromPrevious=None)),
+    )
+    assert isinstance(fallen, MarketSummary)
+    assert isinstance(unknown, MarketSummary)
+    assert fallen.change_pct_24h == -1.12
+    assert math.isnan(unknown.change_pct_24h)
 
 
 def test_market_summary_of_an_illiquid_pair_has_no_quotes() -> None:

@@ -54,6 +54,12 @@ def test_a_malformed_pair_is_refused(changes: dict[str, Any]) -> None:
         decode_pairs(pairs_body(**changes))
 
 
+def test_a_malformed_pair_costs_the_others_nothing() -> None:
+    good = json.loads(SPOT_ROW)
+    rows = [good | {"symbol": "XZAR", "tickSize": "0"}, good | {"currencyPairType": None}, "strange", good]
+    assert [instrument.symbol for instrument in decode_pairs(json.dumps(rows))] == ["ETH/ZAR"]
+
+
 @pytest.mark.parametrize("fraction", ["0", "1.1", "x"])
 def test_a_perpetual_with_an_impossible_margin_is_refused(fraction: str) -> None:
     with pytest.raises(ProtocolError):
@@ -68,6 +74,35 @@ def test_buckets_come_newest_first_and_leave_oldest_first() -> None:
         (1753188900, 119349.0),
         (1753188960, 119350.0),
     ]
+
+
+def bucket(**changes: Any) -> dict[str, Any]:
+    return json.loads(BUCKET_ROW) | changes  # type: ignore[no-any-return]
+
+
+VOID = dict.fromkeys(("open", "high", "low", "close", "volume", "quoteVolume"), "0")
+
+
+def test_buckets_of_before_the_first_trade_are_no_candles() -> None:
+    rows = [bucket(), bucket(startTime="2025-07-22T12:55:00Z", **VOID), bucket(startTime="2025-07-22T12:54:00Z", **VOID)]
+    assert [candle.open_time // 1_000_000_000 for candle in decode_buckets(json.dumps(rows), "BTC/USDC")] == [1753188960]
+    assert decode_buckets(json.dumps(rows[1:]), "BTC/USDC") == []
+
+
+@pytest.mark.parametrize("bad", [bucket(high="1"), bucket(volume="-1"), bucket(low="0"), bucket(open=None), bucket(startTime=""), 7])
+def test_an_impossible_bucket_becomes_a_hole_and_costs_the_others_nothing(bad: Any) -> None:
+    good = bucket(startTime="2025-07-22T12:55:00Z")
+    (candle,) = decode_buckets(json.dumps([bad, good]), "BTC/USDC")
+    assert candle.open_time == 1753188900 * 1_000_000_000
+    with pytest.raises(ProtocolError):
+        decode_buckets(json.dumps([bad, bad]), "BTC/USDC")
+
+
+@pytest.mark.parametrize("body", ['{"code":1}', "null", "[[]]", '["x"]'])
+def test_what_is_no_list_of_rows_is_refused(body: str) -> None:
+    for decode in (lambda text: decode_buckets(text, "BTC/USDC"), decode_pairs):
+        with pytest.raises(ProtocolError):
+            decode(body)
 
 
 def test_buckets_of_another_length_are_refused() -> None:

@@ -186,6 +186,24 @@ def test_what_stays_unacknowledged_is_asked_for_again_three_times_at_most() -> N
     assert session.is_complete
 
 
+def test_the_moment_without_a_pair_during_its_resubscription_is_no_lost_subscription(session: TradeSession) -> None:
+    session.resubscribe(100 * S, "BTCZAR")
+    session.receive('{"type":"UNSUBSCRIBED","message":"OB_L1_DIFF:BTCZAR"}', 100 * S)
+    assert [frame for frame in session.due(100 * S) if "SUBSCRIBE" in frame] == []
+    session.heard(105 * S)
+    (again, *_) = session.due(105 * S)  # but if it lasts, the list is sent once more
+    assert subscriptions(again) == {"OB_L1_DIFF": ["BTCZAR", "ETHZAR"]}
+
+
+def test_each_lost_subscription_is_asked_for_anew_however_many_went_before(session: TradeSession) -> None:
+    asked = 0
+    for minute in range(1, 6):
+        session.receive('{"type":"UNSUBSCRIBED","message":"NEW_TRADE:ETHZAR"}', 60 * minute * S)
+        asked += sum("SUBSCRIBE" in frame for frame in session.due(60 * minute * S))
+        session.receive(ack("NEW_TRADE", "ETHZAR"), 60 * minute * S)
+    assert asked == 5
+
+
 def test_a_refused_pair_is_left_out_and_the_others_keep_their_subscription(session: TradeSession) -> None:
     refusal = '{"type":"ERROR","message":"Channel NEW_TRADE, pair ETHZAR combination invalid"}'
     assert session.receive(refusal, S)
