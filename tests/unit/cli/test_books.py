@@ -76,7 +76,7 @@ def test_attribution_is_shown_by_stage_with_what_is_left_out(capsys: pytest.Capt
     report = attribution_report(books, Question("stage", FIRST, FIRST + 1), Market({}, {}))
     show_attribution(report, as_json=False)
     out = capsys.readouterr().out
-    assert "1 closed trades, 175 realised" in out
+    assert "1 closings in whole or in part, 175 realised" in out
     assert "left out: 2023-11-15, no price of BTC/ZAR" in out
     show_attribution(report, as_json=True)
     assert json.loads(capsys.readouterr().out) == report
