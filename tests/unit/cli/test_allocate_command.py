@@ -232,6 +232,17 @@ def test_only_the_newest_days_count(run: Run, candles: FloatArray) -> None:
     assert asked(run, "--days", "25")["days"] == 25
 
 
+def test_files_that_end_at_different_days_are_used_up_to_a_common_one(run: Run, candles: FloatArray, tmp_path: Path) -> None:
+    before = asked(run, "--until", "2024-11-23", "--symbols", "BTC/USDT,eth/usdt")
+    assert (before["days"], before["as_of"], list(before["weights"])) == (50, "2024-11-24T00:00:00Z", ["BTC/USDT", "ETH/USDT"])
+    longer = np.concatenate([closes_of(candles[:, 0]), np.full(120, 55.0)])
+    write_csv(tmp_path / "candles" / "BTC-USDT.csv", longer, volume=1.0)
+    code, _, err = run("--json")
+    assert (code, err) == (1, "helios: DOGE/USDT has no daily close within the 90 days up to the newest: use --until or --symbols\n")
+    assert asked(run, "--until", "2024-11-23", "--symbols", "BTC/USDT,ETH/USDT") == before  # nothing of later days counts
+    assert asked(run, "--symbols", "BTC/USDT,", "--objective", "min_variance")["as_of"] == "2025-04-03T00:00:00Z"
+
+
 def test_parquet_with_binances_names_and_one_asset_alone(run: Run, candles: FloatArray, tmp_path: Path) -> None:
     closes = closes_of(candles[:, 0])
     times = pa.array((START_S + DAY_S * np.arange(len(closes))) * 1000, pa.timestamp("ms", tz="UTC"))
@@ -286,6 +297,9 @@ ERRORS = {
     "beyond": (["--holdings", "beyond.json"], "candles", "the holdings are worth more than can be counted"),
     "vast view": (["--views", "vastview.json"], "candles", "'return' is missing or not a number"),
     "worthless": (["--holdings", "nothing.json"], "candles", "worth nothing"),
+    "until": (["--until", "3.2.26"], "candles", "--until '3.2.26' is not a date"),
+    "symbols": (["--symbols", "BTC/USDT,SOL/USDT"], "candles", "candles has no candle file of SOL/USDT"),
+    "early": (["--until", "2020-01-01"], "candles", "no candle file has a bar"),
     "cash": (["--min-cash", "1"], "candles", "--min-cash 1 is not"),
     "turnover": (["--max-turnover", "0.1"], "candles", "--max-turnover is measured from what is held"),
     "correlation": (["--holdings", "some.json", "--max-correlation", "2"], "candles", "within -1..1"),
