@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 
 EPOCH = date(1970, 1, 1)
+POINTS = 25
+"""Of the frontier in the picture, where the user asks for no other number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ def allocate(
     cost: Annotated[float | None, typer.Option(min=0.0, help="One-way cost of a trade (default 0.0015).")] = None,
     hold_days: Annotated[float, typer.Option(help="Days over which utility spreads the cost of a trade.")] = 30.0,
     frontier: Annotated[int | None, typer.Option(min=2, help="Also print this many points of the efficient frontier.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw risk against return and the frontier to this SVG file.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Propose weights: equilibrium and views (Black-Litterman), caps per position and sector, the rest in cash; and the trades.
@@ -90,10 +93,23 @@ def allocate(
             float(config.min_trade_quote),
             frontier,
         )
+        if plot is not None:
+            _draw(plot, answer)
     if as_json:
         print(json.dumps(as_dict(answer), allow_nan=False))
     else:
         show(answer)
+
+
+def _draw(file: Path, answer: Answer) -> None:
+    from helios.cli.allocate_plot import picture
+    from helios.portfolio.allocation import frontier_of
+
+    drawn = answer if answer.frontier else replace(answer, frontier=frontier_of(answer.proposal, POINTS, answer.settings.risk_free))
+    try:
+        file.write_text(picture(drawn), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {file}: {error.strerror}") from None
 
 
 def _names(text: str) -> tuple[str, ...]:

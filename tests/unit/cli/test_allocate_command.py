@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,7 @@ from helios.portfolio.covariance import estimate
 Run = Callable[..., tuple[int, str, str]]
 DAY_S = 86_400
 START_S = 20_000 * DAY_S
+SVG = "{http://www.w3.org/2000/svg}"
 SYMBOLS = ("BTC/USDT", "DOGE/USDT", "ETH/USDT", "XRP/USDT")
 
 
@@ -267,6 +269,34 @@ def test_the_frontier_rises_and_keeps_the_caps(run: Run, candles: FloatArray) ->
     assert all(a["volatility"] <= b["volatility"] + 1e-9 for a, b in zip(points[:-1], points[1:], strict=True))  # noqa: RUF007
 
 
+def test_the_picture_shows_every_asset_portfolio_and_the_frontier_where_they_are(
+    run: Run, candles: FloatArray, tmp_path: Path
+) -> None:
+    (tmp_path / "held.json").write_text(json.dumps({"cash": 1000, "BTC/USDT": 50}))
+    answer = asked(run, "--holdings", "held.json", "--plot", "risk.svg", "--frontier", "6")
+    tree = ElementTree.parse(tmp_path / "risk.svg").getroot()
+    dots = {text.split(":")[0]: tag for tag in tree.iter(f"{SVG}circle") if (text := tag.findtext(f"{SVG}title"))}
+    assert sorted(dots) == sorted(SYMBOLS)
+    # pixels rise with the volatility in proportion: one line through all dots
+    volatility = [a["volatility"] for a in answer["assets"]]
+    pixels = [float(dots[a["symbol"]].get("cx", "nan")) for a in answer["assets"]]
+    slope, start = np.polyfit(volatility, pixels, 1)
+    np.testing.assert_allclose(np.polyval([slope, start], volatility), pixels, atol=0.2)
+    marks = {tag.get("data-name"): tag for tag in tree.iter(f"{SVG}path") if tag.get("data-name")}
+    assert set(marks) == {"proposal", "prior", "held"}
+    drawn = float(marks["proposal"].get("d", "").split()[0].removeprefix("M"))
+    assert drawn == pytest.approx(slope * answer["volatility"] + start, abs=0.3)
+    [curve] = tree.iter(f"{SVG}polyline")
+    assert len(curve.get("points", "").split()) == 6
+    assert run("--plot", str(tmp_path / "nowhere" / "x.svg"))[2].startswith("helios: cannot write")
+
+
+def test_a_picture_of_one_asset_that_does_not_move_can_be_drawn(run: Run, tmp_path: Path) -> None:
+    write_csv(tmp_path / "candles" / "FLAT-USDT.csv", np.full(40, 5.0))
+    assert run("--objective", "min_variance", "--plot", "flat.svg")[0] == 0
+    assert ElementTree.parse(tmp_path / "flat.svg").getroot().tag == f"{SVG}svg"
+
+
 def test_the_table_has_every_asset_cash_and_a_line_of_figures(run: Run, candles: FloatArray, tmp_path: Path) -> None:
     (tmp_path / "held.json").write_text(json.dumps({"cash": 1000, "BTC/USDT": 50}))
     code, out, _ = run("--holdings", "held.json", "--frontier", "3")
@@ -353,5 +383,5 @@ def test_the_commands_of_the_manual_run_and_print_what_it_shows(
         monkeypatch.setattr("sys.argv", shlex.split(command, comments=True))
         assert main() == 0, command
         outputs.append("\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines()))
-    assert len(commands) == 5
+    assert len(commands) == 6
     assert outputs[0] == re.search(r"```text\n(.*?)\n```", manual, re.DOTALL)[1]  # type: ignore[index]
