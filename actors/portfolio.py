@@ -86,7 +86,7 @@ class PortfolioActor(HeliosActor):
     async def allocate(self, request: AllocationRequest) -> AllocationResponse:
         """Turn approved plans into order intents."""
         await self.ready()
-        await self._reseed([s for s in sorted(request.contexts) if s not in self._seeded], request.bar_time)
+        await self._reseed(request)
         self.allocations += 1
         response = self.desk.allocate(request)
         await self._tell(request.bar_time, response.failure)
@@ -96,7 +96,7 @@ class PortfolioActor(HeliosActor):
     async def rebalance(self, request: RebalanceRequest) -> RebalanceResponse:
         """Bring what is held back to its targets, where that is due."""
         await self.ready()
-        await self._reseed([s for s in sorted(request.contexts) if s not in self._seeded], request.bar_time)
+        await self._reseed(request)
         try:
             response = self.desk.rebalance(request)
         except SolverError as error:
@@ -161,11 +161,12 @@ class PortfolioActor(HeliosActor):
         )
         return risk_report(inputs).to_json()
 
-    async def _reseed(self, symbols: Sequence[str], bar_time: int) -> None:
-        for symbol in symbols:
+    async def _reseed(self, request: AllocationRequest | RebalanceRequest) -> None:
+        held = {p.symbol for p in request.account.positions}
+        for symbol in sorted({*request.contexts, *held} - self._seeded):
             assert self._pool is not None
-            times, closes = await closes_until(self._pool, symbol, Timeframe.H1, HOURS_KEPT, bar_time)
-            turnover = await turnover_until(self._pool, symbol, bar_time)
+            times, closes = await closes_until(self._pool, symbol, Timeframe.H1, HOURS_KEPT, request.bar_time)
+            turnover = await turnover_until(self._pool, symbol, request.bar_time)
             self.desk.seed(symbol, list(times), closes, turnover)
             self._seeded.add(symbol)
 

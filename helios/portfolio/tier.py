@@ -162,8 +162,10 @@ class PortfolioDesk:
         if request.account.equity_quote <= 0:
             results.update({p.decision_id: _refuse(p, "NO_EQUITY", "equity is not positive") for p in tradable})
             return held, "NO_EQUITY"
+        # what is held counts whether or not its data came: its risk does not wait
+        symbols = sorted({*request.contexts, *held})
         try:
-            targets = self._planner.targets(tradable, held, list(request.contexts), self._history)
+            targets = self._planner.targets(tradable, held, symbols, self._history)
         except SolverError as error:
             results.update({p.decision_id: _refuse(p, SOLVER_FAILED, f"keeps the present weights: {error}") for p in tradable})
             return held, SOLVER_FAILED
