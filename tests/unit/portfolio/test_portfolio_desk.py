@@ -171,6 +171,22 @@ def test_too_little_history_falls_back_to_the_volatility_forecast() -> None:
     assert bought(response) == Decimal(5_000)
 
 
+def test_a_symbol_without_history_takes_nothing_from_those_that_have_one() -> None:
+    made = PortfolioDesk(PortfolioConfig(risk_aversion=20, max_position=1.0, max_sector=1.0), RiskConfig(), INSTRUMENTS)
+    times, rng = NOW - HOUR_NS * np.arange(100, -1, -1), np.random.default_rng(3)
+    for symbol in ("AAA/ZAR", "BBB/ZAR"):
+        made.seed(symbol, times, PRICE[symbol] * np.exp(np.cumsum(rng.normal(0, 0.01, 101))), 1e6)
+    old = plan(confidence=0.6, stop_loss_pct=0.05, take_profit_pct=0.06)
+    young = plan("CCC/ZAR:ZAR", confidence=0.6, stop_loss_pct=0.05, take_profit_pct=0.06)
+    alone, both = made.allocate(request(old)), made.allocate(request(old, young))
+    assert (alone.solver_status, both.solver_status) == ("OPTIMAL", "PARTLY_DIAGONAL")
+    assert 0 < alone.weights["AAA/ZAR"] < 1
+    assert both.weights["AAA/ZAR"] == pytest.approx(alone.weights["AAA/ZAR"], abs=1e-9)
+    nobody = PortfolioDesk(PortfolioConfig(risk_aversion=20, max_position=1.0, max_sector=1.0), RiskConfig(), INSTRUMENTS)
+    by_itself = nobody.allocate(request(young)).weights["CCC/ZAR:ZAR"]
+    assert both.weights["CCC/ZAR:ZAR"] == pytest.approx(by_itself, rel=0.02)  # but for the uncertainty of its own mean
+
+
 def test_a_failed_solver_keeps_the_present_weights_but_not_the_exit(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise SolverError("no luck")
