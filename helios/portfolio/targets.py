@@ -20,7 +20,7 @@ from helios.portfolio.optimiser import Constraints, MeanVarianceOptimiser
 
 BLACK_LITTERMAN = "OPTIMAL"
 DIAGONAL = "DIAGONAL"
-PARTLY_DIAGONAL = "PARTLY_DIAGONAL"
+MIXED = "MIXED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class TargetPlanner:
             self._config.risk_aversion,
             self._config.tau,
         )
-        return _Estimate(names, result.mu, result.sigma_plus, PARTLY_DIAGONAL if young else BLACK_LITTERMAN)
+        return _Estimate(names, result.mu, result.sigma_plus, MIXED if young else BLACK_LITTERMAN)
 
     def _diagonal(self, plans: Sequence[TradePlan]) -> _Estimate:
         # Without any history there is no equilibrium either, and the only risk known is each plan's own volatility forecast.

@@ -179,7 +179,7 @@ def test_a_symbol_without_history_takes_nothing_from_those_that_have_one() -> No
     old = plan(confidence=0.6, stop_loss_pct=0.05, take_profit_pct=0.06)
     young = plan("CCC/ZAR:ZAR", confidence=0.6, stop_loss_pct=0.05, take_profit_pct=0.06)
     alone, both = made.allocate(request(old)), made.allocate(request(old, young))
-    assert (alone.solver_status, both.solver_status) == ("OPTIMAL", "PARTLY_DIAGONAL")
+    assert (alone.solver_status, both.solver_status) == ("OPTIMAL", "MIXED")
     assert 0 < alone.weights["AAA/ZAR"] < 1
     assert both.weights["AAA/ZAR"] == pytest.approx(alone.weights["AAA/ZAR"], abs=1e-9)
     nobody = PortfolioDesk(PortfolioConfig(risk_aversion=20, max_position=1.0, max_sector=1.0), RiskConfig(), INSTRUMENTS)
