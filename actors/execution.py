@@ -20,7 +20,7 @@ from actors.base import DeskSpec, HeliosActor
 from helios.domain.enums import ExitReason, TradingMode
 from helios.domain.events import Mark
 from helios.domain.market import Instrument, MarketSnapshot, quote_currency
-from helios.domain.orders import AccountSnapshot, ExitPlan, ExitTriggered, OrderIntent, OrderOutcome
+from helios.domain.orders import AccountSnapshot, ExitPlan, ExitTriggered, Movement, OrderIntent, OrderOutcome
 from helios.errors import FencedError
 from helios.execution.engine import ExecutionEngine
 from helios.execution.guard import AccountGuard
@@ -28,6 +28,7 @@ from helios.execution.paper import PaperBroker
 from helios.pipeline.checks import LimitCheck, make_check
 from helios.pipeline.engine_state import allows_entries
 from helios.portfolio.accounting import Account
+from helios.portfolio.movements import check_movement
 from helios.risk.trips import Trip
 from helios.store.engine_store import EngineStore
 from helios.store.journal import DiskJournal
@@ -132,6 +133,20 @@ class ExecutionActor(HeliosActor):
         await self.ready()
         left: list[str] = await self._guarded(self._core.flatten(markets, ExitReason.EMERGENCY, for_good=for_good))
         return left
+
+    async def move(self, movement: Movement) -> AccountSnapshot:
+        """Book a deposit, a withdrawal or funding; an id that is known changes nothing.
+
+        Raises
+        ------
+        RejectedError
+            If it cannot have happened on this account.
+        """
+        await self.ready()
+        if not self._core.has_movement(movement.movement_id):
+            check_movement(movement, await self._core.account([]), self.instruments, quote_currency(self.instruments))
+        account: AccountSnapshot = await self._guarded(self._core.move([movement]))
+        return account
 
     async def reset_breakers(self, code: str | None = None) -> AccountSnapshot:
         """Release by a person's hand what has tripped and no longer holds."""

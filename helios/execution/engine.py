@@ -227,6 +227,10 @@ class ExecutionEngine:
         self._sender.has_unsaved_fills = True  # peak and day start have moved
         return await self._save(max((movement.ts_event for movement in movements), default=0))
 
+    def has_movement(self, movement_id: str) -> bool:
+        """Whether a transfer or funding of this id is booked already."""
+        return self._account.has_movement(movement_id)
+
     @property
     def closed_trades(self) -> tuple[ClosedTrade, ...]:
         """The newest closed trades, oldest first."""

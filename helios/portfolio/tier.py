@@ -72,8 +72,9 @@ class PortfolioDesk:
         self._config = config
         self._risk = risk
         self._instruments = instruments
-        self.allocation: dict[str, Any] = {}
-        """The last allocation as plain JSON: when, how it ended, weights held and wanted, targets of the holdings."""
+        self.allocation: dict[str, Any] = {"status": "NOTHING_TO_DO", "wanted": {}}
+        """What is shown, plain JSON: when, how the last allocation ended and what it wanted, weights held, their targets, how far off
+        they are, and why the last trim was made."""
         self._history = PriceHistory(config.covariance_days, config.covariance, config.covariance_half_life_days)
         self._planner = TargetPlanner(config, risk, instruments, sectors or self._base, max_correlation)
         self._max_correlation = max_correlation
@@ -111,15 +112,8 @@ class PortfolioDesk:
             with one_thread():
                 weights, status = self._enter(entries, multiplier, request, results)
         self.upkeep.remember(request.plans)
-        rounded = {s: round(w, 10) for s, w in sorted(weights.items())}
-        self.allocation = {
-            "bar_time": request.bar_time,
-            "status": status,
-            "held": {s: round(w, 10) for s, w in sorted(_held_weights(request).items())},
-            "wanted": rounded,
-            "targets": dict(self.upkeep.targets),
-            "last_rebalance": self.upkeep.last_reason,
-        }
+        rounded = _rounded(weights)
+        self._note(request, {"status": status, "wanted": rounded})
         return AllocationResponse(tuple(results[p.decision_id] for p in request.plans), rounded, status)
 
     @property
@@ -129,7 +123,19 @@ class PortfolioDesk:
 
     def rebalance(self, request: RebalanceRequest) -> RebalanceResponse:
         """Return the trims of holdings that are due; see `Upkeep.rebalance`."""
-        return self.upkeep.rebalance(request)
+        response = self.upkeep.rebalance(request)
+        self._note(request, {})
+        return response
+
+    def _note(self, request: AllocationRequest | RebalanceRequest, news: dict[str, Any]) -> None:
+        held, targets = _held_weights(request), self.upkeep.targets
+        self.allocation = {**self.allocation, **news} | {
+            "bar_time": request.bar_time,
+            "held": _rounded(held),
+            "targets": dict(targets),
+            "drift": _rounded({s: targets[s] - w for s, w in held.items() if s in targets}),
+            "last_rebalance": self.upkeep.last_reason,
+        }
 
     def _check(self, request: AllocationRequest) -> None:
         pairs = list(zip(request.plans, request.verdicts, strict=False))
@@ -158,8 +164,10 @@ class PortfolioDesk:
         if request.account.equity_quote <= 0:
             results.update({p.decision_id: _refuse(p, "NO_EQUITY", "equity is not positive") for p in tradable})
             return held, "NO_EQUITY"
+        # what is held counts whether or not its data came: its risk does not wait
+        symbols = sorted({*request.contexts, *held})
         try:
-            targets = self._planner.targets(tradable, held, list(request.contexts), self._history)
+            targets = self._planner.targets(tradable, held, symbols, self._history)
         except SolverError as error:
             results.update({p.decision_id: _refuse(p, SOLVER_FAILED, f"keeps the present weights: {error}") for p in tradable})
             return held, SOLVER_FAILED
@@ -272,7 +280,11 @@ def _floor(quantity: Decimal, step: Decimal) -> Decimal:
     return (quantity / step).to_integral_value(ROUND_FLOOR) * step if step > 0 else quantity
 
 
-def _held_weights(request: AllocationRequest) -> dict[str, float]:
+def _rounded(weights: Mapping[str, float]) -> dict[str, float]:
+    return {s: round(w, 10) for s, w in sorted(weights.items())}
+
+
+def _held_weights(request: AllocationRequest | RebalanceRequest) -> dict[str, float]:
     account: AccountSnapshot = request.account
     if account.equity_quote <= 0:
         return {}

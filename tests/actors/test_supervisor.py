@@ -62,6 +62,7 @@ class Desk:
                 status=self.status,
                 reset_breakers=lambda code: account(),
                 set_unhealthy=None,
+                move=lambda movement: account(),
             ),
             recorder=Peer(record_equity=None, status=self.status),
             symbol__BTC=Peer(markets=lambda: [snapshot("BTC/ZAR")], status=self.status),
@@ -310,6 +311,20 @@ async def test_a_person_resets_breakers_and_it_is_written_down(desk: Desk) -> No
     assert await desk.actor.reset_breakers("MAX_DRAWDOWN") == {"trading_state": "ACTIVE", "trips": []}
     assert desk.peers("execution").called("reset_breakers") == [("MAX_DRAWDOWN",)]
     assert desk.store.events[-1].kind == "BREAKERS_RESET"
+
+
+async def test_money_is_told_at_market_time_and_written_down(desk: Desk) -> None:
+    with pytest.raises(RejectedError, match="market's time"):
+        await desk.actor.move("bank-1", "transfer", "5", "", "", "")
+    desk.actor._status["signal"] = {"bar_time": 77}
+    answer = await desk.actor.move("bank-1", "transfer", "5", "", "", "")
+    assert (answer["movement_id"], answer["equity"]) == ("bank-1", str(account().equity_quote))
+    [(told,)] = desk.peers("execution").called("move")
+    assert (told.movement_id, told.amount, told.ts_event) == ("bank-1", 5, 77)
+    assert [(e.kind, e.message, e.data) for e in desk.store.events] == [("MOVEMENT", "TRANSFER of 5", {"movement_id": "bank-1"})]
+    with pytest.raises(RejectedError, match="is nothing"):
+        await desk.actor.move("bank-2", "transfer", "0", "", "", "")
+    assert len(desk.peers("execution").called("move")) == 1
 
 
 async def test_the_kill_switch_file_stops_trading_and_must_be_removed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
