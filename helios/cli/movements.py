@@ -25,7 +25,7 @@ def deposit(
     state_dir: StateDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell the desk of a deposit: equity and peak rise by it, profit does not."""
+    """Tell the desk of a deposit: equity rises by it, the peak in proportion, and neither profit nor drawdown moves."""
     body = {"kind": "transfer", "amount": _above_zero(amount), "currency": currency, "value": value}
     _tell(body, movement_id, state_dir, as_json)
 
@@ -39,7 +39,7 @@ def withdraw(
     state_dir: StateDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell the desk of a withdrawal: equity and peak fall by it, profit does not."""
+    """Tell the desk of a withdrawal: equity falls by it, the peak in proportion, and neither profit nor drawdown moves."""
     gone = f"-{_above_zero(value)}" if value else ""
     body = {"kind": "transfer", "amount": f"-{_above_zero(amount)}", "currency": currency, "value": gone}
     _tell(body, movement_id, state_dir, as_json)
