@@ -17,17 +17,18 @@ from typing import Any
 import asyncpg
 
 from actors.base import DeskSpec, HeliosActor
-from helios.domain.enums import ExitReason
+from helios.domain.enums import ExitReason, TradingMode
 from helios.domain.events import Mark
 from helios.domain.market import Instrument, MarketSnapshot, quote_currency
-from helios.domain.orders import AccountSnapshot, ExitPlan, ExitTriggered, OrderIntent, OrderOutcome
+from helios.domain.orders import AccountSnapshot, ExitPlan, ExitTriggered, Movement, OrderIntent, OrderOutcome
 from helios.errors import FencedError
 from helios.execution.engine import ExecutionEngine
 from helios.execution.guard import AccountGuard
 from helios.execution.paper import PaperBroker
-from helios.pipeline.checks import make_check
+from helios.pipeline.checks import LimitCheck, make_check
 from helios.pipeline.engine_state import allows_entries
 from helios.portfolio.accounting import Account
+from helios.portfolio.movements import check_movement
 from helios.risk.trips import Trip
 from helios.store.engine_store import EngineStore
 from helios.store.journal import DiskJournal
@@ -49,6 +50,8 @@ class ExecutionActor(HeliosActor):
         self.instruments = dict(instruments)
         self._pool: asyncpg.Pool | None = None
         self._engine: ExecutionEngine | None = None
+        self._check: LimitCheck | None = None
+        self._guard: AccountGuard | None = None
         self.orders = 0
         self.fills = 0
         self.denied = 0
@@ -59,8 +62,10 @@ class ExecutionActor(HeliosActor):
 
     async def on_start(self) -> None:
         self._pool = await connect(self.spec.dsn, max_size=2)
-        state, _ = await EngineStore(self._pool).load_state()
-        check = make_check(self.config.limits, self.instruments)
+        state, mode = await EngineStore(self._pool).load_state()
+        self._check = check = make_check(self.config.limits, self.instruments, mode)
+        self._guard = AccountGuard(self.config.limits, self._on_trip)
+        self._guard.set_mode(mode)
         self._engine = ExecutionEngine(
             store=PostgresLedger(self._pool),
             broker=PaperBroker(self.config.execution, self.instruments),
@@ -69,7 +74,7 @@ class ExecutionActor(HeliosActor):
             check=check,
             owner=f"{self.spec.run_id}:{os.getpid()}",
             journal=DiskJournal(Path(self.spec.state_dir) / "exits.journal"),
-            guard=AccountGuard(self.config.limits, self._on_trip),
+            guard=self._guard,
             findings=check.findings,
         )
         self._engine.set_trading(allows_entries(state))
@@ -115,11 +120,33 @@ class ExecutionActor(HeliosActor):
         await self.ready()
         self._core.set_trading(allowed_entries)
 
+    async def set_mode(self, mode: TradingMode) -> None:
+        """Follow the engine's trading mode: LIVE tolerates fewer losses in a row."""
+        await self.ready()
+        assert self._check is not None
+        assert self._guard is not None
+        self._check.set_mode(mode)
+        self._guard.set_mode(mode)
+
     async def flatten(self, markets: Mapping[str, MarketSnapshot], for_good: bool = True) -> list[str]:
         """Close everything; return the symbols that are still open. Repeat it until there are none."""
         await self.ready()
         left: list[str] = await self._guarded(self._core.flatten(markets, ExitReason.EMERGENCY, for_good=for_good))
         return left
+
+    async def move(self, movement: Movement) -> AccountSnapshot:
+        """Book a deposit, a withdrawal or funding; an id that is known changes nothing.
+
+        Raises
+        ------
+        RejectedError
+            If it cannot have happened on this account.
+        """
+        await self.ready()
+        if not self._core.has_movement(movement.movement_id):
+            check_movement(movement, await self._core.account([]), self.instruments, quote_currency(self.instruments))
+        account: AccountSnapshot = await self._guarded(self._core.move([movement]))
+        return account
 
     async def reset_breakers(self, code: str | None = None) -> AccountSnapshot:
         """Release by a person's hand what has tripped and no longer holds."""

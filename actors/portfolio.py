@@ -86,7 +86,7 @@ class PortfolioActor(HeliosActor):
     async def allocate(self, request: AllocationRequest) -> AllocationResponse:
         """Turn approved plans into order intents."""
         await self.ready()
-        await self._reseed([s for s in sorted(request.contexts) if s not in self._seeded], request.bar_time)
+        await self._reseed(request)
         self.allocations += 1
         response = self.desk.allocate(request)
         await self._tell(request.bar_time, response.failure)
@@ -96,13 +96,17 @@ class PortfolioActor(HeliosActor):
     async def rebalance(self, request: RebalanceRequest) -> RebalanceResponse:
         """Bring what is held back to its targets, where that is due."""
         await self.ready()
-        await self._reseed([s for s in sorted(request.contexts) if s not in self._seeded], request.bar_time)
+        await self._reseed(request)
         try:
             response = self.desk.rebalance(request)
         except SolverError as error:
             await self._tell(request.bar_time, f"rebalancing keeps the present weights: {error}")
             raise
-        self.rebalances += bool(response.intents)
+        if response.intents:
+            self.rebalances += 1
+            trims = ", ".join(f"{i.side.name} {i.quantity_base} {i.symbol}" for i in response.intents)
+            data = {"targets": dict(response.targets), "orders": [i.client_order_id for i in response.intents]}
+            await self._record(EngineEvent("REBALANCE", "INFO", self.name, f"{response.reason}: {trims}", request.bar_time, data))
         if response.failure:
             await self._tell(request.bar_time, f"a broken limit is trimmed without an optimum: {response.failure}")
         await self._keep()
@@ -115,11 +119,16 @@ class PortfolioActor(HeliosActor):
         if not is_new:
             return
         self.log.error("optimiser failed: %s", failure)
+        # not stored, it is said again at the next failure
+        self._is_failing = await self._record(EngineEvent(SOLVER_FAILED, "WARNING", self.name, failure, bar_time, {}))
+
+    async def _record(self, event: EngineEvent) -> bool:
         try:
-            await self._store.add_event(EngineEvent(SOLVER_FAILED, "WARNING", self.name, failure, bar_time, {}))
+            await self._store.add_event(event)
         except HeliosError as error:
             self.log.warning("event not stored: %s", error)
-            self._is_failing = False  # said again at the next failure
+            return False
+        return True
 
     async def _keep(self) -> None:
         state = self.desk.upkeep.to_json()
@@ -142,8 +151,8 @@ class PortfolioActor(HeliosActor):
             account=account,
             limits=self.config.limits,
             equity_times=np.array([p["ts_ns"] for p in points], dtype=np.int64),
-            # without what was paid in or out: a deposit is no profit and no end of a drawdown
-            equity=np.array([float(p["equity_quote"] - p["transfers_quote"]) for p in points]),
+            equity=np.array([float(p["equity_quote"]) for p in points]),
+            transfers=np.array([float(p["transfers_quote"]) for p in points]),
             symbols=matrix.symbols,
             returns=matrix.returns,
             market_symbol=self.spec.reference_symbol or "",
@@ -152,11 +161,12 @@ class PortfolioActor(HeliosActor):
         )
         return risk_report(inputs).to_json()
 
-    async def _reseed(self, symbols: Sequence[str], bar_time: int) -> None:
-        for symbol in symbols:
+    async def _reseed(self, request: AllocationRequest | RebalanceRequest) -> None:
+        held = {p.symbol for p in request.account.positions}
+        for symbol in sorted({*request.contexts, *held} - self._seeded):
             assert self._pool is not None
-            times, closes = await closes_until(self._pool, symbol, Timeframe.H1, HOURS_KEPT, bar_time)
-            turnover = await turnover_until(self._pool, symbol, bar_time)
+            times, closes = await closes_until(self._pool, symbol, Timeframe.H1, HOURS_KEPT, request.bar_time)
+            turnover = await turnover_until(self._pool, symbol, request.bar_time)
             self.desk.seed(symbol, list(times), closes, turnover)
             self._seeded.add(symbol)
 

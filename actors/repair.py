@@ -25,6 +25,7 @@ from helios.venues.base import HISTORY_BARS, MarketVenue
 
 MINUTE_NS = Timeframe.M1.ns
 _NEVER_NS = 2**63 - 1
+HISTORY_TRIES = 2
 MAX_SHORT_ANSWERS = 20
 MAX_HELD_BACK = 20_000  # trades kept during one repair
 MAX_PAUSE_S = 5.0
@@ -67,7 +68,7 @@ class Repairs:
         # Until the first connection every symbol is out of trading.
         self._open: dict[str, _Sync] = {symbol: _Sync(_NEVER_NS) for symbol in states}
         self._log = get_logger("helios.symbol:" + ",".join(states))
-        self.repaired = self.repaired_minutes = self.unrepaired_minutes = self.failed_fetches = 0
+        self.repaired = self.repaired_minutes = self.unrepaired_minutes = self.unrepaired_bars = self.failed_fetches = 0
 
     @property
     def open_symbols(self) -> list[str]:
@@ -101,6 +102,7 @@ class Repairs:
             "repairs": self.repaired,
             "minutes_repaired": self.repaired_minutes,
             "minutes_unrepaired": self.unrepaired_minutes,
+            "history_bars_flat": self.unrepaired_bars,
             "fetches_failed": self.failed_fetches,
         }
 
@@ -133,12 +135,30 @@ class Repairs:
             if kept and kept[-1].close_time - kept[0].open_time != len(kept) * timeframe.ns:
                 kept = []  # holes: take the venue's series instead
             first = kept[-1].close_time if len(kept) >= count // 2 else start
-            fetched = await self.retried(lambda tf=timeframe, a=first, b=end: self._venue.candles(state.symbol, tf, a, b))
-            history[timeframe] = (kept if first != start else []) + [bar_of(c) for c in on_grid(fetched, timeframe, first, end)]
+            base = kept if first != start else []
+            history[timeframe] = await self._history(state.symbol, timeframe, first, end, base)
             known = {bar.open_time for bar in stored.get(timeframe, [])}
             lacking += [bar for bar in history[timeframe] if known and bar.open_time not in known and bar.open_time > min(known)]
         state.warm(history, lacking)
         self._log.info("warm", extra={"symbol": state.symbol, "bars": {tf.value: len(h) for tf, h in history.items()}})
+
+    async def _history(self, symbol: str, timeframe: Timeframe, start_ns: int, end_ns: int, known: Sequence[Bar]) -> list[Bar]:
+        # What is missing may be a page that a cache had not yet, so it is asked for once more. What stays missing between two bars
+        # was quiet or lost at the venue: flat, so that the bars around it are not taken for neighbours. Minutes are left to the
+        # candle builder, which does the same and lists them.
+        found: dict[int, VenueCandle] = {}
+        for _ in range(HISTORY_TRIES):
+            fetched = await self.retried(lambda: self._venue.candles(symbol, timeframe, start_ns, end_ns))
+            found |= {candle.open_time: candle for candle in on_grid(fetched, timeframe, start_ns, end_ns)}
+            if len(found) >= (end_ns - start_ns) // timeframe.ns:
+                break
+        bars = list(known)
+        for opened in sorted(found):
+            while timeframe is not Timeframe.M1 and bars and bars[-1].close_time < opened:
+                bars.append(flat_after(bars[-1]))
+                self.unrepaired_bars += 1
+            bars.append(bar_of(found[opened]))
+        return bars
 
     async def retried(self, action: Callable[[], Awaitable[Any]]) -> Any:
         """Await an answer of the venue, asking again for as long as it cannot be reached, refuses or talks nonsense.
@@ -256,3 +276,9 @@ def bar_of(candle: VenueCandle) -> Bar:
         candle.volume_base,
         candle.volume_quote,
     )
+
+
+def flat_after(bar: Bar) -> Bar:
+    """Return the bar that follows `bar` where nothing is known: at its close, without volume."""
+    close = bar.close
+    return Bar(bar.symbol, bar.timeframe, bar.close_time, close, close, close, close, 0.0, 0.0)

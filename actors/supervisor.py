@@ -25,12 +25,14 @@ from helios.domain.market import MarketSnapshot
 from helios.domain.orders import AccountSnapshot
 from helios.errors import HeliosError, RejectedError
 from helios.pipeline.engine_state import allows_entries, next_mode, next_state, resumed_state
+from helios.portfolio.movements import movement_of
 from helios.store.engine_store import EngineStore
 from helios.store.pool import connect
 
 HEALTH_INTERVAL_S = 0.5
 PING_TIMEOUT_S = 3.0
 EQUITY_INTERVAL_S = 1.0
+MOVE_TIMEOUT_S = 8.0
 KILL_SWITCH = ".kill_switch"
 FLATTEN_ATTEMPTS = 8
 FLATTEN_PAUSE_S, MAX_FLATTEN_PAUSE_S = 1.0, 60.0
@@ -152,6 +154,25 @@ class Supervisor(HeliosActor):
         self._account = await self._breakers.reset(code, self._store, self.market_time_ns)
         return {"trading_state": self._account.trading_state.value, "trips": list(self._account.trips)}
 
+    async def move(self, movement_id: str, kind: str, amount: str, symbol: str, currency: str, value: str) -> dict[str, Any]:
+        """Book a deposit, a withdrawal or funding at the present market time and write down who says so; see `movement_of`."""
+        await self.ready()
+        if not self.market_time_ns:
+            raise RejectedError("the desk does not know the market's time yet")
+        movement = movement_of(movement_id, kind, amount, self.market_time_ns, symbol, currency, value)
+        self._account = await call(self._peers("execution").move.remote(movement), MOVE_TIMEOUT_S, "execution")
+        told = f"{movement.kind.value} of {movement.amount} {movement.symbol or movement.currency}".rstrip()
+        await self._note("MOVEMENT", told, {"movement_id": movement_id})
+        shown = account_view(self._account, self.config.desk.initial_cash_quote)
+        return {"movement_id": movement_id} | {name: shown[name] for name in ("equity", "cash", "drawdown", "performance")}
+
+    async def _note(self, kind: str, message: str, data: dict[str, Any]) -> None:
+        assert self._store is not None
+        try:
+            await self._store.add_event(EngineEvent(kind, "INFO", self.name, message, self.market_time_ns, data))
+        except HeliosError as error:
+            self.log.warning("event not stored: %s", error)
+
     async def set_mode(self, mode: str, confirmation: str = "") -> str:
         """Switch between PAPER and LIVE."""
         await self.ready()
@@ -162,6 +183,7 @@ class Supervisor(HeliosActor):
         async with self._turn:
             self.mode = next_mode(wanted, confirmation, self._live_blockers())
             await self._persist("mode", f"mode {self.mode.value}")
+            await self._tell("set_mode", self.mode)
         return self.mode.value
 
     async def finish(self) -> None:
@@ -194,8 +216,12 @@ class Supervisor(HeliosActor):
         await self._persist("state", message)
 
     async def _tell_execution(self) -> None:
+        await self._tell("set_trading", allows_entries(self.state))
+
+    async def _tell(self, method: str, value: Any) -> None:
+        # a new incarnation of execution reads state and mode from the store
         try:
-            await call(self._peers("execution").set_trading.remote(allows_entries(self.state)), PING_TIMEOUT_S, "execution")
+            await call(getattr(self._peers("execution"), method).remote(value), PING_TIMEOUT_S, "execution")
         except HeliosError as error:
             self.log.warning("execution not told yet: %s", error)
 

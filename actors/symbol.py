@@ -69,9 +69,8 @@ class SymbolActor(HeliosActor):
 
             self._sources = open_replay(self.spec.replay_path, list(self.states))
             return
-        self._feed = LiveFeed(
-            self.spec, self.states, make_venue(self.config.venue, request_budget(self.spec)), self._publish, self._alert
-        )
+        venue = make_venue(self.config.venue, request_budget(self.spec), self.instruments)
+        self._feed = LiveFeed(self.spec, self.states, venue, self._publish, self._alert)
         await self._rearm()
         self.spawn(self._feed.run(), "feed")
         self.spawn(self._feed.tick(), "timer")
@@ -214,7 +213,8 @@ class SymbolActor(HeliosActor):
     def _alert(self, kind: str, message: str) -> None:
         """Let a person know: an event for the record, which the dashboard and the log show."""
         self.log.error(message, extra={"kind": kind})
-        now_ns = self._feed.now_ns if self._feed is not None else 0
+        # Before the venue has told its time, ours is the best there is.
+        now_ns = (self._feed.now_ns if self._feed is not None else 0) or time.time_ns()
         event = EngineEvent(kind, "CRITICAL", self.name, message, now_ns, {"symbols": list(self.states)})
         self._peers("recorder").record_event.remote(event)
 

@@ -25,6 +25,7 @@ from ray import serve
 from helios import __version__
 from helios.domain.enums import Action, Timeframe
 from helios.errors import DataError, HeliosError, RejectedError, RetryableError, SkipError
+from serve.accounting import add_accounting
 from serve.backend import Backend, RayBackend
 from serve.responses import Json
 from serve.risk import add_risk
@@ -81,6 +82,7 @@ def build_api(
     _add_history(protected, backend)
     _add_predict(protected, backend)
     add_risk(protected, backend)
+    add_accounting(protected, backend)
     _add_commands(protected, backend)
     api.include_router(protected)
 
@@ -183,11 +185,6 @@ def _add_history(router: APIRouter, backend: Backend) -> None:
     async def fills(limit: Limit = 50) -> Any:
         """The newest fills of the ledger."""
         return _json({"fills": await backend.fills(limit)})
-
-    @router.get("/portfolio/daily")
-    async def daily(days: Annotated[int, Query(ge=1, le=400)] = 30) -> Any:
-        """The account by UTC days, oldest first: value, open positions, profit, return, drawdown, Sharpe ratio so far."""
-        return _json({"days": await backend.daily(days)})
 
     @router.get("/events")
     async def events(limit: Limit = 50) -> Any:

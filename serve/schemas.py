@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from helios.domain.decisions import N_FEATURES, WINDOW_STEPS
 
 MAX_WINDOWS = 64
 WINDOW_SHAPE = (3, WINDOW_STEPS, N_FEATURES)
+Number = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=40)]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 
 
@@ -68,3 +69,17 @@ class ModeBody(_Body):
 
     mode: Text
     confirmation: Annotated[str, StringConstraints(max_length=200)] = ""
+
+
+class MovementBody(_Body):
+    """Money that came or, below zero, went without a trade: a transfer, or funding of a perpetual. Amounts are text, to stay exact.
+
+    `value` is what another currency was worth in the account's own. The same `movement_id` again changes nothing.
+    """
+
+    kind: Literal["transfer", "funding"]
+    amount: Number
+    symbol: Annotated[str, StringConstraints(max_length=40)] = ""
+    currency: Annotated[str, StringConstraints(max_length=20)] = ""
+    value: Annotated[str, StringConstraints(max_length=40)] = ""
+    movement_id: Text | None = None

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +25,11 @@ from helios.store.closes import DAY_NS, DailyCloses, read_daily_closes
 
 if TYPE_CHECKING:
     from helios.portfolio.allocation import AllocationSettings
+
+
+EPOCH = date(1970, 1, 1)
+POINTS = 25
+"""Of the frontier in the picture, where the user asks for no other number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,8 @@ def allocate(
         str | None, typer.Option(help="sample, ledoit_wolf (default), oas, constant_correlation, ewma or denoised.")
     ] = None,
     days: Annotated[int | None, typer.Option(min=20, help="Daily returns to use, the newest (default 90).")] = None,
+    symbols: Annotated[str, typer.Option(help="Only these files of the folder, e.g. BTC/USDT,ETH/USDT.")] = "",
+    until: Annotated[str | None, typer.Option(help="Last UTC day to use, YYYY-MM-DD (default the newest).")] = None,
     max_position: Annotated[float | None, typer.Option(help="Largest weight (default 0.2).")] = None,
     max_sector: Annotated[float | None, typer.Option(help="Largest weight of a sector (default 0.6).")] = None,
     min_cash: Annotated[float | None, typer.Option(help="Least share of equity left in cash (default 0).")] = None,
@@ -57,6 +65,7 @@ def allocate(
     cost: Annotated[float | None, typer.Option(min=0.0, help="One-way cost of a trade (default 0.0015).")] = None,
     hold_days: Annotated[float, typer.Option(help="Days over which utility spreads the cost of a trade.")] = 30.0,
     frontier: Annotated[int | None, typer.Option(min=2, help="Also print this many points of the efficient frontier.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw risk against return and the frontier to this SVG file.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Propose weights: equilibrium and views (Black-Litterman), caps per position and sector, the rest in cash; and the trades.
@@ -77,12 +86,43 @@ def allocate(
     files = _Files(views, holdings, lots)
     with one_thread():
         answer = _answer(
-            read_daily_closes(candles), days or config.covariance_days, files, settings, float(config.min_trade_quote), frontier
+            read_daily_closes(candles, _names(symbols), _end_of(until)),
+            days or config.covariance_days,
+            files,
+            settings,
+            float(config.min_trade_quote),
+            frontier,
         )
+        if plot is not None:
+            _draw(plot, answer)
     if as_json:
         print(json.dumps(as_dict(answer), allow_nan=False))
     else:
         show(answer)
+
+
+def _draw(file: Path, answer: Answer) -> None:
+    from helios.cli.allocate_plot import picture
+    from helios.portfolio.allocation import frontier_of
+
+    drawn = answer if answer.frontier else replace(answer, frontier=frontier_of(answer.proposal, POINTS, answer.settings.risk_free))
+    try:
+        file.write_text(picture(drawn), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {file}: {error.strerror}") from None
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip().upper() for name in text.split(",") if name.strip())
+
+
+def _end_of(day: str | None) -> int | None:
+    if day is None:
+        return None
+    try:
+        return ((date.fromisoformat(day) - EPOCH).days + 1) * DAY_NS
+    except ValueError:
+        raise ConfigError(f"--until {day!r} is not a date, YYYY-MM-DD") from None
 
 
 def _settings(config: PortfolioConfig, has_holdings: bool, asked: Mapping[str, Any]) -> AllocationSettings:
@@ -168,7 +208,7 @@ def _last_known(grid: FloatArray, symbols: Sequence[str]) -> FloatArray:
     known = np.isfinite(grid)
     for column, symbol in enumerate(symbols):
         if not known[:, column].any():
-            raise DataError(f"{symbol} has no daily close within the days used")
+            raise DataError(f"{symbol} has no daily close within the {len(grid) - 1} days up to the newest: use --until or --symbols")
     last = len(grid) - 1 - np.argmax(known[::-1], axis=0)
     prices: FloatArray = grid[last, np.arange(len(symbols))]
     return prices

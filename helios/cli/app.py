@@ -19,6 +19,7 @@ COMMANDS = (
     "features",
     "history",
     "leakage",
+    "movements",
     "queries",
     "ramp",
     "record",

@@ -56,6 +56,8 @@ def attribution(
 ) -> None:
     """Which stage of the decisions made the money, and what was made beyond the benchmark portfolio."""
     asked = Question(cast(Grouping, by), _day(from_day), _day(to_day), _amount(unit))
+    if asked.first_day is not None and asked.last_day is not None and asked.first_day > asked.last_day:
+        raise ConfigError("--from is later than --to")
     cash = load_config().desk.initial_cash_quote
     show_attribution(_answer(state_dir, lambda pool: PostgresBooks(pool).attribution(asked, cash, benchmark)), as_json)
 

@@ -171,6 +171,9 @@ def risk(state_dir: StateDir = None, as_json: AsJson = False) -> None:
     for tail in report.get("tails", []):
         method = f"{tail['method']} {tail['level']:.0%}"
         print(f"{method:>20}  VaR {_number(tail['var'])}  CVaR {_number(tail['cvar'])} of equity, a day")
+    if report.get("var_95_days"):
+        told = f"on {report['var_95_exceeded']} of {report['var_95_days']} days (p {_number(report['var_95_p_value'])})"
+        print(f"{'VaR 95% exceeded':>20}  {told}")
     for name in ("risk_score", "gross_exposure", "beta_market", "sharpe_30d", "max_drawdown", "correlation_regime"):
         print(f"{name:>20}  {_number(report.get(name))}")
     for row in answer.get("volatility") or []:

@@ -30,7 +30,7 @@ from helios.domain.orders import (
 )
 from helios.errors import RejectedError, StoreUnavailableError
 from helios.execution.checks import LEDGER_UNAVAILABLE, PreTradeCheck
-from helios.execution.exit_rules import SCALE_OUT_LEG, scale_out_quantity
+from helios.execution.exit_rules import SCALE_OUT_LEG, exit_quantity, scale_out_quantity
 from helios.execution.gate import Findings, OrderGate, Ruling
 from helios.execution.guard import AccountGuard
 from helios.execution.journal import ExitJournal, MemoryJournal
@@ -227,6 +227,10 @@ class ExecutionEngine:
         self._sender.has_unsaved_fills = True  # peak and day start have moved
         return await self._save(max((movement.ts_event for movement in movements), default=0))
 
+    def has_movement(self, movement_id: str) -> bool:
+        """Whether a transfer or funding of this id is booked already."""
+        return self._account.has_movement(movement_id)
+
     @property
     def closed_trades(self) -> tuple[ClosedTrade, ...]:
         """The newest closed trades, oldest first."""
@@ -358,6 +362,8 @@ class ExecutionEngine:
         quantity = abs(position.quantity_base) - on_the_way
         if quantity <= 0:
             return settled
+        instrument = self._instruments.get(position.symbol)
+        quantity = quantity if instrument is None else exit_quantity(quantity, instrument)
         # An earlier attempt that ended although something is still held failed or filled in part: the next id is due.
         for attempt in count():
             leg = f"exit-{attempt}" if attempt else "exit"

@@ -42,6 +42,16 @@ def scale_out_quantity(plan: ExitPlan, held_base: Decimal, price: Decimal, instr
     return part if all(_is_accepted(quantity, price, instrument) for quantity in (part, held_base - part)) else Decimal(0)
 
 
+def exit_quantity(held_base: Decimal, instrument: Instrument) -> Decimal:
+    """Return what one order that closes a position may carry, in base units: on the lot grid, and no more than the venue takes.
+
+    What is left of a larger position goes out with the next attempt. Less than a lot is offered as it is.
+    """
+    largest, lot = min(held_base, instrument.max_quantity_base), instrument.lot_size_base
+    lots = (largest / lot).to_integral_value(ROUND_FLOOR) * lot if lot > 0 else largest
+    return lots if lots > 0 else held_base
+
+
 def _is_accepted(quantity: Decimal, price: Decimal, instrument: Instrument) -> bool:
     fits = instrument.min_quantity_base <= quantity <= instrument.max_quantity_base
     return quantity > 0 and fits and quantity * price >= instrument.min_notional_quote

@@ -18,7 +18,7 @@ from helios.domain.orders import AccountSnapshot, ExitPlan, Fill, Movement, Orde
 from helios.errors import InvariantError, RejectedError
 from helios.execution.ports import AccountState
 from helios.portfolio.currency import BookedFill, CurrencyBalances, base_of, book_fill, is_spot, quote_of, valued
-from helios.portfolio.positions import ZERO, ClosedTrade, Position, share
+from helios.portfolio.positions import SHARE, ZERO, ClosedTrade, Position, share
 
 NS_PER_DAY = 86_400 * 1_000_000_000
 _EXACT = Context(prec=60)
@@ -188,7 +188,10 @@ class Account:
             self._peak = max(self._peak, self._equity())
 
     def transfer(self, amount: Decimal, ts: int, movement_id: str, currency: str = "", value_quote: Decimal | None = None) -> None:
-        """Book a deposit, or below zero a withdrawal: cash, peak and day start move together, for it is no profit and no loss.
+        """Book a deposit, or below zero a withdrawal: it is no profit and no loss.
+
+        Cash and the start of the day move by it, so that the day's loss keeps its size in money; the peak moves so that the
+        drawdown keeps its fraction, for whoever takes out half of an account in a drawdown has not lost anything by it.
 
         A known id changes nothing. Another currency than the quote (`currency`) becomes a balance, at `value_quote` or, without
         it, at the last known rate.
@@ -205,14 +208,14 @@ class Account:
             return
         with localcontext(_EXACT):
             self._roll(ts)
+            before = self._equity()
             if currency in ("", self._quote):
                 self._cash += amount
             else:
                 self._others.add(currency, amount, value)
             self._transfers += value
-            self._peak += value
             self._day_start += value
-            self._peak = max(self._peak, self._equity())
+            self._peak = max(_moved(self._peak, before, self._equity()), self._equity())
 
     def value_of(self, amount: Decimal, currency: str = "", value_quote: Decimal | None = None) -> Decimal:
         """Return what an amount is worth in quote currency: the value given, or the last rate.
@@ -441,6 +444,11 @@ class Account:
 
     def _shown(self, position: Position) -> PositionView:
         return position.view(*self._marks[position.symbol])
+
+
+def _moved(peak: Decimal, before: Decimal, after: Decimal) -> Decimal:
+    # a fraction of nothing cannot be kept: then the money can
+    return (peak * after / before).quantize(SHARE) if before > 0 and after > 0 else peak + after - before
 
 
 def _loss(start: Decimal, now: Decimal) -> float:

@@ -20,6 +20,7 @@ from helios.portfolio.optimiser import Constraints, MeanVarianceOptimiser
 
 BLACK_LITTERMAN = "OPTIMAL"
 DIAGONAL = "DIAGONAL"
+MIXED = "MIXED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,26 +114,28 @@ class TargetPlanner:
     def _estimate(self, plans: Sequence[TradePlan], symbols: Sequence[str], history: PriceHistory) -> _Estimate:
         universe = history.universe({*symbols, *(p.symbol for p in plans)})
         try:
-            if any(p.symbol not in universe for p in plans):
-                raise InsufficientHistoryError("a planned symbol has too few returns")
             sigma = history.covariance(universe)
         except InsufficientHistoryError:
             return self._diagonal(plans)
-        P = np.array([[float(s == p.symbol) for s in universe] for p in plans])
+        # A symbol too young for an estimate stands beside the others by its own volatility forecast and takes nothing from them:
+        # uncorrelated and without a share of equilibrium, its view is shrunk towards zero by its confidence.
+        young = [p for p in plans if p.symbol not in universe]
+        names, n = [*universe, *(p.symbol for p in young)], len(universe)
+        whole = np.diag(np.array([0.0] * n + [p.daily_volatility**2 for p in young]))
+        whole[:n, :n] = sigma
         result = posterior(
-            sigma,
-            history.prior_weights(universe),
-            P,
+            whole,
+            np.append(history.prior_weights(universe), np.zeros(len(young))),
+            np.array([[float(s == p.symbol) for s in names] for p in plans]),
             np.array([self.view(p) for p in plans]),
             np.array([p.confidence for p in plans]),
             self._config.risk_aversion,
             self._config.tau,
         )
-        return _Estimate(universe, result.mu, result.sigma_plus, BLACK_LITTERMAN)
+        return _Estimate(names, result.mu, result.sigma_plus, MIXED if young else BLACK_LITTERMAN)
 
     def _diagonal(self, plans: Sequence[TradePlan]) -> _Estimate:
-        # Without history there is no equilibrium either: the confidence shrinks the view towards zero, and the only
-        # risk known is each plan's own volatility forecast.
+        # Without any history there is no equilibrium either, and the only risk known is each plan's own volatility forecast.
         mu = np.array([p.confidence * self.view(p) for p in plans])
         return _Estimate([p.symbol for p in plans], mu, np.diag([p.daily_volatility**2 for p in plans]), DIAGONAL)
 

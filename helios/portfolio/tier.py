@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_FLOOR, Decimal
@@ -71,10 +72,12 @@ class PortfolioDesk:
         self._config = config
         self._risk = risk
         self._instruments = instruments
-        self.allocation: dict[str, Any] = {}
-        """The last allocation as plain JSON: when, how it ended, weights held and wanted, targets of the holdings."""
+        self.allocation: dict[str, Any] = {"status": "NOTHING_TO_DO", "wanted": {}}
+        """What is shown, plain JSON: when, how the last allocation ended and what it wanted, weights held, their targets, how far off
+        they are, and why the last trim was made."""
         self._history = PriceHistory(config.covariance_days, config.covariance, config.covariance_half_life_days)
         self._planner = TargetPlanner(config, risk, instruments, sectors or self._base, max_correlation)
+        self._max_correlation = max_correlation
         # what is paid for in full cannot be held for more than there is
         max_gross = risk.max_leverage if any(i.can_short for i in instruments.values()) else 1.0
         self.upkeep = Upkeep(config, max_gross, instruments, sectors or self._base, self._history, self._planner.view)
@@ -109,15 +112,8 @@ class PortfolioDesk:
             with one_thread():
                 weights, status = self._enter(entries, multiplier, request, results)
         self.upkeep.remember(request.plans)
-        rounded = {s: round(w, 10) for s, w in sorted(weights.items())}
-        self.allocation = {
-            "bar_time": request.bar_time,
-            "status": status,
-            "held": {s: round(w, 10) for s, w in sorted(_held_weights(request).items())},
-            "wanted": rounded,
-            "targets": dict(self.upkeep.targets),
-            "last_rebalance": self.upkeep.last_reason,
-        }
+        rounded = _rounded(weights)
+        self._note(request, {"status": status, "wanted": rounded})
         return AllocationResponse(tuple(results[p.decision_id] for p in request.plans), rounded, status)
 
     @property
@@ -127,7 +123,19 @@ class PortfolioDesk:
 
     def rebalance(self, request: RebalanceRequest) -> RebalanceResponse:
         """Return the trims of holdings that are due; see `Upkeep.rebalance`."""
-        return self.upkeep.rebalance(request)
+        response = self.upkeep.rebalance(request)
+        self._note(request, {})
+        return response
+
+    def _note(self, request: AllocationRequest | RebalanceRequest, news: dict[str, Any]) -> None:
+        held, targets = _held_weights(request), self.upkeep.targets
+        self.allocation = {**self.allocation, **news} | {
+            "bar_time": request.bar_time,
+            "held": _rounded(held),
+            "targets": dict(targets),
+            "drift": _rounded({s: targets[s] - w for s, w in held.items() if s in targets}),
+            "last_rebalance": self.upkeep.last_reason,
+        }
 
     def _check(self, request: AllocationRequest) -> None:
         pairs = list(zip(request.plans, request.verdicts, strict=False))
@@ -156,8 +164,10 @@ class PortfolioDesk:
         if request.account.equity_quote <= 0:
             results.update({p.decision_id: _refuse(p, "NO_EQUITY", "equity is not positive") for p in tradable})
             return held, "NO_EQUITY"
+        # what is held counts whether or not its data came: its risk does not wait
+        symbols = sorted({*request.contexts, *held})
         try:
-            targets = self._planner.targets(tradable, held, list(request.contexts), self._history)
+            targets = self._planner.targets(tradable, held, symbols, self._history)
         except SolverError as error:
             results.update({p.decision_id: _refuse(p, SOLVER_FAILED, f"keeps the present weights: {error}") for p in tradable})
             return held, SOLVER_FAILED
@@ -189,6 +199,13 @@ class PortfolioDesk:
 
     def _entry(self, wish: _Wish, notional: Decimal, request: AllocationRequest) -> OrderIntent | NoTrade:
         plan, instrument = wish.plan, wish.instrument
+        # those planned beside it too: by the time this order is checked they may be held
+        others = {p.symbol for p in request.account.positions} | {p.symbol for p in request.plans}
+        known = self._history.correlations(plan.symbol, others - {plan.symbol}, request.bar_time)
+        alike = _too_alike(plan, known, request.account, self._max_correlation)
+        if alike:
+            # the limits would refuse the order by the same figure: here its cash is still there for the next plan
+            return _refuse(plan, "MAX_CORRELATION", alike)
         if wish.change < SMALLEST_CHANGE:
             return _refuse(plan, "OPTIMISER_ZERO", f"the optimiser leaves {plan.symbol} at its present weight")
         quantity = _floor(min(notional / plan.reference_price, instrument.max_quantity_base), instrument.lot_size_base)
@@ -201,9 +218,6 @@ class PortfolioDesk:
             return _refuse(plan, code, f"{notional:.2f} {instrument.quote} left for {plan.symbol}, the minimum is {smallest}")
         rule = rule_of(plan.stop_loss_pct, plan.take_profit_pct, self._risk)
         intent = _intent(plan, quantity, "entry", request.bar_time, rule)
-        # those planned beside it too: by the time this order is checked they may be held
-        others = {p.symbol for p in request.account.positions} | {p.symbol for p in request.plans}
-        known = self._history.correlations(plan.symbol, others - {plan.symbol}, request.bar_time)
         return replace(intent, correlations=tuple(sorted(known.items())), volatility_ratio=plan.volatility_ratio)
 
     def _exit(self, plan: TradePlan, request: AllocationRequest) -> OrderIntent | NoTrade:
@@ -244,6 +258,15 @@ def _refuse(plan: TradePlan, code: str, detail: str) -> NoTrade:
     return NoTrade(plan.decision_id, plan.symbol, TIER, code, detail)
 
 
+def _too_alike(plan: TradePlan, known: Mapping[str, float], account: AccountSnapshot, most: float) -> str:
+    # signed by side, as the limit before the order: a hedge is no concentration; empty where nothing held is too alike
+    for position in account.positions:
+        sign = plan.side if position.quantity_base > 0 else -plan.side
+        if known.get(position.symbol, math.nan) * sign > most + 1e-12:
+            return f"moves like the holding in {position.symbol}: {known[position.symbol] * sign:.4g} against {most:g}"
+    return ""
+
+
 def _is_permitted(verdict: Verdict) -> bool:
     return verdict.kind is not VerdictKind.REJECT and 0.0 <= verdict.multiplier <= 1.0
 
@@ -257,7 +280,11 @@ def _floor(quantity: Decimal, step: Decimal) -> Decimal:
     return (quantity / step).to_integral_value(ROUND_FLOOR) * step if step > 0 else quantity
 
 
-def _held_weights(request: AllocationRequest) -> dict[str, float]:
+def _rounded(weights: Mapping[str, float]) -> dict[str, float]:
+    return {s: round(w, 10) for s, w in sorted(weights.items())}
+
+
+def _held_weights(request: AllocationRequest | RebalanceRequest) -> dict[str, float]:
     account: AccountSnapshot = request.account
     if account.equity_quote <= 0:
         return {}

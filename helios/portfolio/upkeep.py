@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 
@@ -146,10 +146,14 @@ class Upkeep:
             self.targets, failure = self._targets(weights, request)
         smallest = float(self._config.min_trade_quote / account.equity_quote)
         fresh = [s for s, c in request.contexts.items() if c.market.last > 0]
-        advice = self._planner.advise(weights, self.targets, request.bar_time, request.is_risk_event, fresh, smallest)
+        last_rebalance_ns = self._planner.times.last_rebalance_ns
+        wanted = {s: _no_more(self.targets.get(s, 0.0), w) for s, w in weights.items()}
+        advice = self._planner.advise(weights, wanted, request.bar_time, request.is_risk_event, fresh, smallest)
         intents = tuple(i for p in account.positions if (i := self._trim(p, advice, request)) is not None)
         if intents:
             self.last_reason = advice.reason
+        else:  # what came to nothing must not put off the next week's
+            self._planner.times = replace(self._planner.times, last_rebalance_ns=last_rebalance_ns)
         return RebalanceResponse(intents, advice.reason if intents else "", self.targets, failure)
 
     def _targets(self, weights: Mapping[str, float], request: RebalanceRequest) -> tuple[Mapping[str, float], str]:
@@ -206,7 +210,7 @@ class Upkeep:
         # Rounded down to lots; where less would be left than the venue takes, all that is whole lots goes. A fee taken in the
         # base asset leaves a crumb beside them, and an order off the lot grid is refused, however urgent it is.
         instrument, held = self._instruments.get(position.symbol), abs(position.quantity_base)
-        wanted = min(Decimal(repr(share)) * account.equity_quote / price, held)
+        wanted = min(Decimal(repr(round(share, 10))) * account.equity_quote / price, held)
         if instrument is None:
             return wanted
         lots, most = _whole(wanted, instrument), _whole(min(held, instrument.max_quantity_base), instrument)
@@ -216,6 +220,11 @@ class Upkeep:
         left = held - lots
         is_crumb = left < instrument.min_quantity_base or left * price < instrument.min_notional_quote
         return most if is_crumb else min(lots, most)
+
+
+def _no_more(target: float, weight: float) -> float:
+    # A target above the holding is no drift here: nothing is bought, and it must not count as a rebalance.
+    return math.copysign(min(abs(target), abs(weight)), weight) if target * weight > 0 else 0.0
 
 
 def _is_whole(view: StandingView) -> bool:

@@ -197,11 +197,6 @@ class BreakerBoard:
         """The worst that the open trips demand."""
         return max((trip.state for trip in self._kept.trips.values()), key=_SEVERITY.index, default=TradingState.ACTIVE)
 
-    @property
-    def blocked_symbols(self) -> Mapping[str, Trip]:
-        """Symbols in which nothing may be entered, and why."""
-        return MappingProxyType({trip.symbol: trip for trip in self.trips if trip.symbol})
-
     def observe(
         self,
         account: AccountSnapshot,

@@ -25,7 +25,7 @@ from helios.risk.account_limits import drawdown_of, free_cash, has_equity, limit
 from helios.risk.measures import CorrelationRegime, RiskComponents
 from helios.risk.sectors import DEFAULT_SECTORS, sector_of
 from helios.risk.trips import Trip
-from helios.risk.var import TailMethod, portfolio_returns, tail_loss
+from helios.risk.var import TailMethod, exceedances, portfolio_returns, tail_loss
 
 DAY_NS = Timeframe.D1.ns
 MIN_EQUITY_DAYS = 20
@@ -59,6 +59,8 @@ class RiskInputs:
         ns UTC, in any order.
     equity : float array of shape (n_points,)
         Marked to market, in quote currency; points that are not finite are left out.
+    transfers : float array of shape (n_points,)
+        All deposits less withdrawals until each point; empty: there were none.
     symbols : tuple of str
         Columns of `returns`.
     returns : float array of shape (n_days, n_symbols)
@@ -86,6 +88,7 @@ class RiskInputs:
     profits: FloatArray = field(default_factory=lambda: np.empty(0))
     mode: TradingMode = TradingMode.PAPER
     sectors: Mapping[str, str] = field(default_factory=lambda: DEFAULT_SECTORS)
+    transfers: FloatArray = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,10 @@ class RiskReport:
         The largest of the whole equity curve, within days too; the present one as the limits see it.
     calmar, ulcer, omega, tail_ratio : float
         Of all full days of the equity curve.
+    var_95_exceeded, var_95_days : int
+        On how many of the last 90 days, at most, what is held now would have lost more than the filtered VaR of the days before.
+    var_95_p_value : float
+        Of Kupiec's test that this happens on 5 % of the days: small where the VaR is not to be believed.
     beta_market, beta_universe : float
         Of what is held now, to the BTC pair and to all symbols weighted equally.
     positions : dict
@@ -129,6 +136,9 @@ class RiskReport:
     equity_quote: float
     available_quote: float
     tails: tuple[TailRow, ...]
+    var_95_exceeded: int
+    var_95_days: int
+    var_95_p_value: float
     beta_market: float
     beta_universe: float
     sharpe_30d: float
@@ -170,6 +180,7 @@ def risk_report(inputs: RiskInputs) -> RiskReport:
     gross = math.fsum(abs(w) for w in weights.values())
     earned = _held_returns(inputs, weights)
     tails = _tails(earned, float(account.equity_quote))
+    judged = exceedances(earned, TAIL_LEVELS[0], n_least=MIN_TAIL_DAYS)
     curve = _ratios(inputs)
     drawdown = float(drawdown_of(account))
     correlation = measures.mean_correlation(inputs.returns[-RATIO_DAYS:]) if inputs.returns.size else math.nan
@@ -181,6 +192,9 @@ def risk_report(inputs: RiskInputs) -> RiskReport:
         equity_quote=float(account.equity_quote),
         available_quote=max(0.0, float(free_cash(account)) / (1.0 + limits.balance_cushion)),
         tails=tails,
+        var_95_exceeded=judged.n_exceeded,
+        var_95_days=judged.n_periods,
+        var_95_p_value=judged.p_value,
         beta_market=_beta(inputs, earned, _column(inputs, inputs.market_symbol)),
         beta_universe=_beta(inputs, earned, _universe(inputs.returns)),
         **curve,
@@ -201,6 +215,22 @@ def risk_report(inputs: RiskInputs) -> RiskReport:
     )
 
 
+def wealth(times_ns: NDArray[np.int64], equity: FloatArray, transfers: FloatArray) -> tuple[NDArray[np.int64], FloatArray]:
+    """Return the known points in time order, as what the first equity would have become without any transfer.
+
+    Between two points it grows by equity / (equity before + what was paid in between), the convention of the daily figures; where
+    that leaves nothing to grow it stays.
+    """
+    is_known = np.isfinite(equity)
+    order = np.argsort(times_ns[is_known], kind="stable")
+    times, values = times_ns[is_known][order], np.asarray(equity, dtype=np.float64)[is_known][order]
+    if not transfers.any() or values.size == 0:
+        return times, values
+    start = values[:-1] + np.diff(transfers[is_known][order])
+    growth = np.divide(values[1:], start, out=np.ones(start.size), where=start > 0.0)
+    return times, values[0] * np.concatenate(([1.0], np.cumprod(growth)))
+
+
 def daily_equity(times_ns: NDArray[np.int64], equity: FloatArray, now_ns: int) -> FloatArray:
     """Return the last known equity of every full UTC day from the first to yesterday.
 
@@ -218,15 +248,15 @@ def daily_equity(times_ns: NDArray[np.int64], equity: FloatArray, now_ns: int) -
 
 
 def _ratios(inputs: RiskInputs) -> dict[str, Any]:
-    closes = daily_equity(inputs.equity_times, inputs.equity, inputs.now_ns)
+    times, curve = wealth(inputs.equity_times, inputs.equity, inputs.transfers)
+    closes = daily_equity(times, curve, inputs.now_ns)
     before, after = closes[:-1], closes[1:]
     is_known = np.isfinite(before) & np.isfinite(after) & (before > 0.0) if closes.size else np.empty(0, dtype=bool)
     returns = np.divide(after, before, out=np.full(before.size, np.nan), where=is_known) - 1.0
     recent = returns[-RATIO_DAYS:]
     n_days, n_recent = int(np.isfinite(returns).sum()), int(np.isfinite(recent).sum())
-    order = np.argsort(inputs.equity_times, kind="stable")
     present = float(drawdown_of(inputs.account))
-    of_curve = measures.max_drawdown(inputs.equity[order])
+    of_curve = measures.max_drawdown(curve)
     worst = present if math.isnan(of_curve) else max(of_curve, present)
     is_enough, is_recent = n_days >= MIN_EQUITY_DAYS, n_recent >= MIN_EQUITY_DAYS
     return {

@@ -18,8 +18,9 @@ DRAWDOWN_STEP = 0.10
 """Drawdown above which the size is halved."""
 _ALERTED = (VolatilityRegime.HIGH, VolatilityRegime.EXTREME)
 MONEY_STEP = Decimal("0.00000001")
-_ROOM_TO_TRADE = 2
-"""The ramp lets an order have at least so many smallest orders: a step at which nothing can be bought would prove nothing."""
+_ROOM_TO_TRADE = 3
+"""The ramp lets an order have at least so many smallest orders: a step at which nothing can be bought would prove nothing, and the
+reviewer may halve it and the lot grid take some more."""
 
 
 @dataclass(frozen=True, slots=True)

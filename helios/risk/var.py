@@ -24,6 +24,8 @@ MIN_FIT_RETURNS = 500
 EWMA_DECAY = 0.94
 MIN_MOMENT_RETURNS = 20
 _MAX_NU = 1e6
+_JUDGED_BY = 250
+"""So many returns a VaR of the past is made of: too few for a GARCH fit each day."""
 
 
 class TailMethod(StrEnum):
@@ -157,6 +159,30 @@ def filtered_tail_loss(returns: FloatArray, level: float = 0.95, parameters: Var
         standardised = in_place / np.sqrt(variances[:-1])
     scaled = standardised * math.sqrt(variances[-1]) / 100.0
     return TailLoss(value_at_risk(scaled, level), conditional_value_at_risk(scaled, level))
+
+
+class Exceedances(NamedTuple):
+    """In how many periods the loss was larger than the VaR told before it, and Kupiec's p-value (small: too many or too few)."""
+
+    n_exceeded: int
+    n_periods: int
+    p_value: float
+
+
+def exceedances(
+    returns: FloatArray, level: float = 0.95, method: TailMethod = TailMethod.FILTERED, n_least: int = MIN_RETURNS, n_last: int = 90
+) -> Exceedances:
+    """Judge a VaR by the past: every period of the last `n_last` against the VaR of the `n_least` to 250 periods before it.
+
+    Periods without a return, or for which there was no VaR, are no part of it; the p-value is NaN where none is left.
+    """
+    known = np.isfinite(returns)
+    n_exceeded = n_periods = 0
+    for t in range(max(n_least, returns.size - n_last), returns.size):
+        told = tail_loss(returns[max(0, t - _JUDGED_BY) : t], level, method).var if known[t] else math.nan
+        n_periods += not math.isnan(told)
+        n_exceeded += bool(-returns[t] > told)
+    return Exceedances(n_exceeded, n_periods, kupiec(n_exceeded, n_periods, level) if n_periods else math.nan)
 
 
 def portfolio_returns(weights: FloatArray, returns: FloatArray) -> FloatArray:

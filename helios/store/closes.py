@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from helios.venues.replay.contracts import symbol_of
 HOUR_NS = 3_600_000_000_000
 DAY_NS = 24 * HOUR_NS
 TURNOVER_DAYS = 30
+_ENDLESS = np.iinfo(np.int64).max
 _CLOSE, _VOLUME, _QUOTE = (BAR_VALUES.index(name) for name in ("close", "volume", "quote_volume"))
 _PAIR = re.compile(r"([A-Za-z0-9]+)[-_]([A-Za-z0-9]+)")
 
@@ -38,17 +39,25 @@ class DailyCloses:
     turnover: Mapping[str, float]
 
 
-def read_daily_closes(folder: Path) -> DailyCloses:
+def read_daily_closes(folder: Path, symbols: Collection[str] = (), until_ns: int | None = None) -> DailyCloses:
     """Read the candle files in `folder` (not those in folders below).
 
     A file's symbol is its name: `BTC-USDT.csv`, `BTC-USDT_1d.csv` and `BTCUSDT_1d.parquet` are BTC/USDT. A day's close is that of
     its last bar, which must end within the day's last hour: a day that was not recorded to its end has none. Prices that are
     no number or not above 0 are left out; of a bar given twice the later row counts.
 
+    Parameters
+    ----------
+    symbols : collection of str
+        Only these are read; empty: all.
+    until_ns : int or None
+        End of the last day that counts (ns UTC); None: the last there is.
+
     Raises
     ------
     DataError
-        If the folder is not there or has no candle file, or a file cannot be read or has no symbol in its name.
+        If the folder is not there or has no candle file, a file cannot be read or has no symbol in its name, or a wanted symbol has
+        no file.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder")
@@ -58,22 +67,33 @@ def read_daily_closes(folder: Path) -> DailyCloses:
     closes: dict[str, dict[int, float]] = {}
     traded: dict[str, dict[int, float]] = {}
     for path in paths:
-        series = _read(path)
+        naming = _naming(path)
+        if symbols and naming.symbol not in symbols:
+            continue
+        series = _read(path, naming)
         days, values = _day_closes(series)
-        closes.setdefault(series.series.symbol, {}).update(zip(days.tolist(), values.tolist(), strict=True))
+        kept = days <= (until_ns if until_ns is not None else _ENDLESS)
+        closes.setdefault(series.series.symbol, {}).update(zip(days[kept].tolist(), values[kept].tolist(), strict=True))
         _add_turnover(traded.setdefault(series.series.symbol, {}), series)
+    for symbol in symbols:
+        if symbol not in closes:
+            raise DataError(f"{folder} has no candle file of {symbol}")
     last = max((day for of_symbol in closes.values() for day in of_symbol), default=0)
     since = last - TURNOVER_DAYS * DAY_NS
     turnover = {s: sum(v for day, v in days.items() if since < day <= last) / TURNOVER_DAYS for s, days in traded.items()}
     return DailyCloses(closes, turnover)
 
 
-def _read(path: Path) -> FileCandles:
+def _naming(path: Path) -> Naming:
     naming = naming_of(path, Naming(venue="files"))
     if naming.symbol is None:
         pair = _PAIR.match(path.stem)
         symbol = f"{pair[1].upper()}/{pair[2].upper()}" if pair else symbol_of(path.stem.upper(), naming.kind)
         naming = replace(naming, symbol=symbol)
+    return naming
+
+
+def _read(path: Path, naming: Naming) -> FileCandles:
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from helios.config import VenueConfig, venue_credentials
 from helios.domain.enums import MarketKind
+from helios.domain.market import Instrument
 from helios.errors import ConfigError
 from helios.venues.base import MarketVenue
 from helios.venues.budget import RequestBudget
@@ -23,7 +24,7 @@ VALR_WS = "wss://api.valr.com/ws/trade"
 OWN = ("sandbox", "valr")
 
 
-def make_venue(config: VenueConfig, budget: RequestBudget | None = None) -> MarketVenue:
+def make_venue(config: VenueConfig, budget: RequestBudget | None = None, instruments: Sequence[Instrument] = ()) -> MarketVenue:
     """Return the client of the configured venue; the sandbox speaks VALR's protocol at its own address.
 
     ccxt is imported only for a venue that goes through it.
@@ -34,6 +35,8 @@ def make_venue(config: VenueConfig, budget: RequestBudget | None = None) -> Mark
         Name, addresses and limits.
     budget : RequestBudget, optional
         Shared by everybody who asks this venue; one of this process alone if not given.
+    instruments : sequence of Instrument
+        Those already known to the caller; VALR's client then need not ask for them.
 
     Raises
     ------
@@ -45,7 +48,7 @@ def make_venue(config: VenueConfig, budget: RequestBudget | None = None) -> Mark
         return _ccxt_venue(config, budget)
     if config.name == "sandbox" and not config.rest_url:
         raise ConfigError("the sandbox's address is not set (venue.rest_url, venue.ws_url)")
-    return _valr_venue(config, budget)
+    return _valr_venue(config, budget, instruments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ def check_venue(config: VenueConfig) -> None:
         raise ConfigError(f"{config.name} has no test site for {config.market_kind} markets: unset venue.sandbox")
 
 
-def _valr_venue(config: VenueConfig, budget: RequestBudget | None) -> ValrVenue:
+def _valr_venue(config: VenueConfig, budget: RequestBudget | None, instruments: Sequence[Instrument]) -> ValrVenue:
     is_sandbox = config.name == "sandbox"
     rates = relaxed_rates(config.rest_requests_per_s) if is_sandbox else valr_rates(config.rest_requests_per_s)
     return ValrVenue(
@@ -98,6 +101,7 @@ def _valr_venue(config: VenueConfig, budget: RequestBudget | None) -> ValrVenue:
         # Signed for VALR's own address only: a key is nothing to show to another one.
         credentials=("", "") if is_sandbox or config.ws_url else venue_credentials("valr"),
         watches_clock=not is_sandbox,
+        instruments=instruments,
     )
 
 

@@ -10,6 +10,7 @@ from helios.errors import ConfigError, TransportError
 from helios.venues.gcra import NS_PER_S, Gcra, Rate
 
 MAX_WAIT_S = 120.0
+WOKEN_EARLY_NS = 1_000_000  # a sleep may end a little early: that is no new pause
 
 
 class LocalBudget:
@@ -55,7 +56,7 @@ class LocalBudget:
                 raise TransportError(f"no request on {route} may be sent within {self._max_wait_ns / NS_PER_S:.0f} s")
             if wait_ns > 0:
                 await self._sleep(wait_ns / NS_PER_S)
-                if state.paused_ns(self._monotonic_ns()) > 0:
+                if state.paused_ns(self._monotonic_ns()) > WOKEN_EARLY_NS:
                     continue
             self.admitted += 1
             return

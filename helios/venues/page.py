@@ -16,6 +16,7 @@ Public market data only. No venue was reached over the internet in tests; what w
 `helios up --venue valr`. Its own client, for every event of the trade socket and the REST calls that a desk needs.
 
 - A book follows `OB_L1_DIFF` by sequence and checksum; out of step it is empty until the snapshot comes that is asked for at once.
+  VALR calls that feed alpha: a pair for which it is refused gets the aggregated book (40 levels, whole, unchecked) instead.
 - A dead socket is noticed within 5 s (`venue.silence_timeout_s`) and opened again after a random wait of at most 0.5 s, then 1, 2,
   4, 8, 10 s. VALR cuts unauthenticated sockets at 15 minutes: at 14 a second one takes over, without outage, gap or repetition.
 - `VALR_API_KEY` and `VALR_API_SECRET` spare the socket that cut. A key that VALR refuses (401, 403, close code 1007) is reported
@@ -35,9 +36,10 @@ Public market data only. No venue was reached over the internet in tests; what w
   as long; a book out of step for a minute raises `book_lost`, an event that our own code cannot handle `handler_failed`.
 - A row of an answer that cannot be is left out and logged; a missing candle is asked for again, and reported where it stays out.
 - Counted per actor in `ray_helios_feed_events_total{kind}`: `messages`, `malformed`, `events_failed`, `refusals`, `reconnects`,
-  `connections`, `handovers`, `requests`, `requests_failed`, `requests_limited`, `book_sequence_gap`, `book_checksum_mismatch`,
-  `duplicate_trades`, `late_trades_joined`, `late_trades_dropped`, `minutes_confirmed`, `minutes_corrected`, `minutes_repaired`,
-  `minutes_unrepaired`, `fetches_failed`; beside them `ray_helios_feed_down_seconds` and `ray_helios_feed_lag_seconds`.
+  `connections`, `handovers`, `channels_mute`, `requests`, `requests_failed`, `requests_limited`, `book_sequence_gap`,
+  `book_checksum_mismatch`, `duplicate_trades`, `late_trades_joined`, `late_trades_dropped`, `minutes_confirmed`,
+  `minutes_corrected`, `minutes_repaired`, `minutes_unrepaired`, `history_bars_flat`, `fetches_failed`; beside them
+  `ray_helios_feed_down_seconds` and `ray_helios_feed_lag_seconds`.
 
 ## Through ccxt
 
@@ -57,7 +59,7 @@ _SETTINGS = """
 | `venue.sandbox` | use the venue's own test site; an error where it has none |
 | `venue.rest_url`, `venue.ws_url` | replace scheme, host and port of every address (a proxy, another region, a test) |
 | `venue.rest_timeout_s` | of each HTTP request |
-| `venue.rest_requests_per_s` | VALR's buckets, time and status; the others' pace is known |
+| `venue.rest_requests_per_s` | VALR's buckets, time and status, 20 at most; the others' pace is known |
 | `venue.silence_timeout_s` | longest time to notice a dead socket |
 
 `HTTPS_PROXY` is obeyed for requests and `WSS_PROXY` for sockets.

@@ -6,12 +6,14 @@ import math
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from actors import feed as feed_module
 from actors import repair as module
 from actors.feed import LiveFeed
+from actors.repair import bar_of
 from helios.clock import ManualClock
 from helios.domain.enums import Side, Timeframe
 from helios.domain.market import Bar, BookUpdate, Instrument, Trade, VenueCandle
@@ -21,7 +23,7 @@ from helios.pipeline.symbol import SymbolState, SymbolStep
 from helios.venues.base import FeedEvent, FeedStatus
 from tests.support.peers import spec
 from tests.support.pipeline_values import MINUTE_NS, T0
-from tests.support.scripted_venue import VENUE_VOLUME, ScriptedVenue
+from tests.support.scripted_venue import VENUE_VOLUME, ScriptedVenue, candle
 from tests.support.waiting import until
 
 BTC = Instrument("BTC/ZAR", "BTC", "ZAR", "test", "BTCZAR")
@@ -100,6 +102,36 @@ async def test_history_is_learnt_up_to_the_present_minute_and_nothing_is_given_o
     assert bench.state.last_open(Timeframe.M5) == at(5)
     await bench.reach(12)
     assert bench.minutes == {}
+
+
+async def test_history_with_a_page_missing_is_asked_for_once_more(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    opens = [at(5 * n) for n in range(6)]
+    bench.venue.unknown = set(opens[:3])  # an empty first page looks like a young pair
+    real = bench.venue.candles
+
+    async def healing(*args: Any) -> list[VenueCandle]:
+        answer = await real(*args)
+        bench.venue.unknown = set()
+        return answer
+
+    bench.venue.candles = healing  # type: ignore[method-assign]
+    bars = await bench.feed.repairs._history(BTC.symbol, Timeframe.M5, opens[0], at(30), [])
+    assert [bar.open_time for bar in bars] == opens
+    assert {bar.volume for bar in bars} == {VENUE_VOLUME}
+
+
+async def test_bars_around_a_hole_in_history_are_no_neighbours(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.venue.unknown = {at(0), at(10), at(15)}
+    known = [bar_of(candle(BTC.symbol, Timeframe.M5, at(-5), 1.0))]  # from the store
+    bars = await bench.feed.repairs._history(BTC.symbol, Timeframe.M5, at(0), at(30), known)
+    assert [(bar.open_time, bar.volume) for bar in bars] == [
+        (at(-5), 1.0), (at(0), 0.0), (at(5), VENUE_VOLUME), (at(10), 0.0), (at(15), 0.0),
+        (at(20), VENUE_VOLUME), (at(25), VENUE_VOLUME),
+    ]  # fmt: skip
+    assert {bar.high for bar in bars[3:5]} == {bars[2].close}
+    assert bench.feed.counters()["history_bars_flat"] == 3
 
 
 async def test_what_a_restart_missed_and_older_holes_are_recorded_and_no_more(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

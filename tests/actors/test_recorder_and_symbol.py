@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -275,6 +276,16 @@ async def test_an_exit_leaves_before_the_windows_of_the_same_events(tmp_path: Pa
     await actor._publish(actor.states[BTC.symbol])
     await asyncio.sleep(0.01)
     assert [t.position_id for (triggers,) in peers("execution").called("exits") for t in triggers] == ["p1"]
+
+
+async def test_an_alarm_before_the_venue_has_told_its_time_bears_ours(tmp_path: Path) -> None:
+    actor, peers = owner(tmp_path)
+    peers("recorder").answers["record_event"] = None
+    before_ns = time.time_ns()
+    actor._alert("feed_down", "no market data")
+    ((event,),) = peers("recorder").called("record_event")
+    assert (event.kind, event.severity) == ("feed_down", "CRITICAL")
+    assert before_ns <= event.ts_event <= time.time_ns()
 
 
 async def test_replay_advances_every_symbol_and_sends_its_bars_to_the_recorder_alone(tmp_path: Path) -> None:

@@ -56,11 +56,13 @@ class Desk:
         self.peers = Peers(
             execution=Peer(
                 set_trading=None,
+                set_mode=None,
                 flatten=lambda markets, *_: [],
                 account=lambda marks: account(),
                 status=self.status,
                 reset_breakers=lambda code: account(),
                 set_unhealthy=None,
+                move=lambda movement: account(),
             ),
             recorder=Peer(record_equity=None, status=self.status),
             symbol__BTC=Peer(markets=lambda: [snapshot("BTC/ZAR")], status=self.status),
@@ -146,7 +148,9 @@ async def test_live_is_refused_and_paper_is_always_possible(desk: Desk) -> None:
             await desk.actor.set_mode("live", words)
     with pytest.raises(RejectedError, match="unknown mode"):
         await desk.actor.set_mode("demo")
+    assert desk.peers("execution").called("set_mode") == []
     assert await desk.actor.set_mode("Paper") == "PAPER"
+    assert desk.peers("execution").called("set_mode") == [(TradingMode.PAPER,)]
 
 
 async def test_a_new_process_counts_as_a_restart_and_execution_is_told_the_state_again(desk: Desk) -> None:
@@ -234,13 +238,15 @@ async def test_what_an_emergency_stop_could_not_close_is_closed_as_soon_as_it_ca
 async def test_positions_found_after_a_restart_in_an_emergency_stop_are_closed(desk: Desk) -> None:
     desk.actor.state = S.EMERGENCY_STOP
     desk.actor._account = replace(account(), positions=(position("BTC/ZAR"),))
+    desk.actor._flatten_pause_s, before = 40.0, time.monotonic()
     for _ in range(3):  # one attempt, then a pause that grows: dust that nobody takes is not offered twice a second
         await desk.actor._enforce()
     assert len(desk.peers("execution").called("flatten")) == 1
-    assert 0 < desk.actor._flatten_again - time.monotonic() <= 1
+    assert desk.actor._flatten_again >= before + 40
+    assert desk.actor._flatten_pause_s == 60  # twice as long, at most a minute
     desk.actor._flatten_again = 0.0
     await desk.actor._enforce()
-    assert desk.actor._flatten_pause_s == 4
+    assert len(desk.peers("execution").called("flatten")) == 2
 
 
 @pytest.mark.parametrize(("auto_reset_h", "before", "wanted"), [
@@ -305,6 +311,20 @@ async def test_a_person_resets_breakers_and_it_is_written_down(desk: Desk) -> No
     assert await desk.actor.reset_breakers("MAX_DRAWDOWN") == {"trading_state": "ACTIVE", "trips": []}
     assert desk.peers("execution").called("reset_breakers") == [("MAX_DRAWDOWN",)]
     assert desk.store.events[-1].kind == "BREAKERS_RESET"
+
+
+async def test_money_is_told_at_market_time_and_written_down(desk: Desk) -> None:
+    with pytest.raises(RejectedError, match="market's time"):
+        await desk.actor.move("bank-1", "transfer", "5", "", "", "")
+    desk.actor._status["signal"] = {"bar_time": 77}
+    answer = await desk.actor.move("bank-1", "transfer", "5", "", "", "")
+    assert (answer["movement_id"], answer["equity"]) == ("bank-1", str(account().equity_quote))
+    [(told,)] = desk.peers("execution").called("move")
+    assert (told.movement_id, told.amount, told.ts_event) == ("bank-1", 5, 77)
+    assert [(e.kind, e.message, e.data) for e in desk.store.events] == [("MOVEMENT", "TRANSFER of 5", {"movement_id": "bank-1"})]
+    with pytest.raises(RejectedError, match="is nothing"):
+        await desk.actor.move("bank-2", "transfer", "0", "", "", "")
+    assert len(desk.peers("execution").called("move")) == 1
 
 
 async def test_the_kill_switch_file_stops_trading_and_must_be_removed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

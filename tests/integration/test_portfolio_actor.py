@@ -15,6 +15,7 @@ import pytest
 from actors.base import DeskSpec
 from actors.portfolio import PortfolioActor
 from helios.config import HeliosConfig
+from helios.domain.events import EngineEvent
 from helios.domain.market import MarketSnapshot
 from helios.domain.orders import AccountSnapshot
 from helios.errors import SolverError
@@ -89,6 +90,10 @@ async def test_a_restarted_actor_has_the_same_targets_as_one_that_lived(
         await each.stop()
 
 
+async def failures(pool: asyncpg.Pool) -> list[EngineEvent]:
+    return [e for e in await EngineStore(pool).events(20) if e.kind == "SOLVER_FAILED"]
+
+
 async def test_an_optimiser_without_an_answer_is_stored_as_an_alert_once(
     actor: PortfolioActor, pg_pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,14 +107,14 @@ async def test_an_optimiser_without_an_answer_is_stored_as_an_alert_once(
             assert response.solver_status == "SOLVER_FAILED"
         with pytest.raises(SolverError):
             await actor.rebalance(hourly(NOW, account(positions=(holding(A, "150"),))))
-    events = await EngineStore(pg_pool).events(9)
+    events = await failures(pg_pool)
     assert [(e.kind, e.severity, e.component, e.ts_event) for e in events] == [("SOLVER_FAILED", "WARNING", "portfolio", NOW)]
     assert "present weights" in events[0].message
     await actor.allocate(request(plan()))  # answers again
     with monkeypatch.context() as broken:
         broken.setattr(MeanVarianceOptimiser, "solve", fails)
         await actor.allocate(request(replace(plan(), decision_id="later")))
-    assert len(await EngineStore(pg_pool).events(9)) == 2
+    assert len(await failures(pg_pool)) == 2
     assert (await actor.status())["faults"] == 4
     await actor.stop()
 
@@ -124,8 +129,10 @@ async def test_a_limit_trimmed_without_an_optimum_is_an_alert_too(
     monkeypatch.setattr(MeanVarianceOptimiser, "solve", fails)
     broken = replace(hourly(NOW + DAY_NS, account(positions=(holding(A, "300"),))), is_risk_event=True)
     assert (await actor.rebalance(broken)).reason == "RISK_EVENT"
-    [event] = [e for e in await EngineStore(pg_pool).events(9) if e.ts_event == NOW + DAY_NS]
-    assert (event.kind, event.message) == ("SOLVER_FAILED", "a broken limit is trimmed without an optimum: no")
+    alert, record = [e for e in await EngineStore(pg_pool).events(9) if e.ts_event == NOW + DAY_NS]
+    assert (alert.kind, alert.message) == ("SOLVER_FAILED", "a broken limit is trimmed without an optimum: no")
+    assert (record.kind, record.message) == ("REBALANCE", "RISK_EVENT: SELL 100 AAA/ZAR")
+    assert record.data["targets"] == {A: 0.2}
     await actor.stop()
 
 

@@ -184,7 +184,7 @@ async def test_stale_books_and_trades_are_older_than_their_age_header_says_at_mo
             for seen, when in ((answer, answer.json()[0]["tradedAt"]), (book, book.json()["LastChange"])):
                 # An event of the moment that the answer shows is at least as old as the header says, and not much older.
                 assert after / 1e9 - _at(when).timestamp() >= int(seen.headers["age"])
-                assert before / 1e9 - _at(when).timestamp() < 30.0 + 30.0
+                assert before / 1e9 - _at(when).timestamp() < 30.0 + 90.0  # a stall of a second is a minute of this market
             ages.append(int(answer.headers["age"]))
             assert book.headers["cache-control"] == "max-age=30,public"
     assert max(ages) > 10
@@ -216,11 +216,11 @@ async def test_html_errors_come_from_the_front_end() -> None:
 
 
 async def test_slow_responses_are_slow_and_hold_up_nobody_else() -> None:
-    plan = FaultPlan(slow_response=1.0, slow_response_wall_s=0.4)
+    plan = FaultPlan(slow_response=1.0, slow_response_wall_s=1.0)
     async with running(faults=plan) as sandbox, client_of(sandbox) as client:
         before = time.monotonic()
         await asyncio.gather(*(client.get("/v1/public/status") for _ in range(4)))
-        assert 0.4 < time.monotonic() - before < 1.6  # one after the other they would take longer
+        assert 1.0 <= time.monotonic() - before < 3.5  # one after the other they would take longer
 
 
 @pytest.mark.parametrize(("page", "rows"), [("empty_page", []), ("short_page", [0, 1, 2]), ("missing_newest", [1, 2, 3, 4])])

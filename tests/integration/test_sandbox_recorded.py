@@ -138,8 +138,8 @@ async def test_rest_and_truth_give_the_recorded_candles(tmp_path: Path) -> None:
         await subscribe(socket, NEW_TRADE_BUCKET=["BTCUSDT"])
         await frames(socket, lambda texts: len(decoded(texts, "NEW_TRADE_BUCKET")) >= 8)
         path = f"/v1/public/BTCUSDT/buckets?startTime={START_S}&endTime={START_S + 18_000}"
-        buckets = {_second(row["startTime"]): row for row in (await client.get(path)).json()}
         truth = (await client.get(f"/sandbox/truth/BTCUSDT/minutes?start={START_S}")).json()
+        buckets = {_second(row["startTime"]): row for row in (await client.get(path)).json()}  # after it: the market goes on
         pairs = (await client.get("/v1/public/pairs")).json()
     assert len(buckets) >= 67
     for second, bucket in buckets.items():

@@ -160,7 +160,10 @@ def test_attribution_is_printed_and_explained(
     assert (report["stages"]["is_explained"], len(report["benchmark"]["days"])) == (True, 2)
     assert report["benchmark"]["totals"]["portfolio_pnl"] == "12480"
     assert ask(["attribution", "--by", "day", "--benchmark"], desk_dir, pg_dsn, monkeypatch) == 0
-    assert "1 closed trades, 124" in capsys.readouterr().out
+    assert "1 closings in whole or in part, 124" in capsys.readouterr().out
+    assert ask(["attribution", "--json", "--benchmark", "--from", "2031-01-01"], desk_dir, pg_dsn, monkeypatch) == 0
+    nothing = json.loads(capsys.readouterr().out)  # days without anything are no error
+    assert (nothing["stages"]["trades"], nothing["benchmark"]["days"], nothing["benchmark"]["skipped"]) == ([], [], [])
     assert ask(["attribution", "--by", "week"], desk_dir, pg_dsn, monkeypatch) == 1
     assert ask(["attribution", "--from", "yesterday"], desk_dir, pg_dsn, monkeypatch) == 1
 

@@ -316,15 +316,16 @@ async def test_candles_resume_without_gap_where_a_429_interrupted_them(server: V
 async def test_waiting_for_the_budget_does_not_falsify_the_clock() -> None:
     class Slow(LocalBudget):
         async def admit(self, route: str) -> None:
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(1.2)
 
     async with ValrServer(keeps_time=True) as server:
         venue = ValrVenue(server.rest_url, server.ws_url, budget=Slow(relaxed_rates(1000.0)))
-        clock, skew = await venue.clock(), await venue.measure_skew()
+        clock = await venue.clock()
         error_s = (clock.now_ns() - time.time_ns()) / S
         await venue.aclose()
-    assert abs(error_s) < 0.15
-    assert skew.uncertainty_ns < 0.15 * S  # half of the wait would be 0.2 s
+    assert abs(error_s) < 0.5  # half of the wait would be 0.6 s
+    assert venue.skew is not None
+    assert venue.skew.uncertainty_ns < 0.5 * S
 
 
 async def test_the_skew_of_the_clocks_is_measured_with_its_uncertainty(server: ValrServer) -> None:

@@ -21,12 +21,13 @@ from helios.venues.local_budget import LocalBudget
 from helios.venues.valr.limits import valr_rates
 from helios.venues.valr.link import Link
 from helios.venues.valr.relay import Relay
+from helios.venues.valr.rest_codec import decode_pairs
 from helios.venues.valr.session import TradeSession
 from helios.venues.valr.signing import sign
 from helios.venues.valr.state import Phase
 from helios.venues.valr.transport import ValrVenue
 from tests.support.clocks import FakeTime
-from tests.support.valr_server import ValrServer, book_frame, trade_frame
+from tests.support.valr_server import PAIRS, ValrServer, book_frame, trade_frame
 
 LIMIT_S = 10.0
 
@@ -238,6 +239,25 @@ async def test_nonsense_or_a_refusal_instead_of_the_pairs_is_an_outage_like_any_
         await until(events, is_status("CONNECTED"))
 
 
+async def test_known_instruments_are_not_asked_for_and_others_are(server: ValrServer) -> None:
+    (known,) = [i for i in decode_pairs(json.dumps(PAIRS)) if i.symbol == "BTC/ZAR"]
+    async with streaming(server, "BTC/ZAR", instruments=[known], watches_clock=False) as (venue, events):
+        await until(events, is_book("BTC/ZAR", 100))
+        assert server.requests == []
+        await venue.set_symbols(["BTC/ZAR", "ETH/ZAR"])
+        assert server.requests == ["/v1/public/pairs"]
+
+
+async def test_a_clock_just_read_is_not_asked_for_again(server: ValrServer) -> None:
+    async with streaming(server, "BTC/ZAR") as (venue, events):
+        await venue.clock()
+        await until(events, is_book("BTC/ZAR", 100))
+        await asyncio.sleep(0.05)
+        assert sum("/time" in path for path in server.requests) == 3
+        assert venue.skew is not None
+        assert abs(venue.skew.offset_ns) < 1_000_000_000
+
+
 async def test_a_venue_that_is_down_shows_as_disconnected_until_it_is_up(server: ValrServer) -> None:
     async with streaming(server, "BTC/ZAR") as (venue, events):
         await venue.instruments()
@@ -357,17 +377,18 @@ async def test_a_pair_that_the_socket_does_not_know_costs_the_others_nothing(
     server: ValrServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.support.valr_server.SOCKET_PAIRS", ["BTCZAR"])
+
+    def asked() -> dict[str, list[str]]:
+        return {event: pairs for rows in server.subscribes() for event, pairs in rows.items()}
+
     async with streaming(server, "BTC/ZAR", "ETH/ZAR") as (venue, events):
         seen = await until(events, is_book("BTC/ZAR", 100))
         seen += await until(events, is_status("ERROR")) if not any(map(is_status("ERROR"), seen)) else []
         await server.push(trade_frame("BTCZAR"))
         await until(events, lambda event: isinstance(event, Trade))
-        await eventually(lambda: len(server.subscribes()) == 3)
-        assert venue.state.refused == (("NEW_TRADE", "ETHZAR"), ("OB_L1_DIFF", "ETHZAR"))
-    assert {event: pairs for rows in server.subscribes()[1:] for event, pairs in rows.items()} == {
-        "OB_L1_DIFF": ["BTCZAR"],
-        "NEW_TRADE": ["BTCZAR"],
-    }
+        events_asked = ("AGGREGATED_ORDERBOOK_UPDATE", "NEW_TRADE", "OB_L1_DIFF")  # the first instead of the refused last
+        await eventually(lambda: venue.state.refused == tuple((event, "ETHZAR") for event in events_asked))
+        await eventually(lambda: asked() == {"OB_L1_DIFF": ["BTCZAR"], "NEW_TRADE": ["BTCZAR"], "AGGREGATED_ORDERBOOK_UPDATE": []})
     assert server.connections == 1
 
 

@@ -122,9 +122,13 @@ class Ledgerless:
         self.see()
 
     def transfer(self, amount: Decimal) -> None:
+        before = self.equity
         self.cash += Fraction(amount)
         self.put_in += Fraction(amount)
-        self.peak += Fraction(amount)
+        if before > 0 and self.equity > 0:  # to twelve digits, as the account keeps it
+            self.peak = Fraction(round(self.peak * self.equity / before * 10**12), 10**12)
+        else:
+            self.peak += self.equity - before
         self.see()
 
     def see(self) -> None:

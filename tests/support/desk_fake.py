@@ -57,6 +57,10 @@ class FakeDesk:
             return args[0].upper()
         states = {"pause": "PAUSED", "resume": "RUNNING", "emergency_stop": "EMERGENCY_STOP", "clear": "PAUSED"}
         self.state = states.get(name, self.state)
+        if name == "move":
+            if args[2] == "-1e9":
+                raise RejectedError("1000000000 ZAR cannot be withdrawn: there are 88211.44")
+            return {"movement_id": args[0], "equity": str(self.equity)}
         if name == "reset_breakers":
             return {"trading_state": "ACTIVE", "trips": []}
         return {"state": self.state, "still_open": []} if name == "emergency_stop" else self.state

@@ -25,12 +25,12 @@ from ccxt.base.errors import BaseError as CcxtError
 from helios.domain.enums import Timeframe
 from helios.domain.market import VenueCandle
 from helios.errors import ConfigError, DataError, HeliosError, ProtocolError, TransportError, VenueError
+from helios.venues.backoff import backoff_delays
 from helios.venues.budget import RequestBudget
 from helios.venues.ccxt.client import PARSE_ERRORS
 from helios.venues.ccxt.limits import PUBLIC
 from helios.venues.ccxt.mapping import MS_NS, to_candle
 from helios.venues.ccxt.support import VenueSupport
-from helios.venues.valr.session import backoff_delays
 
 log = logging.getLogger(__name__)
 

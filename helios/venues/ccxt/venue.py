@@ -16,6 +16,7 @@ from helios.clock import VenueClock
 from helios.domain.enums import MarketKind, Timeframe
 from helios.domain.market import Instrument, VenueCandle
 from helios.errors import ConfigError, DataError, ProtocolError, RetryableError, TransportError, VenueError
+from helios.venues.backoff import backoff_delays
 from helios.venues.base import FeedEvent, FeedStatus
 from helios.venues.budget import RequestBudget
 from helios.venues.ccxt.client import Endpoint, Tap, make_exchange
@@ -25,7 +26,6 @@ from helios.venues.ccxt.link import Link, PolledLink, SocketLink
 from helios.venues.ccxt.mapping import MS_NS, contract_size, kind_of, to_instrument
 from helios.venues.ccxt.rest import RestCaller, fetch_candles
 from helios.venues.ccxt.support import Options, VenueSupport
-from helios.venues.valr.session import backoff_delays
 
 log = logging.getLogger(__name__)
 

@@ -27,8 +27,10 @@ def valr_rates(buckets_per_s: float = BUCKETS_PER_S) -> Mapping[str, Rate]:
     Parameters
     ----------
     buckets_per_s : float, default=20.0
-        Requests for buckets, time and status a second; less than VALR's limit leaves room for other programs.
+        Requests for buckets, time and status a second; less than VALR's limit leaves room for other programs, more than that
+        counts as the limit.
     """
+    buckets_per_s = min(buckets_per_s, BUCKETS_PER_S)
     limit = max(1, math.floor(buckets_per_s))
     buckets = Rate(limit, limit / buckets_per_s)
     # Half of what a minute allows may go at once: after an outage all symbols come back together.

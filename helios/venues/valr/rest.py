@@ -20,6 +20,7 @@ import httpx
 from helios.domain.enums import Timeframe
 from helios.domain.market import Instrument, Trade, VenueCandle
 from helios.errors import TransportError
+from helios.venues.backoff import backoff_delays
 from helios.venues.budget import RequestBudget
 from helios.venues.local_budget import LocalBudget
 from helios.venues.valr.fields import NS_PER_S
@@ -35,7 +36,6 @@ from helios.venues.valr.rest_codec import (
     decode_time,
     decode_trades,
 )
-from helios.venues.valr.session import backoff_delays
 
 log = logging.getLogger(__name__)
 

@@ -7,22 +7,23 @@ whenever `next_wake()` has passed, and drops the socket when `is_dead()` or `mus
 from __future__ import annotations
 
 import logging
-import random
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from helios.domain.market import BookUpdate, Trade, VenueCandle
 from helios.errors import ProtocolError
 from helios.venues.valr.codec import decode_event, ping_frame, subscribe_frame
 from helios.venues.valr.events import Authenticated, Pong, Refused, ServerError, Subscribed, Unsubscribed, ValrEvent
 from helios.venues.valr.fields import NS_PER_S, FieldError
+from helios.venues.valr.mute import MuteWatch
 
 log = logging.getLogger(__name__)
 
 BOOK_EVENT = "OB_L1_DIFF"
 TRADE_EVENT = "NEW_TRADE"
 CANDLE_EVENT = "NEW_TRADE_BUCKET"
+FALLBACK_EVENT = "AGGREGATED_ORDERBOOK_UPDATE"  # the best 40 levels whole, about once a second, without sequence or checksum
 BOOK_PATIENCE_NS = 5 * NS_PER_S
 _NEVER_NS = 2**63 - 1
 MAX_REPEATS = 3
@@ -32,6 +33,8 @@ _INVALID = re.compile(r"Channel (\S+), pair (\S+) combination invalid")
 
 class TradeSession:
     """What is subscribed on one socket and whether the socket is alive. One object per connection.
+
+    The book's event is an alpha feature of VALR: a pair for which it is refused gets aggregated books instead.
 
     Parameters
     ----------
@@ -79,12 +82,15 @@ class TradeSession:
         self._lost = False
         self._authenticated = False
         self._book_asked_ns: dict[str, int] = {}
+        self._has_fallen_back = False
+        self._mute = MuteWatch()
         self._outbox: list[str] = []
         self._asked_ns = 0  # when the subscriptions were last asked for
         self._repeats = 0
         self.acknowledged: set[tuple[str, str]] = set()
         self.refused: set[tuple[str, str]] = set()
         self.malformed: Counter[str] = Counter()
+        self.mutes = 0
         self.protocol_errors = 0
         self.server_errors = 0
         self.frames = 0
@@ -102,7 +108,8 @@ class TradeSession:
     @property
     def missing(self) -> set[tuple[str, str]]:
         """What was asked for and neither acknowledged nor refused yet: (event, pair)."""
-        return {(event, pair) for event in self._events for pair in self._to_symbol} - self.acknowledged - self.refused
+        events = (*self._events, FALLBACK_EVENT)
+        return {(event, pair) for event in events for pair in self._wanted(event)} - self.acknowledged
 
     def connected(self, now_ns: int) -> list[str]:
         """Start counting from `now_ns`. After calling this you must send the returned frames."""
@@ -116,10 +123,11 @@ class TradeSession:
         """
         self._to_symbol = dict(pairs)
         self._book_asked_ns = {pair: ns for pair, ns in self._book_asked_ns.items() if pair in pairs}
-        self.acknowledged = {(event, pair) for event, pair in self.acknowledged if pair in pairs}
+        self.acknowledged = {(event, pair) for event, pair in self.acknowledged if pair in pairs and event in self._events}
         self.refused.clear()  # it may have been listed since
         self._asked_ns, self._repeats = now_ns, 0
-        return [subscribe_frame({event: list(self._to_symbol) for event in self._events})]
+        lists = {event: list(self._to_symbol) for event in self._events}
+        return [subscribe_frame(lists | ({FALLBACK_EVENT: []} if self._has_fallen_back else {}))]
 
     def heard(self, now_ns: int) -> None:
         """Note that a frame has arrived, whatever it says."""
@@ -156,10 +164,12 @@ class TradeSession:
         kind = type(event)
         if kind is BookUpdate or kind is Trade or kind is VenueCandle:
             self._answered = True
-            if self._book_asked_ns:
-                self._observe_book(event)
+            if kind is Trade:
+                self._mute.traded.add(event.symbol)  # type: ignore[union-attr]
+            elif self._book_asked_ns or kind is VenueCandle:
+                self._observe_data(event)
         else:
-            self._observe_control(event)
+            self._observe_control(event, now_ns)
         return event
 
     @property
@@ -218,7 +228,7 @@ class TradeSession:
         """
         if BOOK_EVENT not in self._events:
             return []
-        wanted = [p for p in self._to_symbol if pair is None or p == pair]
+        wanted = [p for p in self._wanted(BOOK_EVENT) if pair is None or p == pair]
         dropped = {p for p in wanted if now_ns - self._book_asked_ns.get(p, now_ns - BOOK_PATIENCE_NS) >= BOOK_PATIENCE_NS}
         if not dropped:
             return []
@@ -228,7 +238,8 @@ class TradeSession:
         return [subscribe_frame({BOOK_EVENT: kept}), self._subscribe([BOOK_EVENT])]
 
     def _wanted(self, event: str) -> list[str]:
-        return [pair for pair in self._to_symbol if (event, pair) not in self.refused]
+        pairs = [pair for pair in self._to_symbol if (event, pair) not in self.refused]
+        return pairs if event in self._events else [pair for pair in pairs if (BOOK_EVENT, pair) in self.refused]
 
     def _subscribe(self, events: Sequence[str]) -> str:
         # A SUBSCRIBE replaces the list of its event, so it always names every pair.
@@ -252,11 +263,16 @@ class TradeSession:
         if self.protocol_errors & (self.protocol_errors - 1) == 0:  # the 1st, 2nd, 4th, 8th: a flood stays readable
             log.warning("malformed frame dropped (%d so far): %s", self.protocol_errors, error)
 
-    def _observe_book(self, event: ValrEvent) -> None:
+    def _observe_data(self, event: ValrEvent) -> None:
         if isinstance(event, BookUpdate) and event.is_snapshot:
             self._book_asked_ns = {p: ns for p, ns in self._book_asked_ns.items() if self._to_symbol[p] != event.symbol}
+        elif isinstance(event, VenueCandle) and TRADE_EVENT in self._events and self._mute.is_mute(event):
+            self.mutes += 1
+            log.warning("minutes of %s had volume and brought no trade: the channel is started anew", event.symbol)
+            others = [pair for pair in self._wanted(TRADE_EVENT) if self._to_symbol[pair] != event.symbol]
+            self._outbox += [subscribe_frame({TRADE_EVENT: others}), self._subscribe([TRADE_EVENT])]
 
-    def _observe_control(self, event: ValrEvent) -> None:
+    def _observe_control(self, event: ValrEvent, now_ns: int) -> None:
         match event:
             case Subscribed(event=name, pair=pair):
                 self._answered = True
@@ -272,32 +288,24 @@ class TradeSession:
                 self._authenticated = True
             case ServerError(message=message):
                 self.server_errors += 1
-                self._drop_refused(message)
+                self._drop_refused(message, now_ns)
             case Refused():
                 self.server_errors += 1
 
-    def _drop_refused(self, message: str) -> None:
+    def _drop_refused(self, message: str, now_ns: int) -> None:
         # One pair that the venue does not know must not cost the others their subscription: the list is sent again without it.
         match = _INVALID.fullmatch(message.strip())
         if match is None:
             return
         key = match[1], match[2].upper()
-        if key[0] in self._events and key[1] in self._to_symbol and key not in self.refused:
-            self.refused.add(key)
-            self._outbox.append(self._subscribe([key[0]]))
-
-
-def backoff_delays(rng: random.Random, base_s: float = 0.5, cap_s: float = 10.0) -> Iterator[float]:
-    """Yield reconnect delays in seconds: exponential with full jitter, uniform in [0, min(cap, base x 2^n)].
-
-    References
-    ----------
-    .. [1] M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
-    """
-    limit_s = base_s
-    while True:
-        yield rng.uniform(0.0, min(cap_s, limit_s))
-        limit_s = min(cap_s, limit_s * 2.0)
+        if key[0] not in (*self._events, FALLBACK_EVENT) or key[1] not in self._to_symbol or key in self.refused:
+            return
+        self.refused.add(key)
+        self._asked_ns = now_ns
+        self._outbox.append(self._subscribe([key[0]]))
+        if key[0] == BOOK_EVENT and FALLBACK_EVENT not in self._events:
+            self._has_fallen_back = True
+            self._outbox.append(self._subscribe([FALLBACK_EVENT]))
 
 
 def _ns(seconds: float) -> int:

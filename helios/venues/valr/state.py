@@ -32,8 +32,9 @@ class ConnectionState:
         When the last live connection was lost (or the first attempt began), ns UTC; None while live.
     connections, outages, handovers : int
         Sockets opened, live connections lost, and sockets replaced without an outage.
-    frames, protocol_errors, server_errors : int
-        Frames received, malformed ones among them, and messages of ours that the venue refused.
+    frames, protocol_errors, server_errors, mutes : int
+        Frames received, malformed ones among them, messages of ours that the venue refused, and channels of trades that were
+        started anew because they had fallen silent alone.
     malformed : mapping of str to int
         Malformed frames by what was wrong with them.
     refused : tuple of (str, str)
@@ -49,6 +50,7 @@ class ConnectionState:
     frames: int = 0
     protocol_errors: int = 0
     server_errors: int = 0
+    mutes: int = 0
     malformed: Mapping[str, int] = field(default_factory=dict)
     refused: tuple[tuple[str, str], ...] = ()
 
@@ -72,7 +74,7 @@ class ConnectionRecord:
         self.connections = self.outages = self.handovers = 0
         self._since_ns = clock()
         self._down_since_ns: int | None = None
-        self._frames = self._server_errors = 0  # of closed sockets
+        self._frames = self._server_errors = self._mutes = 0  # of closed sockets
         self._malformed = Counter[str]()
 
     def enter(self, phase: Phase) -> None:
@@ -93,6 +95,7 @@ class ConnectionRecord:
         """Keep what a session counted; its socket is gone."""
         self._frames += session.frames
         self._server_errors += session.server_errors
+        self._mutes += session.mutes
         self._malformed.update(session.malformed)
 
     def state(self, sessions: Sequence[TradeSession]) -> ConnectionState:
@@ -108,6 +111,7 @@ class ConnectionRecord:
             frames=self._frames + sum(session.frames for session in sessions),
             protocol_errors=malformed.total(),
             server_errors=self._server_errors + sum(session.server_errors for session in sessions),
+            mutes=self._mutes + sum(session.mutes for session in sessions),
             malformed=dict(malformed),
             refused=tuple(sorted({key for session in sessions for key in session.refused})),
         )

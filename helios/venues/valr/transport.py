@@ -19,6 +19,7 @@ from helios.clock import VenueClock
 from helios.domain.enums import Timeframe
 from helios.domain.market import Instrument, VenueCandle
 from helios.errors import ConfigError, ProtocolError, RejectedError, RetryableError, TransportError, VenueError
+from helios.venues.backoff import backoff_delays
 from helios.venues.base import FeedEvent, FeedStatus
 from helios.venues.budget import RequestBudget
 from helios.venues.local_budget import LocalBudget
@@ -28,7 +29,7 @@ from helios.venues.valr.limits import CONNECT, valr_rates
 from helios.venues.valr.link import CLOSE_TIMEOUT_S, Link, Tap
 from helios.venues.valr.relay import LINK_ERRORS, Relay
 from helios.venues.valr.rest import ValrRest, pause_s
-from helios.venues.valr.session import BOOK_EVENT, TRADE_EVENT, TradeSession, backoff_delays
+from helios.venues.valr.session import BOOK_EVENT, TRADE_EVENT, TradeSession
 from helios.venues.valr.skew import ClockSkew, TimeSample, clock_skew
 from helios.venues.valr.state import ConnectionRecord, ConnectionState, Phase
 
@@ -72,6 +73,9 @@ class ValrVenue:
         Never shown.
     watches_clock : bool, default=True
         Whether to compare our wall clock with the venue's every four minutes while streaming.
+    instruments : sequence of Instrument
+        Those already known: the venue is asked for its list only for a symbol that is not among them. The list is what VALR
+        limits most (30 a minute), and a desk of fifty symbols has fifty clients.
 
     Attributes
     ----------
@@ -97,6 +101,7 @@ class ValrVenue:
         name: str = "valr",
         credentials: tuple[str, str] = ("", ""),
         watches_clock: bool = True,
+        instruments: Sequence[Instrument] = (),
     ) -> None:
         self._ws_url = ws_url
         self._speed = speed
@@ -112,7 +117,7 @@ class ValrVenue:
         self._client = httpx.AsyncClient()
         self._budget = budget or LocalBudget(valr_rates())
         self.rest = ValrRest(rest_url, self._client, self._budget, timeout_s=rest_timeout_s, rng=self._rng)
-        self._pairs: dict[str, str] = {}  # symbol -> venue pair
+        self._pairs = {instrument.symbol: instrument.venue_symbol for instrument in instruments}
         self._streams: list[dict[str, str]] = []  # venue pair -> symbol, of each open stream
         self._links: set[Link] = set()
         self._record = ConnectionRecord(time.time_ns)
@@ -150,19 +155,14 @@ class ValrVenue:
         return instruments
 
     async def clock(self) -> VenueClock:
-        """Return a clock set to the venue's time at the middle of the quickest of three round trips."""
-        samples = [await self._time_sample() for _ in range(CLOCK_SAMPLES)]
-        _, middle_s, market_ns = min(samples)
+        """Return a clock set to the venue's time at the middle of the quickest of three round trips; `skew` is known then too."""
+        _, middle_s, market_ns = min(await self._time_samples())
         return VenueClock(market_ns, middle_s, self._speed)
 
     async def measure_skew(self) -> ClockSkew:
         """Return how far our wall clock is from the venue's, and remember it as `skew`."""
-        samples = []
-        for _ in range(CLOCK_SAMPLES):
-            venue_ns, took_s = await self.rest.server_time()
-            answered_ns = time.time_ns()
-            samples.append(TimeSample(answered_ns - int(took_s * NS_PER_S), answered_ns, venue_ns))
-        self.skew = clock_skew(samples)
+        await self._time_samples()
+        assert self.skew is not None
         return self.skew
 
     async def candles(self, symbol: str, timeframe: Timeframe, start_ns: int, end_ns: int) -> list[VenueCandle]:
@@ -254,6 +254,7 @@ class ValrVenue:
             "malformed": state.protocol_errors,
             "connections": state.connections,
             "handovers": state.handovers,
+            "channels_mute": state.mutes,
             "requests": self.rest.sent,
             "requests_failed": self.rest.failed,
             "requests_limited": self.rest.rate_limited,
@@ -382,13 +383,16 @@ class ValrVenue:
         # A venue that is away is somebody else's worry.
         while self._watches_clock:
             try:
-                skew = await self.measure_skew()
+                skew = self.skew if self._knows_skew() else await self.measure_skew()
             except (RetryableError, RejectedError) as error:
                 log.info("%s: clock not compared: %s", self._name, error)
             else:
-                if skew.is_alarming():
+                if skew is not None and skew.is_alarming():
                     self._report(f"our clock is {-skew.offset_ns / NS_PER_S:+.3f} s from the venue's")
             await asyncio.sleep(SKEW_INTERVAL_S)
+
+    def _knows_skew(self) -> bool:
+        return self.skew is not None and 0 <= time.time_ns() - self.skew.measured_ns < SKEW_INTERVAL_S * NS_PER_S
 
     def _report(self, detail: str) -> None:
         log.error("%s: %s", self._name, detail)
@@ -403,6 +407,13 @@ class ValrVenue:
             raise ConfigError(f"{self._name} does not list {symbol}")
         return pair
 
-    async def _time_sample(self) -> tuple[float, float, int]:
-        market_ns, took_s = await self.rest.server_time()
-        return took_s, time.monotonic() - took_s / 2, market_ns
+    async def _time_samples(self) -> list[tuple[float, float, int]]:
+        # Seconds an answer took, monotonic seconds at its middle, and the venue's time then.
+        samples, walls = [], []
+        for _ in range(CLOCK_SAMPLES):
+            market_ns, took_s = await self.rest.server_time()
+            answered_s, answered_ns = time.monotonic(), time.time_ns()
+            samples.append((took_s, answered_s - took_s / 2, market_ns))
+            walls.append(TimeSample(answered_ns - int(took_s * NS_PER_S), answered_ns, market_ns))
+        self.skew = clock_skew(walls)
+        return samples

@@ -141,7 +141,7 @@ def test_losing_funding_makes_a_flat_trade_a_loss() -> None:
 
 
 @pytest.mark.parametrize("amount", ["500", "-500"])
-def test_transfer_moves_cash_peak_and_day_start_and_is_no_profit(amount: str) -> None:
+def test_transfer_moves_cash_and_day_start_and_is_no_profit(amount: str) -> None:
     account, order = Account(D(1_000), T0), record(quantity="1")
     account.apply(order, fill(order, price="100"))
     account.mark(Mark("BTC/ZAR", 90.0, T0 + 1))
@@ -149,9 +149,30 @@ def test_transfer_moves_cash_peak_and_day_start_and_is_no_profit(amount: str) ->
     for _ in range(2):
         account.transfer(D(amount), T0 + 2, "t1")
     shown = account.snapshot(T0 + 2)
-    changed = ("cash_quote", "equity_quote", "peak_equity_quote", "day_start_equity_quote", "transfers_quote")
+    changed = ("cash_quote", "equity_quote", "day_start_equity_quote", "transfers_quote")
     assert {getattr(shown, name) - getattr(before, name) for name in changed} == {D(amount)}
     assert (shown.realised_pnl_quote, shown.unrealised_pnl_quote) == (before.realised_pnl_quote, before.unrealised_pnl_quote)
+
+
+@pytest.mark.parametrize("amount", ["5000", "500", "-500", "-900"])
+def test_a_transfer_keeps_the_drawdown_s_fraction(amount: str) -> None:
+    # 8 % down; half of it taken out must not look like 16 %, which would halt the desk and sell everything
+    account, order = Account(D(1_000), T0), record(quantity="8")
+    account.apply(order, fill(order, price="100"))
+    account.mark(Mark("BTC/ZAR", 90.0, T0 + 1))
+    assert account.snapshot(T0 + 1).drawdown == 0.08
+    account.transfer(D(amount), T0 + 2, "t1")
+    shown = account.snapshot(T0 + 2)
+    assert shown.equity_quote == D(920) + D(amount)
+    assert shown.drawdown == pytest.approx(0.08, abs=1e-12)
+
+
+def test_money_that_was_all_taken_out_and_comes_back_has_no_drawdown() -> None:
+    account = Account(D(1_000), T0)
+    account.transfer(D(-1_000), T0 + 1, "out")
+    assert (account.snapshot(T0 + 1).peak_equity_quote, account.snapshot(T0 + 1).drawdown) == (0, 0.0)
+    account.transfer(D(700), T0 + 2, "in")
+    assert (account.snapshot(T0 + 2).peak_equity_quote, account.snapshot(T0 + 2).drawdown) == (700, 0.0)
 
 
 def test_deposit_of_another_currency_needs_a_value() -> None:

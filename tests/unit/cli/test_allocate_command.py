@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,7 @@ from helios.portfolio.covariance import estimate
 Run = Callable[..., tuple[int, str, str]]
 DAY_S = 86_400
 START_S = 20_000 * DAY_S
+SVG = "{http://www.w3.org/2000/svg}"
 SYMBOLS = ("BTC/USDT", "DOGE/USDT", "ETH/USDT", "XRP/USDT")
 
 
@@ -232,6 +234,17 @@ def test_only_the_newest_days_count(run: Run, candles: FloatArray) -> None:
     assert asked(run, "--days", "25")["days"] == 25
 
 
+def test_files_that_end_at_different_days_are_used_up_to_a_common_one(run: Run, candles: FloatArray, tmp_path: Path) -> None:
+    before = asked(run, "--until", "2024-11-23", "--symbols", "BTC/USDT,eth/usdt")
+    assert (before["days"], before["as_of"], list(before["weights"])) == (50, "2024-11-24T00:00:00Z", ["BTC/USDT", "ETH/USDT"])
+    longer = np.concatenate([closes_of(candles[:, 0]), np.full(120, 55.0)])
+    write_csv(tmp_path / "candles" / "BTC-USDT.csv", longer, volume=1.0)
+    code, _, err = run("--json")
+    assert (code, err) == (1, "helios: DOGE/USDT has no daily close within the 90 days up to the newest: use --until or --symbols\n")
+    assert asked(run, "--until", "2024-11-23", "--symbols", "BTC/USDT,ETH/USDT") == before  # nothing of later days counts
+    assert asked(run, "--symbols", "BTC/USDT,", "--objective", "min_variance")["as_of"] == "2025-04-03T00:00:00Z"
+
+
 def test_parquet_with_binances_names_and_one_asset_alone(run: Run, candles: FloatArray, tmp_path: Path) -> None:
     closes = closes_of(candles[:, 0])
     times = pa.array((START_S + DAY_S * np.arange(len(closes))) * 1000, pa.timestamp("ms", tz="UTC"))
@@ -254,6 +267,34 @@ def test_the_frontier_rises_and_keeps_the_caps(run: Run, candles: FloatArray) ->
     assert len(points) == 5
     assert all(max(p["weights"].values()) <= 0.4 + 1e-6 for p in points)
     assert all(a["volatility"] <= b["volatility"] + 1e-9 for a, b in zip(points[:-1], points[1:], strict=True))  # noqa: RUF007
+
+
+def test_the_picture_shows_every_asset_portfolio_and_the_frontier_where_they_are(
+    run: Run, candles: FloatArray, tmp_path: Path
+) -> None:
+    (tmp_path / "held.json").write_text(json.dumps({"cash": 1000, "BTC/USDT": 50}))
+    answer = asked(run, "--holdings", "held.json", "--plot", "risk.svg", "--frontier", "6")
+    tree = ElementTree.parse(tmp_path / "risk.svg").getroot()
+    dots = {text.split(":")[0]: tag for tag in tree.iter(f"{SVG}circle") if (text := tag.findtext(f"{SVG}title"))}
+    assert sorted(dots) == sorted(SYMBOLS)
+    # pixels rise with the volatility in proportion: one line through all dots
+    volatility = [a["volatility"] for a in answer["assets"]]
+    pixels = [float(dots[a["symbol"]].get("cx", "nan")) for a in answer["assets"]]
+    slope, start = np.polyfit(volatility, pixels, 1)
+    np.testing.assert_allclose(np.polyval([slope, start], volatility), pixels, atol=0.2)
+    marks = {tag.get("data-name"): tag for tag in tree.iter(f"{SVG}path") if tag.get("data-name")}
+    assert set(marks) == {"proposal", "prior", "held"}
+    drawn = float(marks["proposal"].get("d", "").split()[0].removeprefix("M"))
+    assert drawn == pytest.approx(slope * answer["volatility"] + start, abs=0.3)
+    [curve] = tree.iter(f"{SVG}polyline")
+    assert len(curve.get("points", "").split()) == 6
+    assert run("--plot", str(tmp_path / "nowhere" / "x.svg"))[2].startswith("helios: cannot write")
+
+
+def test_a_picture_of_one_asset_that_does_not_move_can_be_drawn(run: Run, tmp_path: Path) -> None:
+    write_csv(tmp_path / "candles" / "FLAT-USDT.csv", np.full(40, 5.0))
+    assert run("--objective", "min_variance", "--plot", "flat.svg")[0] == 0
+    assert ElementTree.parse(tmp_path / "flat.svg").getroot().tag == f"{SVG}svg"
 
 
 def test_the_table_has_every_asset_cash_and_a_line_of_figures(run: Run, candles: FloatArray, tmp_path: Path) -> None:
@@ -286,6 +327,9 @@ ERRORS = {
     "beyond": (["--holdings", "beyond.json"], "candles", "the holdings are worth more than can be counted"),
     "vast view": (["--views", "vastview.json"], "candles", "'return' is missing or not a number"),
     "worthless": (["--holdings", "nothing.json"], "candles", "worth nothing"),
+    "until": (["--until", "3.2.26"], "candles", "--until '3.2.26' is not a date"),
+    "symbols": (["--symbols", "BTC/USDT,SOL/USDT"], "candles", "candles has no candle file of SOL/USDT"),
+    "early": (["--until", "2020-01-01"], "candles", "no candle file has a bar"),
     "cash": (["--min-cash", "1"], "candles", "--min-cash 1 is not"),
     "turnover": (["--max-turnover", "0.1"], "candles", "--max-turnover is measured from what is held"),
     "correlation": (["--holdings", "some.json", "--max-correlation", "2"], "candles", "within -1..1"),
@@ -339,5 +383,5 @@ def test_the_commands_of_the_manual_run_and_print_what_it_shows(
         monkeypatch.setattr("sys.argv", shlex.split(command, comments=True))
         assert main() == 0, command
         outputs.append("\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines()))
-    assert len(commands) == 5
+    assert len(commands) == 6
     assert outputs[0] == re.search(r"```text\n(.*?)\n```", manual, re.DOTALL)[1]  # type: ignore[index]

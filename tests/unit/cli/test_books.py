@@ -38,10 +38,11 @@ def test_without_a_desk_they_say_so(
     ("arguments", "code", "words"),
     [
         (["attribution", "--by", "week"], 1, "not one of"), (["attribution", "--from", "1.2.26"], 1, "not a date"),
+        (["attribution", "--from", "2026-02-02", "--to", "2026-02-01"], 1, "--from is later than --to"),
         (["attribution", "--unit", "much"], 1, "not an amount"), (["attribution", "--unit", "-5"], 1, "must be positive"),
         (["attribution", "--unit", "NaN"], 1, "must be positive"), (["lots", "--method", "best"], 2, "method"),
     ],
-    ids=["grouping", "date", "amount", "negative", "NaN", "method"],
+    ids=["grouping", "date", "backwards", "amount", "negative", "NaN", "method"],
 )  # fmt: skip
 def test_wrong_values_are_one_line(
     arguments: list[str], code: int, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -76,7 +77,7 @@ def test_attribution_is_shown_by_stage_with_what_is_left_out(capsys: pytest.Capt
     report = attribution_report(books, Question("stage", FIRST, FIRST + 1), Market({}, {}))
     show_attribution(report, as_json=False)
     out = capsys.readouterr().out
-    assert "1 closed trades, 175 realised" in out
+    assert "1 closings in whole or in part, 175 realised" in out
     assert "left out: 2023-11-15, no price of BTC/ZAR" in out
     show_attribution(report, as_json=True)
     assert json.loads(capsys.readouterr().out) == report

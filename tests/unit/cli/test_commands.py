@@ -47,6 +47,7 @@ def parquet(path: Path, **changes: Any) -> str:
 
 @pytest.mark.parametrize("arguments", [
     ["status"], ["status", "--json"], ["down"], ["pause"], ["resume"], ["emergency-stop"], ["emergency-stop", "--clear"],
+    ["deposit", "5"], ["withdraw", "5"], ["funding", "BTC/USDT:USDT", "--paid", "1"],
     ["mode", "live"], ["orders"], ["positions"], ["decisions"], ["explain", "abc"],
 ])  # fmt: skip
 def test_without_a_desk_every_question_is_one_line_and_exit_code_1(run: Run, arguments: list[str]) -> None:
@@ -62,6 +63,28 @@ def test_wrong_usage_is_one_line_and_exit_code_2(run: Run, arguments: list[str])
     assert code == 2
     assert err.startswith("helios: ")
     assert err.count("\n") == 1
+
+
+def test_money_is_told_with_its_direction(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+
+    def ask(_: object, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        told.append((method, path, {name: value for name, value in body.items() if value}))
+        return {"equity": "1"}
+
+    monkeypatch.setattr("helios.cli.movements.ask", ask)
+    assert run("deposit", "2500.5", "--id", "bank-1")[0] == 0
+    assert run("withdraw", "0.5", "--currency", "BTC", "--value", "40000")[0] == 0
+    assert run("funding", "BTC/USDT:USDT", "--paid", "1.25")[0] == 0
+    path = "/api/v1/portfolio/movements"
+    assert told == [
+        ("POST", path, {"kind": "transfer", "amount": "2500.5", "movement_id": "bank-1"}),
+        ("POST", path, {"kind": "transfer", "amount": "-0.5", "currency": "BTC", "value": "-40000"}),
+        ("POST", path, {"kind": "funding", "amount": "-1.25", "symbol": "BTC/USDT:USDT"}),
+    ]
+    assert run("funding", "BTC/USDT:USDT")[0] == 1
+    assert run("deposit", "--", "-5")[0] == 1
+    assert len(told) == 3
 
 
 def test_version_is_printed(run: Run) -> None:

@@ -67,7 +67,7 @@ def test_the_worked_example_is_exact_and_in_numbers(size: Size) -> None:
     ({"method": "fixed_fractional"}, 15000),
     ({"method": "volatility_adjusted", "volatility_ratio": "2"}, 1500),
     ({"profile": "aggressive"}, 11600),
-    ({"profile": "live-starter", "ramp_step": "2"}, 25),
+    ({"profile": "live-starter", "ramp_step": "2"}, 30),
     ({"ramp_step": "1"}, 580),
     ({"kind": "perp", "confidence": "0.95", "regime": "LOW"}, 13875),
     ({"kind": "perp", "confidence": "0.95", "regime": "LOW", "venue_leverage": "1"}, 9250),

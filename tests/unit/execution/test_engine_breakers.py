@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from helios.config import LimitConfig
-from helios.domain.enums import OrderStatus, Side, TradingMode, TradingState
+from helios.domain.enums import MovementKind, OrderStatus, Side, TradingMode, TradingState
 from helios.domain.events import Mark
+from helios.domain.orders import Movement
 from helios.errors import RejectedError
 from helios.execution.guard import AccountGuard
 from helios.risk.trips import TripCode
@@ -144,3 +145,13 @@ def test_a_live_desk_keeps_to_its_three_losses_over_a_restart() -> None:
     guard.restore(guard.to_json(), T0)
     guard.observe(account(consecutive_losses=3))
     assert [trip.code for trip in guard.trips] == [TripCode.MAX_CONSECUTIVE_LOSSES]
+
+
+async def test_a_withdrawal_in_a_drawdown_halts_nobody_and_a_deposit_hides_none() -> None:
+    world = await invested()  # cash of 150,000 beside one coin of 850,000
+    assert await marked(world, 750_000.0, T0 + DAY) is not TradingState.HALTED  # 10 %
+    account = await world.engine.move([Movement("out", MovementKind.TRANSFER, D(-140_000), T0 + DAY + 1)])
+    assert (account.drawdown, account.trading_state is TradingState.HALTED) == (pytest.approx(0.1), False)
+    account = await world.engine.move([Movement("in", MovementKind.TRANSFER, D(5_000_000), T0 + DAY + 2)])
+    assert account.drawdown == pytest.approx(0.1)
+    assert await marked(world, 300_000.0, T0 + DAY + 3) is TradingState.HALTED  # 450,000 more of 5,760,000 lost

@@ -104,6 +104,21 @@ async def test_a_part_is_closed_once_and_the_rest_keeps_its_exits() -> None:
     assert world.account.snapshot(T0).closed_trades == 1
 
 
+async def test_a_position_larger_than_the_venue_takes_at_once_is_left_in_parts() -> None:
+    world = await Desk(instrument=replace(SPOT, max_quantity_base=D("0.25"), lot_size_base=D("0.1"))).start()
+    legs = []
+    while world.held > 0:
+        [outcome] = await world.whole()
+        legs.append((outcome.record.leg, outcome.record.quantity_base))
+    assert legs == [("exit", D("0.2")), ("exit-1", D("0.2")), ("exit-2", D("0.1"))]
+    assert world.at_broker == 0
+
+
+async def test_less_than_a_lot_is_offered_as_it_is() -> None:
+    world = await Desk(instrument=replace(SPOT, lot_size_base=D("0.3"))).start()
+    assert [(await world.whole())[0].record.quantity_base for _ in range(2)] == [D("0.3"), D("0.2")]
+
+
 async def test_a_short_is_scaled_out_by_buying() -> None:
     world = await Desk(instrument=PERP).start(Side.SELL)
     [outcome] = await world.part(816_000.0)

@@ -171,6 +171,22 @@ def test_too_little_history_falls_back_to_the_volatility_forecast() -> None:
     assert bought(response) == Decimal(5_000)
 
 
+def test_a_symbol_without_history_takes_nothing_from_those_that_have_one() -> None:
+    made = PortfolioDesk(PortfolioConfig(risk_aversion=20, max_position=1.0, max_sector=1.0), RiskConfig(), INSTRUMENTS)
+    times, rng = NOW - HOUR_NS * np.arange(100, -1, -1), np.random.default_rng(3)
+    for symbol in ("AAA/ZAR", "BBB/ZAR"):
+        made.seed(symbol, times, PRICE[symbol] * np.exp(np.cumsum(rng.normal(0, 0.01, 101))), 1e6)
+    old = plan(confidence=0.6, stop_loss_pct=0.05, take_profit_pct=0.06)
+    young = plan("CCC/ZAR:ZAR", confidence=0.6, stop_loss_pct=0.05, take_profit_pct=0.06)
+    alone, both = made.allocate(request(old)), made.allocate(request(old, young))
+    assert (alone.solver_status, both.solver_status) == ("OPTIMAL", "MIXED")
+    assert 0 < alone.weights["AAA/ZAR"] < 1
+    assert both.weights["AAA/ZAR"] == pytest.approx(alone.weights["AAA/ZAR"], abs=1e-9)
+    nobody = PortfolioDesk(PortfolioConfig(risk_aversion=20, max_position=1.0, max_sector=1.0), RiskConfig(), INSTRUMENTS)
+    by_itself = nobody.allocate(request(young)).weights["CCC/ZAR:ZAR"]
+    assert both.weights["CCC/ZAR:ZAR"] == pytest.approx(by_itself, rel=0.02)  # but for the uncertainty of its own mean
+
+
 def test_a_failed_solver_keeps_the_present_weights_but_not_the_exit(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise SolverError("no luck")
@@ -212,7 +228,11 @@ def test_a_held_correlated_asset_lowers_the_planned_weight() -> None:
     modest = plan(confidence=0.6, stop_loss_pct=0.05, take_profit_pct=0.06, notional_quote=Decimal(90_000))
     alone = made.allocate(request(modest)).weights["AAA/ZAR"]
     held = account(cash="70000", positions=(holding("BBB/ZAR", "3000"),))
-    assert made.allocate(request(modest, held=held)).weights["AAA/ZAR"] < alone - 0.05
+    both = made.allocate(request(modest, held=held)).weights["AAA/ZAR"]
+    assert both < alone - 0.05
+    asked = request(modest, held=held)
+    late = replace(asked, contexts={s: c for s, c in asked.contexts.items() if s != "BBB/ZAR"})
+    assert made.allocate(late).weights["AAA/ZAR"] == pytest.approx(both)  # a holding whose data did not come is held all the same
 
 
 def test_equal_inputs_give_equal_answers_whatever_was_solved_before() -> None:
@@ -275,3 +295,22 @@ def test_the_proceeds_of_a_short_are_not_spent() -> None:
     # 15,000 sold short at leverage 1: of the cash of 35,000 it keeps 30,000, and 5 % of the rest stay as the cushion
     short = account(cash="35000", equity="20000", positions=(holding("CCC/ZAR:ZAR", "-3000"),))
     assert bought(desk(max_position=1.0).allocate(request(plan(), held=short))) == 4_750
+
+
+def test_what_moves_like_a_holding_is_not_ordered_and_its_cash_goes_to_the_next() -> None:
+    made = PortfolioDesk(PortfolioConfig(), RiskConfig(), INSTRUMENTS, max_correlation=0.9)
+    rng = np.random.default_rng(4)
+    moves = np.cumsum(rng.normal(0, 0.005, (201, 2)), axis=0)
+    times = NOW - HOUR_NS * np.arange(200, -1, -1)
+    for symbol, column in (("AAA/ZAR", 0), ("CCC/ZAR:ZAR", 0), ("BBB/ZAR", 1)):
+        made.seed(symbol, times, PRICE[symbol] * np.exp(moves[:, column]), 1e6)
+    held = account(cash="10000", equity="20000", positions=(holding("CCC/ZAR:ZAR", "2000"),))
+    alike, other = plan("AAA/ZAR", confidence=0.9, notional_quote=Decimal(9_400)), plan("BBB/ZAR", confidence=0.6)
+    first, second = made.allocate(request(alike, other, held=held)).intents
+    assert isinstance(first, NoTrade)
+    assert (first.code, first.detail) == ("MAX_CORRELATION", "moves like the holding in CCC/ZAR:ZAR: 1 against 0.9")
+    assert isinstance(second, OrderIntent)
+    hedged = account(
+        cash="30000", equity="20000", positions=(holding("CCC/ZAR:ZAR", "-2000"),)
+    )  # long against a short: no concentration
+    assert isinstance(only(made.allocate(request(plan("AAA/ZAR"), held=hedged))), OrderIntent)

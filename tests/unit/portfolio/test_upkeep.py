@@ -84,6 +84,24 @@ def test_after_a_week_a_drift_is_trimmed_and_a_restart_waits_for_its_week() -> N
     assert ask(fresh, holding_of(0.50), at=NOW + DAY_NS).reason == "LARGE_DRIFT"
 
 
+def test_a_target_above_the_holding_does_not_put_off_the_trim_of_another() -> None:
+    made = desk(max_sector=1.0)
+    made.allocate(request(plan(A, confidence=0.95, take_profit_pct=0.4, horizon_ns=10 * DAY_NS)))
+    small = account(positions=(holding(A, "50"), holding(B, "1800")))  # A is wanted at 20 % and held at 5 %
+    assert ask(made, small, at=NOW + HOUR_NS).intents == ()
+    assert made.upkeep.targets[A] > 0.15
+    grown = account(positions=(holding(A, "50"), holding(B, "2800")))  # B has outgrown its cap of 20 % by more than one drift
+    later = ask(made, grown, at=NOW + HOUR_NS + DAY_NS)
+    assert (later.reason, [i.symbol for i in later.intents]) == ("DRIFT", [B])
+
+
+def test_a_trim_that_the_venue_would_not_take_does_not_put_off_the_next() -> None:
+    made = desk(instruments={s: instrument(s, min_notional_quote=Decimal(25_000)) for s in PRICE})
+    assert ask(made, holding_of(0.27)).intents == ()
+    assert ask(made, holding_of(0.27), at=NOW + DAY_NS).intents == ()
+    assert made.upkeep.to_json()["times"]["last_rebalance_ns"] is None
+
+
 def test_a_symbol_without_fresh_data_is_not_sold_blindly() -> None:
     assert ask(desk(), holding_of(0.30), is_event=True, fresh=(B,)).intents == ()
 
@@ -153,6 +171,17 @@ def test_a_restart_changes_no_target_and_no_time() -> None:
     assert again.upkeep.targets[A] > 0.15  # the view still stands: without it the holding would be its own ceiling
     midnight = NOW + 25 * HOUR_NS
     assert ask(again, holding_of(0.19), at=midnight) == ask(lived, holding_of(0.19), at=midnight)
+
+
+def test_what_is_shown_follows_the_last_look_at_the_holdings() -> None:
+    made = desk()
+    made.allocate(request(plan(B), held=holding_of(0.30)))
+    assert (made.allocation["status"], made.allocation["targets"], made.allocation["drift"]) == ("OPTIMAL", {}, {})
+    ask(made, holding_of(0.30), at=NOW + HOUR_NS, is_event=True)
+    shown = made.allocation
+    assert (shown["bar_time"], shown["held"], shown["status"]) == (NOW + HOUR_NS, {A: 0.3}, "OPTIMAL")
+    assert shown["drift"][A] == pytest.approx(shown["targets"][A] - 0.3)
+    assert shown["last_rebalance"] == "RISK_EVENT"
 
 
 def test_a_view_that_is_no_number_is_not_kept() -> None:

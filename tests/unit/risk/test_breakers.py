@@ -45,7 +45,7 @@ def board_after(*looks: tuple[AccountSnapshot, int], limits: LimitConfig = LIMIT
 def test_a_healthy_account_trips_nothing() -> None:
     board = BreakerBoard(LIMITS)
     assert board.observe(*at(0)) == ()
-    assert (board.state, board.trips, dict(board.blocked_symbols)) == (TradingState.ACTIVE, (), {})
+    assert (board.state, board.trips) == (TradingState.ACTIVE, ())
 
 
 def test_drawdown_halts_until_a_person_resets_it_and_is_then_measured_from_there() -> None:
@@ -123,11 +123,11 @@ def test_volatility_blocks_its_symbol_alone_and_lets_it_go_with_hysteresis() -> 
     board = BreakerBoard(LIMITS)
     btc, eth = "BTC/USDT", "ETH/USDT"
     assert codes(board.observe(*at(0), {btc: 3.01, eth: 3.0})) == [("VOLATILITY_BREAKER", False)]
-    assert (list(board.blocked_symbols), board.state) == ([btc], TradingState.ACTIVE)
+    assert ([trip.symbol for trip in board.trips], board.state) == ([btc], TradingState.ACTIVE)
     for ratio in (2.99, 2.71, math.nan):
         assert board.observe(*at(1), {btc: ratio}) == ()
     assert board.observe(*at(1)) == ()  # not told: not known
-    assert list(board.blocked_symbols) == [btc]
+    assert [trip.symbol for trip in board.trips] == [btc]
     assert codes(board.observe(*at(2), {btc: 2.69})) == [("VOLATILITY_BREAKER", True)]
     assert codes(board.observe(*at(3), {btc: math.inf})) == [("VOLATILITY_BREAKER", False)]
 

@@ -10,11 +10,17 @@ import pytest
 
 from helios.cli.queries import _toml
 from helios.config import HeliosConfig, LimitConfig, PortfolioConfig, RiskConfig, load_config
-from helios.domain.enums import VolatilityRegime
+from helios.domain.decisions import TradePlan, Verdict
+from helios.domain.enums import Side, VerdictKind, VolatilityRegime
+from helios.domain.market import Instrument, MarketSnapshot
+from helios.domain.orders import OrderIntent
 from helios.errors import ConfigError
+from helios.pipeline.ports import AllocationRequest, SymbolContext
+from helios.portfolio.build import make_portfolio_desk
 from helios.risk.build import make_risk_desk
 from helios.risk.profiles import PRESETS, SHARED_KEYS
-from helios.risk.sizing import SizeBounds, SizeDecision, SizeRequest, size_position
+from helios.risk.sizing import SizeBounds, SizeDecision, SizeRequest, size_bounds, size_position
+from tests.unit.risk.builders import account
 
 SECTIONS = {"risk": RiskConfig, "limits": LimitConfig, "portfolio": PortfolioConfig}
 SET_BY_PRESETS = sorted((p, s, k) for p, preset in PRESETS.items() for s, values in preset.items() for k in values)
@@ -162,6 +168,27 @@ def test_presets_are_ordered_by_what_they_may_lose_at_the_stop() -> None:
     assert loss["live-starter"] < loss["scalper"] < loss["moderate"] < loss["aggressive"]
     assert loss["conservative"] <= 450  # 5 % of equity behind a stop of 9 %
     assert loss["moderate"] < loss["swing"]
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 5])
+def test_what_a_ramp_step_permits_can_be_bought_even_if_the_reviewer_halves_it(step: int) -> None:
+    config = loaded("live-starter", risk__ramp_step=step)
+    sol = Instrument("SOL/ZAR", "SOL", "ZAR", "test", "SOLZAR", lot_size_base=Decimal("0.001"), min_notional_quote=Decimal(10))
+    price = Decimal("3450.5")  # a lot is 3.45: what is left of a halved order must still hold three of them
+    size = size_position(
+        SizeRequest(0.72, 0.03, VolatilityRegime.MEDIUM, Decimal(100_000)), config.risk, size_bounds(config.limits, sol)
+    )
+    assert isinstance(size, SizeDecision)
+    plan = TradePlan(
+        "d1", sol.symbol, 0, Side.BUY, 0.72, size.notional_quote, 1.0, price, size.stop_pct, size.target_pct, size.loss_at_stop_quote,
+        86_400 * 10**9, size.kelly_full, 0.01, size.payoff_ratio, 0.03, VolatilityRegime.MEDIUM,
+    )  # fmt: skip
+    halved = Verdict("d1", sol.symbol, VerdictKind.MODIFY, 0.5, "", (), "rules")
+    context = SymbolContext(sol.symbol, 0, float(price), 1e6, MarketSnapshot(sol.symbol, price, 0))
+    desk = make_portfolio_desk(config, {sol.symbol: sol})
+    [intent] = desk.allocate(AllocationRequest(0, (plan,), (halved,), {sol.symbol: context}, account())).intents
+    assert isinstance(intent, OrderIntent), intent
+    assert 10 <= intent.quantity_base * price <= size.notional_quote / 2
 
 
 def test_live_starter_begins_by_watching_and_may_be_stepped_on() -> None:

@@ -12,8 +12,8 @@ import pytest
 from helios.config import LimitConfig
 from helios.risk.breakers import BreakerBoard
 from helios.risk.measures import CorrelationRegime, beta, max_drawdown, sharpe_ratio
-from helios.risk.report import DAY_NS, RiskInputs, daily_equity, risk_report
-from helios.risk.var import TailMethod, tail_loss
+from helios.risk.report import DAY_NS, RiskInputs, daily_equity, risk_report, wealth
+from helios.risk.var import TailMethod, kupiec, tail_loss
 from tests.unit.risk.builders import account, position
 
 LIMITS = LimitConfig()
@@ -80,6 +80,16 @@ def test_a_holding_without_history_makes_the_tail_unknown_rather_than_small() ->
     assert math.isnan(report.beta_market)
 
 
+def test_the_var_is_judged_by_the_days_that_followed() -> None:
+    report = risk_report(inputs())
+    earned = RETURNS @ [0.3, 0.0, -0.1]
+    worse = [-earned[t] > tail_loss(earned[:t], 0.95, TailMethod.FILTERED).var for t in range(30, 90)]
+    assert (report.var_95_exceeded, report.var_95_days) == (sum(worse), 60)
+    assert report.var_95_p_value == kupiec(sum(worse), 60, 0.95)
+    young = risk_report(inputs(returns=RETURNS[-30:]))
+    assert (young.var_95_exceeded, young.var_95_days, young.to_json()["var_95_p_value"]) == (0, 0, None)
+
+
 def test_cash_has_no_tail() -> None:
     report = risk_report(inputs(account=account("100000")))
     assert {(row.var, row.cvar) for row in report.tails if row.method == "HISTORICAL"} == {(0.0, 0.0)}
@@ -100,6 +110,26 @@ def test_days_are_the_last_point_of_each_full_day_in_any_order() -> None:
     assert closes[[0, 2]].tolist() == [2.0, 5.0]  # today is not over
     assert math.isnan(closes[1])  # nobody looked
     assert daily_equity(times.astype(np.int64), np.full(5, math.nan), 9 * DAY_NS).size == 0
+
+
+def test_money_that_comes_and_goes_is_no_return() -> None:
+    # the same desk with most of its money taken out on day 40 and ten times as much paid in on day 70
+    paid = np.zeros(90)
+    moved = CURVE.copy()
+    for day, share in ((40, -0.9), (70, 10.0)):
+        amount = share * moved[day - 1]
+        paid[day:] += amount
+        moved[day:] *= (moved[day - 1] + amount) / moved[day - 1]
+    base, report = risk_report(inputs()), risk_report(inputs(equity=moved, transfers=paid))
+    for name in ("sharpe_30d", "sortino_30d", "volatility_30d", "calmar", "ulcer", "omega", "tail_ratio", "max_drawdown"):
+        assert getattr(report, name) == pytest.approx(getattr(base, name), rel=1e-9), name
+    assert risk_report(inputs(equity=moved)).volatility_30d > 10 * base.volatility_30d  # had nobody said so
+
+
+def test_nothing_grows_out_of_nothing() -> None:
+    times = np.arange(4) * DAY_NS
+    _, curve = wealth(times, np.array([100.0, 0.0, 50.0, 55.0]), np.array([0.0, -100.0, -50.0, -50.0]))
+    assert curve.tolist() == pytest.approx([100.0, 100.0, 100.0, 110.0])
 
 
 def test_doubled_and_missing_points_change_nothing_they_should_not() -> None:

@@ -236,7 +236,7 @@ def test_the_ramp_shows_sizing_a_share_of_equity(step: int | None, capital: int)
 def test_the_ramp_scales_the_largest_order_down_to_what_a_venue_takes() -> None:
     bounds = SizeBounds(0.2, Decimal(10), Decimal(100))
     caps = [decided(config=RiskConfig(ramp_step=step), bounds=bounds).notional_quote for step in (1, 2, 3, 4, 5)]
-    assert caps == [20, 25, 50, 75, 100]
+    assert caps == [30, 30, 50, 75, 100]
     tiny = SizeBounds(0.2, Decimal(10), Decimal(15))
     assert decided(config=RiskConfig(ramp_step=1), bounds=tiny).notional_quote == 15
 

@@ -10,6 +10,7 @@ from helios.risk.var import (
     TailMethod,
     cornish_fisher_tail_loss,
     degrees_of_freedom,
+    exceedances,
     filtered_tail_loss,
     kupiec,
     portfolio_returns,
@@ -121,3 +122,23 @@ def test_a_backtest_accepts_the_filtered_tail_and_refuses_the_unconditional_one(
         exceeded["historical"] += -returns[day] > tail_loss(window, 0.95).var
     assert kupiec(exceeded["filtered"], len(days), 0.95) > 0.05
     assert kupiec(exceeded["historical"], len(days), 0.95) < 0.001
+
+
+def test_a_var_that_is_right_is_exceeded_as_promised_and_a_wrong_one_is_found_out() -> None:
+    draws = np.random.default_rng(12).standard_normal(1_500) * 0.02
+    right = exceedances(draws, 0.95, TailMethod.NORMAL, n_least=250, n_last=1_250)
+    assert right.n_periods == 1_250
+    assert 42 <= right.n_exceeded <= 83  # binomial(1250, 0.05): 99 %
+    assert right.p_value > 0.01
+    storm = np.where(np.arange(1_500) >= 1_250, 4 * draws, draws)
+    assert exceedances(storm, 0.95, TailMethod.NORMAL, n_least=250, n_last=250).p_value < 1e-6
+
+
+def test_days_that_are_not_known_judge_nothing() -> None:
+    draws = np.random.default_rng(13).standard_normal(60) * 0.02
+    holes = draws.copy()
+    holes[[40, 41]] = np.nan
+    assert exceedances(holes).n_periods == 28
+    assert exceedances(draws[:30]).n_periods == 0
+    assert math.isnan(exceedances(draws[:30]).p_value)
+    assert exceedances(np.full(60, np.nan)).n_periods == 0

@@ -286,3 +286,16 @@ def test_attribution_takes_days_and_refuses_what_it_cannot_group(client: TestCli
     assert desk.attributed == [("symbol", 20454, 20455)]
     for query in ("by=moon", "since=yesterday", "since=2026-01-02&until=2026-01-01"):
         assert client.get(f"/api/v1/attribution?{query}", headers=AUTH).status_code == 422
+
+
+def test_money_that_came_or_went_is_told_with_an_id(client: TestClient, desk: FakeDesk) -> None:
+    path, body = "/api/v1/portfolio/movements", {"kind": "transfer", "amount": "-12.5", "movement_id": "bank-1"}
+    assert client.post(path, json=body).status_code == 401
+    assert client.post(path, json=body, headers=AUTH).json()["movement_id"] == "bank-1"
+    made = [client.post(path, json={"kind": "transfer", "amount": "5"}, headers=AUTH).json()["movement_id"] for _ in range(2)]
+    assert made[0] != made[1]
+    assert desk.commands[0] == ("move", "bank-1", "transfer", "-12.5", "", "", "")
+    refused = client.post(path, json={"kind": "transfer", "amount": "-1e9"}, headers=AUTH)
+    assert (refused.status_code, "cannot be withdrawn" in refused.json()["detail"]) == (409, True)
+    for wrong in ({"kind": "gift", "amount": "1"}, {"kind": "transfer"}, {"kind": "transfer", "amount": 5}, {**body, "note": "x"}):
+        assert client.post(path, json=wrong, headers=AUTH).status_code == 422

@@ -23,6 +23,10 @@ def test_less_than_one_request_a_second_is_possible() -> None:
     assert (rate.limit, rate.window_s) == (1, 4.0)
 
 
+def test_more_than_the_venue_allows_cannot_be_asked_for() -> None:
+    assert valr_rates(500.0) == valr_rates()
+
+
 @pytest.mark.parametrize("requests_per_s", [0.3, 1.0, 20.0, 1000.0])
 def test_a_venue_of_our_own_gets_what_is_configured(requests_per_s: float) -> None:
     rate = relaxed_rates(requests_per_s)[PUBLIC]

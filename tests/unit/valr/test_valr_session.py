@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import random
 
 import pytest
 
 from helios.domain.market import BookUpdate, Trade
 from helios.venues.valr.codec import ping_frame
 from helios.venues.valr.events import Ignored, Subscribed
-from helios.venues.valr.session import TradeSession, backoff_delays
+from helios.venues.valr.session import TradeSession
 from tests.support import valr_frames as frames
 from tests.support.valr_server import book_frame, trade_frame
 
@@ -163,14 +162,6 @@ def test_nothing_is_resubscribed_without_a_book_or_for_a_strange_pair(session: T
     assert session.resubscribe(S, "XRPZAR") == []
 
 
-def test_back_off_grows_to_its_cap_with_full_jitter() -> None:
-    runs = [list(itertools.islice(backoff_delays(random.Random(seed)), 8)) for seed in range(200)]
-    highest = [max(run[step] for run in runs) for step in range(8)]
-    for step, limit_s in enumerate([0.5, 1, 2, 4, 8, 10, 10, 10]):
-        assert 0.9 * limit_s < highest[step] <= limit_s
-    assert min(run[6] for run in runs) < 1.0
-
-
 def test_what_stays_unacknowledged_is_asked_for_again_three_times_at_most() -> None:
     session = TradeSession(PAIRS)
     session.connected(0)
@@ -216,6 +207,76 @@ def test_a_refused_pair_is_left_out_and_the_others_keep_their_subscription(sessi
     session.receive('{"type":"UNSUBSCRIBED","message":"NEW_TRADE:ETHZAR"}', S)
     assert session.is_complete
     assert subscriptions(session.resubscribe(2 * S)[1]) == {"OB_L1_DIFF": ["BTCZAR", "ETHZAR"]}
+
+
+def minute(volume: str = "0.5", **changes: object) -> str:
+    frame = json.loads(frames.BUCKET)
+    frame["currencyPairSymbol"] = "BTCZAR"
+    frame["data"] |= {"volume": volume, **changes}
+    return json.dumps(frame)
+
+
+def test_a_channel_of_trades_that_died_alone_is_started_anew(session: TradeSession) -> None:
+    session.receive(minute(), 60 * S)  # may have happened before we came
+    assert session.due(60 * S)[:-1] == []
+    session.receive(minute("0"), 120 * S)  # a quiet minute says nothing
+    session.receive(json.dumps(trade_frame("ETHZAR")), 121 * S)  # nor does another pair
+    assert not session.has_frames
+    session.receive(minute(), 180 * S)
+    drop, restore = map(subscriptions, session.due(180 * S)[:2])
+    assert (drop, restore) == ({"NEW_TRADE": ["ETHZAR"]}, {"NEW_TRADE": ["BTCZAR", "ETHZAR"]})
+    assert session.mutes == 1
+    session.receive(minute(), 240 * S)
+    assert session.mutes == 1  # it gets two minutes again
+
+
+def test_a_channel_with_trades_is_not_mute(session: TradeSession) -> None:
+    for n in range(1, 6):
+        session.receive(json.dumps(trade_frame("BTCZAR")), 60 * n * S)
+        session.receive(minute(), 60 * n * S)
+        session.receive(minute(bucketPeriodInSeconds=300), 60 * n * S)
+    assert (session.mutes, session.has_frames) == (0, False)
+
+
+def test_who_does_not_listen_to_trades_misses_none() -> None:
+    session = TradeSession(PAIRS, ("NEW_TRADE_BUCKET",))
+    session.connected(0)
+    for n in range(1, 6):
+        session.receive(minute(), 60 * n * S)
+    assert not session.has_frames
+
+
+NO_BOOK = '{"type":"ERROR","message":"Channel OB_L1_DIFF, pair ETHZAR combination invalid"}'
+
+
+def test_a_pair_whose_book_is_refused_gets_aggregated_books(session: TradeSession) -> None:
+    session.receive(NO_BOOK, S)
+    books, instead = map(subscriptions, session.due(S))
+    assert (books, instead) == ({"OB_L1_DIFF": ["BTCZAR"]}, {"AGGREGATED_ORDERBOOK_UPDATE": ["ETHZAR"]})
+    assert session.missing == {("AGGREGATED_ORDERBOOK_UPDATE", "ETHZAR")}
+    session.receive(ack("AGGREGATED_ORDERBOOK_UPDATE", "ETHZAR"), S)
+    assert session.is_complete
+    (book,) = session.receive(frames.AGGREGATED.replace("BTCUSDT", "ETHZAR"), S)
+    assert isinstance(book, BookUpdate)
+    assert (book.symbol, book.is_snapshot, book.sequence, book.checksum) == ("ETH/ZAR", True, None, None)
+    assert session.resubscribe(S, "ETHZAR") == []  # each of them is whole
+    assert subscriptions(session.resubscribe(S)[1]) == {"OB_L1_DIFF": ["BTCZAR"]}
+
+
+def test_other_pairs_end_the_aggregated_books_of_those_before(session: TradeSession) -> None:
+    session.receive(NO_BOOK, S)
+    session.receive(ack("AGGREGATED_ORDERBOOK_UPDATE", "ETHZAR"), S)
+    (frame,) = session.set_pairs({"BTCZAR": "BTC/ZAR"}, 2 * S)
+    assert subscriptions(frame) == {"OB_L1_DIFF": ["BTCZAR"], "NEW_TRADE": ["BTCZAR"], "AGGREGATED_ORDERBOOK_UPDATE": []}
+    assert session.is_complete
+
+
+def test_a_pair_that_has_no_book_at_all_is_not_asked_for_for_ever(session: TradeSession) -> None:
+    session.receive(NO_BOOK, S)
+    session.due(S)
+    session.receive(NO_BOOK.replace("OB_L1_DIFF", "AGGREGATED_ORDERBOOK_UPDATE"), S)
+    assert [subscriptions(frame) for frame in session.due(S)] == [{"AGGREGATED_ORDERBOOK_UPDATE": []}]
+    assert session.is_complete
 
 
 @pytest.mark.parametrize("message", ["Channel NEW_TRADE, pair XRPZAR combination invalid", "Invalid message - Invalid JSON"])

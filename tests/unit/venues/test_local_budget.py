@@ -42,6 +42,16 @@ async def test_a_pause_holds_its_route(budget: LocalBudget, clock: FakeTime) -> 
     assert clock.slept == [pytest.approx(30.0)]
 
 
+async def test_waking_a_moment_too_early_costs_no_second_slot(budget: LocalBudget, clock: FakeTime) -> None:
+    async def early_sleep(seconds: float) -> None:
+        await clock.sleep(seconds - 2e-6)
+
+    budget._sleep = early_sleep
+    await budget.pause("fast", 30.0)
+    await budget.admit("fast")
+    assert clock.slept == [pytest.approx(30.0)]
+
+
 async def test_a_pause_while_waiting_makes_the_slot_void(budget: LocalBudget, clock: FakeTime) -> None:
     for _ in range(4):
         await budget.admit("fast")
