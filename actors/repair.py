@@ -279,6 +279,6 @@ def bar_of(candle: VenueCandle) -> Bar:
 
 
 def flat_after(bar: Bar) -> Bar:
-    """Return the bar that follows `bar` where nothing is known: at its close, without volume."""
+    """Return the bar that follows `bar` where nothing is known: at its close, without volume, its flow unknown."""
     close = bar.close
-    return Bar(bar.symbol, bar.timeframe, bar.close_time, close, close, close, close, 0.0, 0.0)
+    return Bar(bar.symbol, bar.timeframe, bar.close_time, close, close, close, close, 0.0)

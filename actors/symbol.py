@@ -169,7 +169,7 @@ class SymbolActor(HeliosActor):
         """Send the newest prices, conflated, and the prints since the last time; never more than one message under way."""
         while True:
             await asyncio.sleep(MARK_INTERVAL_S)
-            present = [Mark(s, state.last_price, state.last_event_ns) for s, state in self.states.items() if state.last_price > 0]
+            present = [Mark(s, state.mark_price, state.last_event_ns) for s, state in self.states.items() if state.last_price > 0]
             marks = [mark for mark in present if is_news(mark, self._marked.get(mark.symbol))]
             if marks and await self._quietly(call(self._peers("execution").mark.remote(marks), 2.0, "execution")):
                 self._marked |= {m.symbol: m for m in marks}

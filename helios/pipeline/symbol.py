@@ -250,11 +250,25 @@ class SymbolState:
             return self.book.snapshot(last, self.last_event_ns)
         return MarketSnapshot(self.symbol, last, self.last_event_ns)
 
+    @property
+    def mark_price(self) -> float:
+        """What a unit held is worth now: the last price within best bid and ask where the book is in step, NaN before any.
+
+        One print far outside the book would raise the account's peak for good or halt it: nobody could have sold what is held there.
+        """
+        return self._within_book(self.last_price)
+
     # ---- inner ---------------------------------------------------------------------------------------------------------
 
     def _market_at(self, bar: Bar) -> Callable[[], MarketSnapshot]:
         snapshot = MarketSnapshot(self.symbol, Decimal(repr(bar.close)), bar.close_time)
         return lambda: snapshot
+
+    def _within_book(self, price: float) -> float:
+        bid, ask = self.book.best_bid, self.book.best_ask
+        if not self.book.is_synced or bid is None or ask is None or math.isnan(price):
+            return price
+        return min(max(price, bid), ask)
 
     def _price(self, price: float, ts_event: int) -> None:
         self.last_price = price
@@ -270,7 +284,7 @@ class SymbolState:
                 self._bars.append(bar)
                 self.exits.learn(bar)
                 if bar.timeframe is Timeframe.M1:
-                    self._marks.append(Mark(self.symbol, bar.close, bar.close_time))
+                    self._marks.append(Mark(self.symbol, self._within_book(bar.close), bar.close_time))
                 if bar.timeframe is self.decision_timeframe:
                     decided = bar
             if math.isnan(self.last_price):

@@ -104,6 +104,21 @@ def test_warming_gives_out_nothing_and_says_how_far_it_got() -> None:
     assert symbol.last_price == 100.0
 
 
+@pytest.mark.parametrize(("price", "worth"), [(1000.0, 100.1), (1.0, 99.9), (100.0, 100.0)])
+def test_one_print_far_outside_the_book_values_nothing(price: float, worth: float) -> None:
+    symbol = state()
+    assert math.isnan(symbol.mark_price)
+    symbol.on_trade(trade(0.1))
+    assert symbol.mark_price == 100.0
+    symbol.on_book(book(1, 0.2, is_snapshot=True))
+    symbol.on_trade(trade(0.3, price))
+    assert (symbol.mark_price, symbol.last_price) == (worth, price)
+    symbol.on_time(at(1.1))
+    assert [m.price for m in symbol.drain().marks] == [worth]
+    symbol.lose_feed()  # a book that is not in step says nothing of the price
+    assert symbol.mark_price == price
+
+
 def test_repair_never_triggers_an_exit_but_a_live_minute_does() -> None:
     symbol = state()
     symbol.on_minute(bar(0))
