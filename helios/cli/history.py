@@ -24,6 +24,7 @@ from helios.cli.history_print import (
     counts_text,
     coverage_dict,
     finding_lines,
+    iso,
     print_coverage,
     print_reports,
     progress,
@@ -110,10 +111,13 @@ def download(
     done = download_series(venue_config(venue, rest_url), store, wanted, start_ns, end_ns, jobs, run_dir(state_dir))
     took_s = time.monotonic() - begun_s
     if as_json:
-        series = [report_dict(str(s), done.reports[s]) | fetched_dict(done.fetched[s]) for s in wanted]
+        begins = {series: {"history_begins": iso(begin_ns)} for series, begin_ns in done.begins.items()}
+        series = [report_dict(str(s), done.reports[s]) | fetched_dict(done.fetched[s]) | begins.get(s, {}) for s in wanted]
         print(json.dumps({"archive": str(store.root), "seconds": round(took_s, 3), "series": series}))
     else:
         print_fetched(done.fetched, took_s)
+        for listed, begin_ns in done.begins.items():
+            print(f"{listed}: the venue's history begins at {iso(begin_ns)}")
         print_reports({str(series): report for series, report in done.reports.items()})
     if any(report.gaps or report.verdict is Verdict.BAD for report in done.reports.values()):
         raise typer.Exit(1)

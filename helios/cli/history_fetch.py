@@ -16,17 +16,28 @@ from helios.config import VenueConfig, load_config
 from helios.errors import ConfigError
 from helios.market.quality import QualityReport, check_candles
 from helios.store.archive import CandleArchive, CandleSeries
-from helios.store.backfill import NOTHING_FETCHED, Fetched, Range, broken_ranges, fetch_all, missing_ranges
+from helios.store.backfill import (
+    NOTHING_FETCHED,
+    VENUE_ERRORS,
+    Fetched,
+    Range,
+    broken_ranges,
+    fetch_all,
+    history_begin,
+    listed_from,
+    missing_ranges,
+)
 from helios.venues.base import MarketVenue
 from helios.venues.factory import make_venue
 
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """What was fetched, and the range that should now be there."""
+    """What was fetched, and the range that should now be there; `begins` has the series that the venue lists only since later."""
 
     start_ns: int
     end_ns: int
+    begins: dict[CandleSeries, int]
     fetched: dict[CandleSeries, Fetched]
     reports: dict[CandleSeries, QualityReport]
 
@@ -71,10 +82,29 @@ async def _download(
         end_ns = last_ns if end_ns is None else min(end_ns, last_ns)
         if start_ns >= end_ns:
             raise ConfigError(f"nothing to download: {span(start_ns, end_ns)} holds no closed candle")
-        missing = {series: missing_ranges(store, series, start_ns, end_ns) for series in wanted}
+        listed = {series: await _listed_day(venue, store, series, start_ns, end_ns) for series in wanted}
+        missing = {series: missing_ranges(store, series, listed_from(listed[series], None, start_ns), end_ns) for series in wanted}
         fetched = await _fetch(venue, store, missing, jobs)
-    reports = {series: check_series(store, series, start_ns, end_ns) for series in wanted}
-    return Download(start_ns, end_ns, fetched, reports)
+    begins = {series: listed_from(listed[series], _first(store, series, start_ns, end_ns), start_ns) for series in wanted}
+    reports = {series: check_series(store, series, begins[series], end_ns) for series in wanted}
+    later = {series: begin_ns for series, begin_ns in begins.items() if begin_ns > start_ns}
+    return Download(start_ns, end_ns, later, fetched, reports)
+
+
+async def _listed_day(venue: MarketVenue, store: CandleArchive, series: CandleSeries, start_ns: int, end_ns: int) -> int | None:
+    """Ask for the first day of a series where the archive lacks the beginning; without an answer nothing is known."""
+    gaps = missing_ranges(store, series, start_ns, end_ns)
+    if not gaps or gaps[0][0] > start_ns:
+        return None
+    try:
+        return await history_begin(venue, series.symbol, start_ns, end_ns)
+    except VENUE_ERRORS:
+        return None
+
+
+def _first(store: CandleArchive, series: CandleSeries, start_ns: int, end_ns: int) -> int | None:
+    open_times, _ = store.bars(series, start_ns, end_ns, may_be_absent=True)
+    return int(open_times[0]) if len(open_times) else None
 
 
 def repair_series(

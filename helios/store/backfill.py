@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 DAY_NS = Timeframe.D1.ns
 CANDLES_PER_PAGE = 1_000
+DAYS_PER_LOOK = 300  # of daily candles, asked for at once to find where a venue's history begins
+DAYS_BEFORE = 7  # looked at too: a first day that is not the wanted one's own proves that there was nothing before
 MAX_FAILURES = 3  # pages in a row; the client has by then tried each of them several times
 VENUE_ERRORS = (TransportError, VenueError, ProtocolError)
 
@@ -60,6 +62,40 @@ def missing_ranges(archive: CandleArchive, series: CandleSeries, start_ns: int, 
     """Return the ranges of start_ns <= open time < end_ns without candles; raises DataError for a corrupt archive file."""
     open_times, bars = archive.bars(series, start_ns, end_ns, may_be_absent=True)
     return list(check_candles(open_times, bars, series.timeframe, start_ns=start_ns, end_ns=end_ns).gaps)
+
+
+async def history_begin(venue: MarketVenue, symbol: str, start_ns: int, end_ns: int) -> int | None:
+    """Return the open time of the first day from a week before `start_ns` on that the venue has a candle of; None: of none.
+
+    Found with daily candles, a request for most of a year: asking for the minutes of before the listing would take hours and find
+    nothing. Raises as the venue does.
+    """
+    day_ns = (start_ns // DAY_NS - DAYS_BEFORE) * DAY_NS
+    while day_ns < end_ns:
+        until_ns = min(day_ns + DAYS_PER_LOOK * DAY_NS, -(-end_ns // DAY_NS) * DAY_NS)
+        candles = await venue.candles(symbol, Timeframe.D1, day_ns, until_ns)
+        if candles:
+            return candles[0].open_time
+        day_ns = until_ns
+    return None
+
+
+def listed_from(begin_ns: int | None, first_ns: int | None, start_ns: int) -> int:
+    """Return from when on candles can be expected: the wanted start, or later where the venue's history begins later.
+
+    Parameters
+    ----------
+    begin_ns : int or None
+        First day of the venue's history, of `history_begin`.
+    first_ns : int or None
+        Open time of the first candle at hand; on the first day trading begins with it.
+    start_ns : int
+        Wanted.
+    """
+    if begin_ns is None or begin_ns + DAY_NS <= start_ns:
+        return start_ns
+    begins_within = first_ns is not None and begin_ns <= first_ns < begin_ns + DAY_NS
+    return max(start_ns, first_ns if begins_within and first_ns is not None else begin_ns)
 
 
 def broken_ranges(report: QualityReport, open_times: TimeArray, timeframe: Timeframe) -> list[Range]:

@@ -50,6 +50,18 @@ def january(server: ValrServer, *more: str, start: str = "2025-01-01", end: str 
     return ["download", *options, *more]
 
 
+class ListedLater(ValrServer):
+    """Its first day has a daily candle, though trading began in the middle of it."""
+
+    def _buckets(self, query: dict[str, str]) -> Answer:
+        listed_s = self.first_bucket_s
+        if query["periodSeconds"] == "86400":
+            self.first_bucket_s -= listed_s % 86_400
+        answer = super()._buckets(query)
+        self.first_bucket_s = listed_s
+        return answer
+
+
 def expected_bars(start_ns: int, n: int) -> np.ndarray:
     """Return what ValrServer says of n minutes."""
     price = 1_000_000 + (start_ns // MINUTE_NS + np.arange(n)) % 1000
@@ -76,12 +88,26 @@ async def test_january_has_44640_minutes_and_comes_whole(cli: Cli, tmp_path: Pat
         assert not [path for path in server.requests[n_requests:] if "/buckets" in path]
 
 
+async def test_a_pair_listed_later_is_whole_from_its_first_candle_and_its_past_is_not_asked_for(cli: Cli) -> None:
+    listed_s = START_NS // 10**9 + 40 * 86_400 + 5 * 3_600
+    async with ListedLater(first_bucket_s=listed_s) as server:
+        for asked_at_most in (15, 3):
+            server.requests.clear()
+            code, out, err = await cli(*january(server, "--json", end="2025-02-11"))
+            (series,) = json.loads(out)["series"]
+            assert (code, err.count("Error"), series["history_begins"], series["start"]) == (0, 0, iso(listed_s), iso(listed_s))
+            assert sum("buckets" in path for path in server.requests) <= asked_at_most
+        code, out, _ = await cli(*january(server, end="2025-02-11"))
+        assert (code, "history begins at 2025-02-10" in out) == (0, True)
+
+
 async def test_429_is_waited_for_and_leaves_no_gap(cli: Cli, tmp_path: Path) -> None:
     class Limiting(ValrServer):
-        limited = 0
+        limited = pages = 0
 
         def _buckets(self, query: dict[str, str]) -> Answer:
-            if len(self.requests) in (8, 14):
+            self.pages += 1
+            if self.pages in (4, 10):
                 self.limited += 1
                 return 429, {"Retry-After": "1"}, ""
             return super()._buckets(query)

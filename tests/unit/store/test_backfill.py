@@ -11,7 +11,7 @@ from helios.domain.market import Instrument, VenueCandle
 from helios.errors import DataError, HeliosError, TransportError
 from helios.market.merge import MergeCounts
 from helios.store.archive import CandleArchive, CandleSeries
-from helios.store.backfill import Fetched, fetch, fetch_all, missing_ranges
+from helios.store.backfill import Fetched, fetch, fetch_all, history_begin, listed_from, missing_ranges
 from tests.support.candles import START_NS
 
 DAY, M5 = Timeframe.D1.ns, Timeframe.M5
@@ -19,12 +19,13 @@ BTC, ETH = CandleSeries("v", "BTC/ZAR", Timeframe.M1), CandleSeries("v", "ETH/ZA
 
 
 class ListVenue:
-    """A venue that knows every candle. Test methods: `fail` for ranges that raise, `extra` rows it adds unasked."""
+    """A venue that knows every candle from `listed_ns` on. `fail` for ranges that raise, `extra` rows it adds unasked."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, int, int]] = []
         self.fail: dict[int, HeliosError] = {}
         self.extra: list[int] = []
+        self.listed_ns = 0
 
     async def instruments(self) -> list[Instrument]:
         return [Instrument(symbol, symbol[:3], "ZAR", "v", symbol) for symbol in ("BTC/ZAR", "ETH/ZAR")]
@@ -36,7 +37,7 @@ class ListVenue:
         self.asked.append((symbol, start_ns, end_ns))
         if start_ns in self.fail:
             raise self.fail[start_ns]
-        times = [*range(start_ns, end_ns, timeframe.ns), *self.extra]
+        times = [t for t in range(start_ns, end_ns, timeframe.ns) if t + timeframe.ns > self.listed_ns] + self.extra
         return [VenueCandle(symbol, timeframe, time, 1.0, 2.0, 0.5, 1.5, 3.0, 4.0) for time in times]
 
     async def aclose(self) -> None:
@@ -105,3 +106,30 @@ async def test_several_series_are_fetched_and_an_unlisted_one_refused_before_any
     with pytest.raises(DataError, match="does not list XRP/ZAR"):
         await fetch_all(venue, archive, {BTC: day, CandleSeries("v", "XRP/ZAR", Timeframe.M1): day}, lambda s, n: None)
     assert venue.asked == []
+
+
+@pytest.mark.parametrize(("listed_day", "wanted_day", "asks"), [(0.0, 0, 1), (-400.0, 0, 1), (3.5, 0, 1), (700.5, 0, 3)])
+async def test_the_first_day_of_a_history_is_found_with_daily_candles(listed_day: float, wanted_day: int, asks: int) -> None:
+    venue = ListVenue()
+    venue.listed_ns = START_NS + int(listed_day * DAY)
+    found = await history_begin(venue, "BTC/ZAR", START_NS + wanted_day * DAY, START_NS + 800 * DAY)
+    assert found == max(START_NS + int(listed_day // 1) * DAY, START_NS - 7 * DAY)
+    assert len(venue.asked) == asks
+
+
+async def test_a_history_that_begins_after_the_wanted_range_is_not_found() -> None:
+    venue = ListVenue()
+    venue.listed_ns = START_NS + 30 * DAY
+    assert await history_begin(venue, "BTC/ZAR", START_NS, START_NS + 10 * DAY) is None
+
+
+@pytest.mark.parametrize(("begin_day", "first_day", "expected_day"), [
+    (None, None, 0), (-7, None, 0), (-1, 0.01, 0),  # there was trading before: what is missing is missing
+    (0, 0.5, 0.5), (5, 5.5, 5.5),  # trading began with the first candle of the first day
+    (5, None, 5), (5, 6.5, 5), (5, 4.5, 5),  # of the first day nothing is at hand: it is missing
+])  # fmt: skip
+def test_candles_are_expected_from_the_listing_on(begin_day: int | None, first_day: float | None, expected_day: float) -> None:
+    def at(day: float | None) -> int | None:
+        return None if day is None else START_NS + int(day * DAY)
+
+    assert listed_from(at(begin_day), at(first_day), START_NS) == at(expected_day)
