@@ -41,7 +41,8 @@ SYMBOLS = ("BTC/ZAR", "ETH/ZAR", "SOL/ZAR")
 MINUTE_NS = Timeframe.M1.ns
 SPEED = 20.0  # market seconds per wall second: the longest pause after a 429 is shorter than minutes stay open to correction
 
-CALM_S = 15.0  # wall seconds without faults at the end
+CALM_S = 15.0  # wall seconds without faults at the end, once no gap is open
+LONGEST_PAUSE_S = 75.0  # who met a 429 as the last fault waits for a minute before anything is asked again
 Truth = Mapping[str, list[dict[str, Any]]]
 Series = dict[tuple[str, Timeframe, int], Bar]
 
@@ -107,6 +108,9 @@ async def _against(desk: DeskSpec, plan: FaultPlan, seconds: float) -> dict[str,
             await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
             injected = (await admin.get("/sandbox/faults")).json()
             (await admin.put("/sandbox/faults", json={})).raise_for_status()
+            deadline = time.monotonic() + LONGEST_PAUSE_S
+            while feed.repairs.open_symbols and time.monotonic() < deadline and not any(task.done() for task in tasks):
+                await asyncio.sleep(0.1)
             await asyncio.wait(tasks, timeout=CALM_S, return_when=asyncio.FIRST_EXCEPTION)
             truth = {s: (await admin.get(f"/sandbox/truth/{instruments[s].venue_symbol}/minutes")).json() for s in symbols}
             end_ns = feed.now_ns - int(CALM_S * 0.7 * SPEED) * 1_000_000_000
