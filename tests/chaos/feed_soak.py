@@ -110,7 +110,7 @@ async def _against(desk: DeskSpec, plan: FaultPlan, seconds: float) -> dict[str,
             (await admin.put("/sandbox/faults", json={})).raise_for_status()
             deadline = time.monotonic() + LONGEST_PAUSE_S
             while feed.repairs.open_symbols and time.monotonic() < deadline and not any(task.done() for task in tasks):
-                await asyncio.sleep(0.1)
+                await asyncio.wait(tasks, timeout=0.1, return_when=asyncio.FIRST_EXCEPTION)
             await asyncio.wait(tasks, timeout=CALM_S, return_when=asyncio.FIRST_EXCEPTION)
             truth = {s: (await admin.get(f"/sandbox/truth/{instruments[s].venue_symbol}/minutes")).json() for s in symbols}
             end_ns = feed.now_ns - int(CALM_S * 0.7 * SPEED) * 1_000_000_000
