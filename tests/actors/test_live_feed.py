@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,89 +10,16 @@ import pytest
 
 from actors import feed as feed_module
 from actors import repair as module
-from actors.feed import LiveFeed
 from actors.repair import bar_of
 from helios.clock import ManualClock
 from helios.domain.enums import Side, Timeframe
-from helios.domain.market import Bar, BookUpdate, Instrument, Trade, VenueCandle
+from helios.domain.market import Bar, BookUpdate, Trade, VenueCandle
 from helios.domain.orders import ExitPlan
-from helios.errors import ConfigError, HeliosError, ProtocolError, TransportError, VenueError
-from helios.pipeline.symbol import SymbolState, SymbolStep
-from helios.venues.base import FeedEvent, FeedStatus
-from tests.support.peers import spec
+from helios.pipeline.symbol import SymbolState
+from tests.support.feed_bench import BTC, CONNECTED, DISCONNECTED, Bench, at, trade
 from tests.support.pipeline_values import MINUTE_NS, T0
-from tests.support.scripted_venue import VENUE_VOLUME, ScriptedVenue, candle
+from tests.support.scripted_venue import VENUE_VOLUME, candle
 from tests.support.waiting import until
-
-BTC = Instrument("BTC/ZAR", "BTC", "ZAR", "test", "BTCZAR")
-CONNECTED, DISCONNECTED = FeedStatus("CONNECTED", "", 0), FeedStatus("DISCONNECTED", "cut", 0)
-
-
-def at(minute: float) -> int:
-    return T0 + int(minute * MINUTE_NS)
-
-
-def trade(minute: float, price: float = 100.0) -> Trade:
-    return Trade(BTC.symbol, str(minute), price, 1.0, Side.BUY, at(minute))
-
-
-class Bench:
-    """A feed that runs, ten and a half minutes after T0."""
-
-    def __init__(self, tmp_path: Path) -> None:
-        self.venue = ScriptedVenue(at(10.5))
-        self.state = SymbolState(BTC, Timeframe.M5)
-        self.steps: list[SymbolStep] = []
-        self.alerts: list[str] = []
-        desk = spec(tmp_path, (BTC.symbol,), **{"desk.candle_close_grace_ms": 0})
-        self.feed = LiveFeed(desk, {BTC.symbol: self.state}, self.venue, self.publish, self.alert)  # type: ignore[arg-type]
-
-    def alert(self, kind: str, message: str) -> None:
-        self.alerts.append(kind)
-
-    async def publish(self, state: SymbolState) -> None:
-        self.steps.append(state.drain())
-
-    async def say(self, *events: FeedEvent) -> None:
-        for event in events:
-            self.venue.events.put_nowait(event)
-        await asyncio.sleep(0.01)
-
-    async def reach(self, minute: float) -> None:
-        self.venue.market_clock.set(at(minute))
-        await asyncio.sleep(0.15)
-
-    @property
-    def revised(self) -> dict[int, Bar]:
-        return {(b.open_time - T0) // MINUTE_NS: b for s in self.steps for b in s.revised if b.timeframe is Timeframe.M1}
-
-    @property
-    def minutes(self) -> dict[int, Bar]:
-        return {(b.open_time - T0) // MINUTE_NS: b for s in self.steps for b in s.bars if b.timeframe is Timeframe.M1}
-
-    def volumes(self) -> dict[int, float]:
-        return {index: bar.volume for index, bar in self.minutes.items()}
-
-
-@pytest.fixture
-async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
-    monkeypatch.setattr(module, "HISTORY_BARS", {Timeframe.H1: 2, Timeframe.M15: 2, Timeframe.M5: 4, Timeframe.M1: 10})
-    made = Bench(tmp_path)
-
-    async def nothing_stored(symbol: str) -> dict[Timeframe, list[Bar]]:
-        return {}
-
-    monkeypatch.setattr(made.feed.repairs, "_stored", nothing_stored)
-    monkeypatch.setattr(module, "CHECK_PAUSE_S", 0.02)
-    monkeypatch.setattr(module, "MAX_PAUSE_S", 0.02)
-    tasks = [asyncio.create_task(loop) for loop in (made.feed.run(), made.feed.tick(), made.feed.repair())]
-    await asyncio.sleep(0.02)
-    yield made
-    for task in tasks:
-        task.cancel()
-    for task in tasks:
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 async def test_history_is_learnt_up_to_the_present_minute_and_nothing_is_given_out(bench: Bench) -> None:
@@ -407,100 +332,3 @@ async def test_an_impossible_print_during_a_repair_ends_nothing(bench: Bench) ->
     await bench.reach(12.1)
     await until(lambda: 11 in bench.minutes)
     assert (bench.volumes()[11], bench.feed.counters()["malformed"], len(bench.feed.take_trades())) == (1.0, 1, 1)
-
-
-async def test_an_outage_of_five_minutes_is_reported(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed_module, "DOWN_ALERT_S", 0.2)
-    await bench.say(CONNECTED)
-    assert bench.feed.details(0.0)["down_s"] is None
-    await bench.say(DISCONNECTED)
-    assert bench.feed.details(0.0)["down_s"] >= 0.0
-    await asyncio.sleep(0.4)
-    assert bench.alerts[0] == "feed_down"
-
-
-async def test_a_venue_that_is_away_from_the_start_is_reported_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed_module, "DOWN_ALERT_S", 0.05)
-    monkeypatch.setattr(feed_module, "WATCH_INTERVAL_S", 0.01)
-    bench = Bench(tmp_path)
-
-    async def away() -> ManualClock:
-        raise TransportError("away")
-
-    monkeypatch.setattr(bench.venue, "clock", away)
-    tasks = [asyncio.create_task(loop) for loop in (bench.feed.run(), bench.feed.tick())]
-    await until(lambda: len(bench.alerts) >= 2)  # once, and again after as long
-    assert set(bench.alerts) == {"feed_down"}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@pytest.mark.parametrize("error", [VenueError(403, None, "not from there"), ProtocolError("nonsense"), TransportError("away")])
-async def test_a_start_waits_for_the_venue_whatever_it_answers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: HeliosError
-) -> None:
-    bench = Bench(tmp_path)
-    answers: list[HeliosError | ManualClock] = [error, bench.venue.market_clock]
-
-    async def clock() -> ManualClock:
-        answer = answers.pop(0)
-        if isinstance(answer, HeliosError):
-            raise answer
-        return answer
-
-    monkeypatch.setattr(bench.venue, "clock", clock)
-    assert await bench.feed.repairs.retried(bench.venue.clock) is bench.venue.market_clock
-    assert bench.feed.repairs.failed_fetches == 1
-
-
-async def test_a_wrong_configuration_is_not_waited_for(tmp_path: Path) -> None:
-    async def wrong() -> None:
-        raise ConfigError("no such symbol")
-
-    with pytest.raises(ConfigError):
-        await Bench(tmp_path).feed.repairs.retried(wrong)
-
-
-async def test_the_clock_is_set_again_and_an_unreachable_venue_leaves_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed_module, "CLOCK_INTERVAL_S", 0.02)
-    monkeypatch.setattr(feed_module, "FIRST_CLOCK_INTERVALS_S", ())
-    task = asyncio.create_task(bench.feed.keep_time())
-    other = ManualClock(at(500), speed=1_000.0)
-    answers = [other, TransportError("away")]
-
-    async def clock() -> ManualClock:
-        answer = answers.pop(0) if len(answers) > 1 else answers[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    monkeypatch.setattr(bench.venue, "clock", clock)
-    await asyncio.sleep(0.1)
-    assert bench.feed.now_ns == at(500)
-    assert not task.done()
-    task.cancel()
-
-
-async def test_a_venue_that_cannot_be_reached_is_asked_for_as_long_as_it_takes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_SHORT_ANSWERS", 2)
-    bench.venue.is_down = True
-    await bench.say(CONNECTED)
-    await bench.reach(11.5)
-    await asyncio.sleep(0.5)
-    assert bench.minutes == {}
-    assert bench.feed.repairs.failed_fetches > 4
-    assert bench.feed.repairs.open_symbols == [BTC.symbol]
-
-
-async def test_a_long_repair_keeps_a_bounded_number_of_trades_and_loses_none(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_HELD_BACK", 3)
-    bench.venue.is_down = True
-    await bench.say(CONNECTED)
-    await bench.reach(11.5)
-    await bench.say(*(trade(11.5 + i / 100, 500.0) for i in range(10)))
-    await asyncio.sleep(0.3)
-    bench.venue.is_down = False
-    await bench.reach(12.5)
-    assert bench.volumes() == {10: VENUE_VOLUME, 11: VENUE_VOLUME}
-    assert bench.feed.repairs.open_symbols == []
