@@ -72,6 +72,8 @@ class SymbolActor(HeliosActor):
         venue = make_venue(self.config.venue, request_budget(self.spec), self.instruments)
         self._feed = LiveFeed(self.spec, self.states, venue, self._publish, self._alert)
         await self._rearm()
+        for peer in ("signal", "recorder"):  # found in a thread: while everything starts that takes seconds, and the feed would stand
+            await asyncio.to_thread(self._peers, peer)
         self.spawn(self._feed.run(), "feed")
         self.spawn(self._feed.tick(), "timer")
         self.spawn(self._feed.repair(), "repair")
