@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -253,6 +254,43 @@ async def test_positions_stay_watched_while_execution_cannot_say_which_there_are
     await actor.arm([plan(), plan(ETH.symbol, "p2")])
     await actor._rearm()
     assert (actor.states[BTC.symbol].exits.armed, actor.states[ETH.symbol].exits.armed) == (("p1",), ("p2",))
+
+
+async def test_peers_that_are_slow_to_find_are_found_before_the_feed_begins_and_off_its_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actor, peers = owner(tmp_path, exit_plans=[])
+    asked: list[tuple[str, bool]] = []
+    begun: list[str] = []
+
+    def find(name: str) -> Peer:
+        asked.append((name, threading.current_thread() is threading.main_thread()))
+        return peers(name)
+
+    monkeypatch.setattr(actor, "_peers", find)
+    monkeypatch.setattr(symbol_module, "make_venue", lambda *_: None)
+    monkeypatch.setattr(symbol_module, "request_budget", lambda _: None)
+    monkeypatch.setattr(symbol_module, "LiveFeed", lambda *_: SilentFeed(lambda: begun.extend(name for name, _ in asked)))
+    monkeypatch.setattr(actor, "spawn", lambda coroutine, name: coroutine.close())
+    await actor.on_start()
+    assert {"signal", "recorder"} <= set(begun)
+    assert [is_main for name, is_main in asked if name in ("signal", "recorder")] == [False, False]
+
+
+class SilentFeed:
+    """A feed that only says when its loop is made."""
+
+    def __init__(self, begin: Callable[[], None]) -> None:
+        self._begin = begin
+
+    def run(self) -> Coroutine[Any, Any, None]:
+        self._begin()
+        return asyncio.sleep(0)
+
+    def tick(self) -> Coroutine[Any, Any, None]:
+        return asyncio.sleep(0)
+
+    repair = keep_time = tick
 
 
 async def test_only_warm_windows_are_sent_and_all_bars_are_recorded(tmp_path: Path) -> None:
