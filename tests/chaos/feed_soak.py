@@ -43,6 +43,8 @@ SPEED = 20.0  # market seconds per wall second: the longest pause after a 429 is
 
 CALM_S = 15.0  # wall seconds without faults at the end, once no gap is open
 LONGEST_PAUSE_S = 75.0  # who met a 429 as the last fault waits for a minute before anything is asked again
+LONGEST_WAIT = 3.0
+NOTHING: Mapping[str, int] = {}
 Truth = Mapping[str, list[dict[str, Any]]]
 Series = dict[tuple[str, Timeframe, int], Bar]
 
@@ -79,17 +81,21 @@ class Soak:
         self.alerts.append(f"{kind}: {message}")
 
 
-async def run(seconds: float, faults: str = "all", symbols: tuple[str, ...] = SYMBOLS) -> dict[str, Any]:
-    """Return what was compared, what was wrong, what the feed counted and what the exchange injected."""
+async def run(seconds: float, faults: str = "all", wanted: Mapping[str, int] = NOTHING) -> dict[str, Any]:
+    """Return what was compared, what was wrong, what the feed counted and what the exchange injected.
+
+    Faults come by chance: they stay on for `seconds`, and on, up to `LONGEST_WAIT` times that, until each of `wanted` came so often.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        overrides = {"sandbox.admin": True, "sandbox.symbols": symbols, "venue.speed": SPEED}
+        overrides = {"sandbox.admin": True, "sandbox.symbols": SYMBOLS, "venue.speed": SPEED}
         (Path(folder) / "logs").mkdir()
         with sandbox_exchange(load_config(overrides=overrides), Path(folder)) as address:
             urls = {f"venue.{name}": address[name] for name in ("rest_url", "ws_url")}
-            return await _against(spec(Path(folder), symbols, **urls, **{"venue.speed": SPEED}), read_plan(faults), seconds)
+            desk = spec(Path(folder), SYMBOLS, **urls, **{"venue.speed": SPEED})
+            return await _against(desk, read_plan(faults), seconds, wanted)
 
 
-async def _against(desk: DeskSpec, plan: FaultPlan, seconds: float) -> dict[str, Any]:
+async def _against(desk: DeskSpec, plan: FaultPlan, seconds: float, wanted: Mapping[str, int]) -> dict[str, Any]:
     symbols, rest_url = desk.symbols, desk.config.venue.rest_url
     async with httpx.AsyncClient(base_url=rest_url, timeout=30.0) as admin:
         # Without faults until everybody knows the past: a start against a broken venue only waits.
@@ -105,8 +111,7 @@ async def _against(desk: DeskSpec, plan: FaultPlan, seconds: float) -> dict[str,
             while feed.repairs.repaired < len(symbols):
                 await asyncio.wait(tasks, timeout=0.1, return_when=asyncio.FIRST_EXCEPTION)
             (await admin.put("/sandbox/faults", json=plan.to_json())).raise_for_status()
-            await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
-            injected = (await admin.get("/sandbox/faults")).json()
+            faulty_s, injected = await _until_injected(admin, tasks, seconds, wanted)
             (await admin.put("/sandbox/faults", json={})).raise_for_status()
             deadline = time.monotonic() + LONGEST_PAUSE_S
             while feed.repairs.open_symbols and time.monotonic() < deadline and not any(task.done() for task in tasks):
@@ -125,10 +130,25 @@ async def _against(desk: DeskSpec, plan: FaultPlan, seconds: float) -> dict[str,
     counters = feed.counters()
     report |= {
         "alerts": soak.alerts, "failures": failures, "books_accepted": soak.books, "crossed_books": soak.crossed,
-        "bars_given_out_twice": soak.doubled, "expected_minutes": int(seconds * SPEED / 60.0) * len(symbols),
-        "open_gaps": feed.repairs.open_symbols, "counters": counters, "injected": injected["counters"],
+        "bars_given_out_twice": soak.doubled, "expected_minutes": int(faulty_s * SPEED / 60.0) * len(symbols),
+        "open_gaps": feed.repairs.open_symbols, "counters": counters, "injected": injected,
     }  # fmt: skip
     return report
+
+
+async def _until_injected(
+    admin: httpx.AsyncClient, tasks: list[asyncio.Task[None]], seconds: float, wanted: Mapping[str, int]
+) -> tuple[float, dict[str, int]]:
+    """Let the faults come; return after how many seconds they had, and how often each came."""
+    began = time.monotonic()
+    await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
+    while True:
+        injected: dict[str, int] = (await admin.get("/sandbox/faults")).json()["counters"]
+        elapsed_s = time.monotonic() - began
+        enough = all(injected.get(fault, 0) >= count for fault, count in wanted.items())
+        if enough or elapsed_s > LONGEST_WAIT * seconds or any(task.done() for task in tasks):
+            return elapsed_s, injected
+        await asyncio.wait(tasks, timeout=0.5, return_when=asyncio.FIRST_EXCEPTION)
 
 
 COUNTED_AS = {
