@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -279,6 +280,28 @@ async def test_a_refused_snapshot_is_an_outage_that_heals(market: BinanceMarket,
         server.answer_next([(503, {}, "<html>busy</html>")] * 4)  # ccxt itself tries three times
         seen = await until(events, is_book)
     assert "DISCONNECTED" in [e.status for e in of_kind(seen, FeedStatus)]
+
+
+@pytest.mark.parametrize(("stable_s", "started_anew"), [(0.0, 1), (3_600.0, 0)], ids=["lived", "lived too short"])
+async def test_only_a_connection_that_lived_starts_the_back_off_anew(
+    market: BinanceMarket, server: CcxtServer, monkeypatch: pytest.MonkeyPatch, stable_s: float, started_anew: int
+) -> None:
+    started = 0
+
+    def delays(_: random.Random) -> Iterator[float]:
+        nonlocal started
+        started += 1
+        return itertools.repeat(0.01)
+
+    monkeypatch.setattr("helios.venues.ccxt.venue.backoff_delays", delays)
+    monkeypatch.setattr("helios.venues.ccxt.venue.STABLE_S", stable_s)
+    server.answer_next([(403, {}, '{"code":-1100,"msg":"not from there"}')] * 2)
+    async with streaming(server, BTC) as (_, events):
+        await until(events, is_book)
+        assert started == 1  # two attempts brought nothing, however long they took
+        server.cut()
+        await until(events, is_status("CONNECTED"))
+        assert started == 1 + started_anew
 
 
 async def test_a_subscription_without_data_is_given_up(market: BinanceMarket, server: CcxtServer) -> None:

@@ -20,7 +20,7 @@ from helios.errors import ConfigError, TransportError
 from helios.store.embedded import EmbeddedPostgres
 from helios.store.request_budget import PostgresBudget
 from helios.venues.gcra import Rate
-from tests.support.pg import FAST, migrate_dsn
+from tests.support.pg import FAST, execute, migrate_dsn
 
 RATES = {"fast": Rate(20, 1.0), "slow": Rate(2, 60.0), "wide": Rate(5_000, 1.0)}
 HAMMER = """
@@ -101,6 +101,32 @@ async def test_who_waits_for_a_slot_when_the_pause_begins_waits_for_its_end(budg
     assert sum(at - started_s < 0.05 for at in sent) <= 1  # one may have been on its way
     assert sum(at - started_s >= 0.59 for at in sent) >= 2
     await other.aclose()
+
+
+FROZEN_CLOCK = """
+    CREATE SCHEMA frozen;
+    CREATE TABLE frozen.clock AS SELECT pg_catalog.clock_timestamp() AS at;
+    CREATE FUNCTION frozen.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS 'SELECT at FROM frozen.clock'"""
+
+
+async def test_waking_a_moment_too_early_costs_no_second_slot(pg_dsn: str) -> None:
+    await execute(pg_dsn, FROZEN_CLOCK)
+    slept: list[float] = []
+
+    async def early_sleep(seconds: float) -> None:
+        slept.append(seconds)
+        moved_us = int(seconds * 1e6) - 500
+        await execute(pg_dsn, f"UPDATE frozen.clock SET at = at + {moved_us} * interval '1 microsecond'")
+
+    # The server's clock stands still but for what was slept: a function found before the system's own.
+    dsn = f"{pg_dsn}&search_path=frozen,pg_catalog,public"
+    budget = PostgresBudget(dsn, "early", "here", RATES, 4, sleep=early_sleep)
+    await budget.pause("fast", 30.0)
+    await budget.admit("fast")
+    async with budget._session() as connection:
+        admitted = await connection.fetchval("SELECT admitted FROM request_budgets WHERE venue = 'early'")
+    assert (slept, admitted, budget.fallbacks) == ([pytest.approx(30.0)], 1, 0)
+    await budget.aclose()
 
 
 async def _admitted(budget: PostgresBudget) -> float:

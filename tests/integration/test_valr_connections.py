@@ -166,6 +166,16 @@ async def test_too_many_connections_are_waited_out(server: ValrServer) -> None:
     assert 0.0 < clock.slept[0] <= 60.0
 
 
+@pytest.mark.parametrize("headers", [[("Retry-After", "7")], [("Retry-After", "7"), ("Retry-After", "9")]], ids=["once", "twice"])
+async def test_the_retry_after_of_a_refused_upgrade_is_kept_to(server: ValrServer, headers: list[tuple[str, str]]) -> None:
+    clock = FakeTime(0.0)
+    budget = LocalBudget(valr_rates(), monotonic_ns=lambda: int(clock.now_s * 1e9), sleep=clock.sleep)
+    server.refuse_next([429], headers)
+    async with streaming(server, "BTC/ZAR", budget=budget) as (_, events):
+        await until(events, is_status("CONNECTED"))
+    assert clock.slept == [7.0]  # the wall clock's next minute would be another time
+
+
 async def test_only_a_connection_that_brought_something_starts_the_back_off_anew(
     server: ValrServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

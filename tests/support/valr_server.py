@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -53,7 +53,7 @@ class ValrServer:
         self.skipped_buckets: set[int] = set()
         self.trades: list[dict[str, Any]] = []
         self.upgrades: list[Headers] = []
-        self._refusals: deque[int] = deque()
+        self._refusals: deque[tuple[int, Sequence[tuple[str, str]]]] = deque()
         self._answers: deque[Answer] = deque()
         self._is_mute = False
         self._key_refusal = 0
@@ -81,8 +81,8 @@ class ValrServer:
     def answer_next(self, answers: Iterable[Answer]) -> None:
         self._answers.extend(answers)
 
-    def refuse_next(self, statuses: Iterable[int]) -> None:
-        self._refusals.extend(statuses)
+    def refuse_next(self, statuses: Iterable[int], headers: Sequence[tuple[str, str]] = ()) -> None:
+        self._refusals.extend((status, headers) for status in statuses)
 
     def refuse_key(self, status_or_code: int) -> None:
         self._key_refusal = status_or_code
@@ -127,8 +127,8 @@ class ValrServer:
     def _refusal(self) -> Response | None:
         if not self._refusals:
             return None
-        status = self._refusals.popleft()
-        return Response(status, HTTPStatus(status).phrase, Headers({"Content-Length": "0"}), b"")
+        status, headers = self._refusals.popleft()
+        return Response(status, HTTPStatus(status).phrase, Headers([("Content-Length", "0"), *headers]), b"")
 
     def _route(self, path: str) -> Answer:
         url = urlsplit(path)
