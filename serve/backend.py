@@ -19,7 +19,7 @@ from helios.domain.enums import Timeframe
 from helios.domain.market import BAR_VALUES
 from helios.errors import HeliosError, ModelUnavailableError, TransportError
 from helios.portfolio.attribution_report import Grouping, Question
-from helios.store.books import PostgresBooks
+from helios.store.attribution import AttributionReader
 from helios.store.engine_store import EngineStore, daily_report
 from helios.store.pool import connect, session
 from helios.store.recorder import MarketRecorder
@@ -96,6 +96,7 @@ class RayBackend:
         self._supervisor: Any = None
         self._predictor: Any = None
         self._pool: asyncpg.Pool | None = None
+        self._attribution: AttributionReader | None = None
         self._opening = asyncio.Lock()
 
     async def snapshot(self) -> dict[str, Any]:
@@ -141,8 +142,9 @@ class RayBackend:
         return await PostgresTraces(await self._database()).explain(decision_id)
 
     async def attribution(self, by: Grouping, first_day: int | None, last_day: int | None) -> dict[str, Any]:
-        books = PostgresBooks(await self._database())
-        return await books.attribution(Question(by, first_day, last_day), NO_CASH, with_benchmark=True)
+        pool = await self._database()
+        self._attribution = self._attribution or AttributionReader(pool)
+        return await self._attribution.attribution(Question(by, first_day, last_day), NO_CASH, with_benchmark=True)
 
     async def daily(self, days: int) -> Rows:
         return await daily_report(EngineStore(await self._database()), days)
@@ -150,7 +152,7 @@ class RayBackend:
     async def aclose(self) -> None:
         if self._pool is not None:
             self._pool.terminate()
-            self._pool = None
+            self._pool = self._attribution = None
 
     async def _database(self) -> asyncpg.Pool:
         async with self._opening:

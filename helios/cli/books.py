@@ -19,8 +19,10 @@ from helios.errors import ConfigError
 from helios.portfolio.attribution_report import Books, Grouping, Question
 from helios.portfolio.lot_report import NOTE, LotFilter, lot_report, to_csv
 from helios.portfolio.lots import LotMethod, fold_lots
+from helios.store.attribution import AttributionReader
 from helios.store.books import PostgresBooks
 from helios.store.engine_store import EngineStore, daily_report
+from helios.store.pool import dump_json
 
 EPOCH = date(1970, 1, 1)
 
@@ -59,7 +61,7 @@ def attribution(
     if asked.first_day is not None and asked.last_day is not None and asked.first_day > asked.last_day:
         raise ConfigError("--from is later than --to")
     cash = load_config().desk.initial_cash_quote
-    show_attribution(_answer(state_dir, lambda pool: PostgresBooks(pool).attribution(asked, cash, benchmark)), as_json)
+    show_attribution(_answer(state_dir, lambda pool: AttributionReader(pool).attribution(asked, cash, benchmark)), as_json)
 
 
 @app.command()
@@ -100,7 +102,7 @@ def show_lots(report: dict[str, Any], as_json: bool) -> None:
 def show_attribution(report: dict[str, Any], as_json: bool) -> None:
     """Print what `attribution_report` returned."""
     if as_json:
-        print(json.dumps(report))
+        print(dump_json(report).decode())
         return
     stages = report["stages"]
     _table(stages["groups"], _columns(stages["groups"]), False)

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Any, Literal, get_args
 
 from helios.domain.orders import Fill, Movement, OrderRecord
 from helios.errors import RejectedError
 from helios.portfolio.accounting import NS_PER_DAY, utc_day
-from helios.portfolio.attribution import EFFECTS, Attribution, attribute, total
-from helios.portfolio.currency import base_of, is_spot, quote_of
+from helios.portfolio.benchmark_book import BenchmarkBook, Market, Tally, group_by_sector, priced_days, rated_currencies, with_pnl
+from helios.portfolio.currency import quote_of
 from helios.portfolio.lots import EXACT, ZERO
-from helios.portfolio.periods import Closes, DailyInputs, daily_periods, turnover_weights
+from helios.portfolio.periods import AccountDays, DayTerms
 from helios.portfolio.stages import STAGES, StageEffects, Steps, stage_effects, stage_totals
-from helios.risk.sectors import sector_of
 
 Grouping = Literal["stage", "symbol", "sector", "day"]
 UNIT_SHARE = Decimal("0.05")
-TURNOVER_DAYS = 30
-"""The prior portfolio of tier 5: weights by the quote turnover of the days before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +28,6 @@ class Books:
     movements: Sequence[Movement] = ()
     decisions: Mapping[str, Steps] = field(default_factory=dict)
     initial_cash_quote: Decimal = ZERO
-
-
-@dataclass(frozen=True, slots=True)
-class Market:
-    """Daily closes and quote turnover by day (days since 1970) and symbol."""
-
-    closes: Closes
-    turnover: Closes
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +71,15 @@ def stage_report(books: Books, question: Question) -> dict[str, Any]:
     lines = [
         line
         for line in stage_effects(books.history, books.movements, books.decisions, unit)
-        if _is_within(line.closed_at // NS_PER_DAY, question)
+        if is_within(line.closed_at // NS_PER_DAY, question)
     ]
     totals = stage_totals(lines)
     return {
-        "unit_notional_quote": _text(unit),
-        "totals": _texts(totals),
+        "unit_notional_quote": amount_text(unit),
+        "totals": amounts_text(totals),
         "groups": _stage_groups(lines, question.by, totals),
         "is_explained": not any(line.missing for line in lines),
-        "trades": [_trade(line) for line in lines],
+        "trades": [trade_json(line) for line in lines],
     }
 
 
@@ -100,62 +89,65 @@ def benchmark_report(books: Books, market: Market, question: Question) -> dict[s
     Groups are assets by "symbol", days by "day", otherwise sectors.
     """
     first, last = _days(market, question)
-    weights = {day: turnover_weights(_turnover_before(market.turnover, day)) for day in range(first, last + 1)}
-    fills = [fill for _, fill in books.history]
-    quote = quote_of(fills[0].symbol) if fills else ""
-    rates = {day: _rates(closes, quote) for day, closes in market.closes.items()} if quote else {}
-    inputs = DailyInputs(books.initial_cash_quote, fills, books.movements, market.closes, weights, rates=rates)
-    found = daily_periods(inputs, first, last)
-    group_of: Callable[[str], str] = str if question.by == "symbol" else _sector
-    parts = [attribute(period, group_of) for period in found.periods]
-    whole = total("all", parts)
+    days = AccountDays()
+    for fill in {fill.fill_id: fill for _, fill in books.history}.values():
+        days.add_fill(fill)
+    for movement in {movement.movement_id: movement for movement in books.movements}.values():
+        days.add_movement(movement)
+    quote = quote_of(books.history[0][1].symbol) if books.history else ""
+    terms = DayTerms(books.initial_cash_quote, "", frozenset(rated_currencies(market.closes, quote)))
+    book = BenchmarkBook(days, terms, first, benchmark_groups(question.by))
+    return tally_json(book.tally(last, priced_days(market, quote, first, last)), question.by)
+
+
+def benchmark_groups(by: Grouping) -> Callable[[str], str]:
+    """Return the function that names the group of a symbol."""
+    return str if by == "symbol" else group_by_sector
+
+
+def tally_json(found: Tally, by: Grouping) -> dict[str, Any]:
+    """Return what `benchmark_report` returns, of days that are folded."""
+    if by == "day":
+        groups = [{"key": name} | amounts_text(values) for name, values in found.days]
+    else:
+        groups = [{"key": group} | amounts_text(effects) for group, effects in found.whole.effects.items()]
     return {
-        "totals": _texts(_with_pnl(whole)),
-        "groups": _benchmark_groups(parts, whole, question.by),
-        "days": [part.name for part in parts],
+        "totals": amounts_text(with_pnl(found.whole)),
+        "groups": groups,
+        "days": [name for name, _ in found.days],
         "skipped": [{"day": day, "reason": reason} for day, reason in found.skipped],
     }
 
 
 def _stage_groups(lines: Sequence[StageEffects], by: Grouping, totals: Mapping[str, Decimal]) -> list[dict[str, Any]]:
     if by == "stage":
-        return [{"key": name, "pnl_quote": _text(totals[name])} for name in STAGES]
+        return [{"key": name, "pnl_quote": amount_text(totals[name])} for name in STAGES]
     groups: dict[str, list[StageEffects]] = {}
     for line in lines:
         groups.setdefault(_key(line, by), []).append(line)
-    return [{"key": key, "trades": len(groups[key])} | _texts(stage_totals(groups[key])) for key in sorted(groups)]
+    return [{"key": key, "trades": len(groups[key])} | amounts_text(stage_totals(groups[key])) for key in sorted(groups)]
 
 
 def _key(line: StageEffects, by: Grouping) -> str:
     if by == "day":
         return utc_day(line.closed_at)
-    return line.symbol if by == "symbol" else _sector(line.symbol)
+    return line.symbol if by == "symbol" else group_by_sector(line.symbol)
 
 
-def _benchmark_groups(parts: Iterable[Attribution], whole: Attribution, by: Grouping) -> list[dict[str, Any]]:
-    if by == "day":
-        return [{"key": part.name} | _texts(_with_pnl(part)) for part in parts]
-    return [{"key": group} | _texts(effects) for group, effects in whole.effects.items()]
-
-
-def _with_pnl(part: Attribution) -> dict[str, Decimal]:
-    pnl = {"portfolio_pnl": part.portfolio_pnl, "benchmark_pnl": part.benchmark_pnl, "active_pnl": part.active_pnl}
-    return pnl | (part.totals() if part.effects else dict.fromkeys(EFFECTS, ZERO))
-
-
-def _trade(line: StageEffects) -> dict[str, Any]:
+def trade_json(line: StageEffects) -> dict[str, Any]:
+    """Return one line of `trades`."""
     return {
         "entry_order_id": line.entry_order_id,
         "exit_order_id": line.exit_order_id,
         "decision_id": line.decision_id,
         "symbol": line.symbol,
         "side": line.side,
-        "quantity_base": _text(line.quantity_base),
+        "quantity_base": amount_text(line.quantity_base),
         "opened_at": line.opened_at,
         "closed_at": line.closed_at,
         "exit_reason": line.exit_reason,
-        "pnl_quote": _text(line.pnl_quote),
-        "effects": _texts(line.effects),
+        "pnl_quote": amount_text(line.pnl_quote),
+        "effects": amounts_text(line.effects),
         "missing": list(line.missing),
     }
 
@@ -168,32 +160,17 @@ def _days(market: Market, question: Question) -> tuple[int, int]:
     return first, last
 
 
-def _rates(closes: Mapping[str, Decimal], quote: str) -> dict[str, Decimal]:
-    # What a third currency is worth is the price of its own spot pair, as in the account.
-    return {base_of(s): price for s, price in closes.items() if is_spot(s) and quote_of(s) == quote}
-
-
-def _turnover_before(turnover: Closes, day: int) -> dict[str, Decimal]:
-    sums: dict[str, Decimal] = {}
-    for past in range(day - TURNOVER_DAYS, day):
-        for symbol, value in turnover.get(past, {}).items():
-            sums[symbol] = sums.get(symbol, ZERO) + value
-    return sums
-
-
-def _is_within(day: int, question: Question) -> bool:
+def is_within(day: int, question: Question) -> bool:
+    """Whether a day is one of those asked for."""
     after = question.first_day is None or day >= question.first_day
     return after and (question.last_day is None or day <= question.last_day)
 
 
-def _sector(symbol: str) -> str:
-    return sector_of(base_of(symbol))
+def amounts_text(values: Mapping[str, Decimal]) -> dict[str, str]:
+    """Return amounts as text."""
+    return {name: amount_text(value) for name, value in values.items()}
 
 
-def _texts(values: Mapping[str, Decimal]) -> dict[str, str]:
-    return {name: _text(value) for name, value in values.items()}
-
-
-def _text(value: Decimal) -> str:
-    with localcontext(EXACT):
-        return f"{value.normalize():f}"
+def amount_text(value: Decimal) -> str:
+    """Return an amount as text, all its digits and no zeros after them."""
+    return f"{value.normalize(EXACT):f}"

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import lru_cache
 
 from helios.domain.orders import Fill
 from helios.errors import InvariantError
@@ -21,11 +22,13 @@ from helios.errors import InvariantError
 ZERO = Decimal(0)
 
 
+@lru_cache(maxsize=4_096)
 def base_of(symbol: str) -> str:
     """Return the base asset of a unified symbol (BTC of BTC/USDT:USDT)."""
     return symbol.partition("/")[0]
 
 
+@lru_cache(maxsize=4_096)
 def quote_of(symbol: str) -> str:
     """Return the quote currency of a unified symbol (USDT of BTC/USDT:USDT), empty where it has none."""
     return symbol.partition("/")[2].partition(":")[0]

@@ -183,7 +183,7 @@ def fold_lots(fills: Iterable[Fill], movements: Iterable[Movement] = (), method:
     InvariantError
         If a fill has no positive price or quantity.
     """
-    fold = _Fold(method)
+    fold = LotFold(method)
     events: list[tuple[int, int, Fill | Movement]] = [(f.ts_event, 0, f) for f in fills]
     events += [(m.ts_event, 1, m) for m in movements if m.kind is MovementKind.FUNDING]
     with localcontext(EXACT):
@@ -195,16 +195,26 @@ def fold_lots(fills: Iterable[Fill], movements: Iterable[Movement] = (), method:
     return fold.report()
 
 
-class _Fold:
-    def __init__(self, method: LotMethod) -> None:
+class LotFold:
+    """The fold of `fold_lots`, event by event: each symbol's must come in the order of their times, inside the context EXACT.
+
+    Parameters
+    ----------
+    method : LotMethod
+    is_unique : bool
+        Whether no event comes twice: then no id has to be remembered.
+    """
+
+    def __init__(self, method: LotMethod, is_unique: bool = False) -> None:
         self._method = method
-        self._seen: set[tuple[type, str]] = set()
+        self._seen: set[tuple[type, str]] | None = None if is_unique else set()
         self._books: dict[str, list[_Open]] = {}  # in the order in which they were opened, all of one side
         self._disposals: list[Disposal] = []
         self._orphans: dict[str, Decimal] = {}
         self._unvalued: list[str] = []
 
     def fill(self, fill: Fill) -> None:
+        """Open lots or dispose of them."""
         if not self._is_new(Fill, fill.fill_id):
             return
         booked = book_fill(fill)
@@ -224,6 +234,7 @@ class _Fold:
             self._acquire(fill, lots, left, fee)
 
     def fund(self, movement: Movement) -> None:
+        """Share funding over the lots open in its symbol."""
         if not self._is_new(Movement, movement.movement_id):
             return
         lots = self._books.get(movement.symbol, [])
@@ -235,7 +246,17 @@ class _Fold:
         if not lots:
             self._orphans[movement.symbol] = self._orphans.get(movement.symbol, ZERO) + movement.amount
 
+    def take_disposals(self) -> list[Disposal]:
+        """Return the disposals since the last call, and forget them."""
+        taken, self._disposals = self._disposals, []
+        return taken
+
+    def open_order_ids(self) -> set[str]:
+        """Return the orders whose fills opened what is open now."""
+        return {lot.order_id for lots in self._books.values() for lot in lots}
+
     def report(self) -> LotReport:
+        """Return what the fold has found out."""
         lots = [
             Lot(o.lot_id, o.order_id, symbol, o.side, o.opened_at, o.quantity, o.value, o.fees, o.funding)
             for symbol in sorted(self._books)
@@ -246,6 +267,8 @@ class _Fold:
         )
 
     def _is_new(self, kind: type, event_id: str) -> bool:
+        if self._seen is None:
+            return True
         if (kind, event_id) in self._seen:
             return False
         self._seen.add((kind, event_id))

@@ -8,10 +8,9 @@ The sum over all assets is the change of the account's equity less what was paid
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from decimal import ROUND_FLOOR, Decimal, localcontext
-from typing import TypeVar
 
 from helios.domain.enums import MovementKind
 from helios.domain.orders import Fill, Movement
@@ -21,68 +20,27 @@ from helios.portfolio.attribution import ONE, AssetPeriod, Period
 from helios.portfolio.currency import book_fill, quote_of
 from helios.portfolio.lots import EXACT, SHARE, ZERO
 
-E = TypeVar("E", Fill, Movement)
 Closes = Mapping[int, Mapping[str, Decimal]]
 """By day (days since 1970) and symbol; for exchange rates by day and currency."""
 
 
 @dataclass(frozen=True, slots=True)
-class DailyInputs:
-    """What the account did and what the market was.
+class PricedDays:
+    """What days need of the market, by day.
 
     Attributes
     ----------
-    initial_cash : Decimal
-        In `base`, before any event.
-    fills, movements : sequence
-        The whole past, in commit order.
     closes : mapping
-        Last price of each symbol on each day.
+        Last price of each symbol, of the day before the first too.
     weights : mapping
         The benchmark's weights at the start of each day, by symbol. Symbols without both prices are left out of it (its cash grows).
-    base : str
-        The account's currency; empty counts every quote currency as it.
     rates : mapping
-        Last value of other currencies on each day, in `base` per unit.
+        Last value of other currencies, in the account's per unit.
     """
 
-    initial_cash: Decimal
-    fills: Sequence[Fill]
-    movements: Sequence[Movement]
     closes: Closes
     weights: Closes
-    base: str = ""
-    rates: Closes = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class DailyPeriods:
-    """Days that can be attributed, and why others cannot (day, reason): a price that is missing is never made up."""
-
-    periods: tuple[Period, ...]
-    skipped: tuple[tuple[str, str], ...]
-
-
-def daily_periods(inputs: DailyInputs, first_day: int, last_day: int) -> DailyPeriods:
-    """Return the periods of the days `first_day` to `last_day` (days since 1970, both included), oldest first.
-
-    Raises
-    ------
-    InvariantError
-        If a fill has no positive price or quantity.
-    """
-    book = _Book(inputs)
-    periods: list[Period] = []
-    skipped: list[tuple[str, str]] = []
-    with localcontext(EXACT):
-        book.roll(first_day)
-        for day in range(first_day, last_day + 1):
-            found = book.day(day)
-            if isinstance(found, str):
-                skipped.append((utc_day(day * NS_PER_DAY), found))
-            else:
-                periods.append(found)
-    return DailyPeriods(tuple(periods), tuple(skipped))
+    rates: Closes
 
 
 def turnover_weights(turnover: Mapping[str, Decimal]) -> dict[str, Decimal]:
@@ -117,63 +75,188 @@ class _Money:
     value: Decimal = ZERO
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Day:
+    """What happened in one day. `foreign` are fees in third currencies: symbol, fee in quote, currency, amount, value."""
+
+    symbols: dict[str, _Flows] = field(default_factory=dict)
+    foreign: list[tuple[str, Decimal, str, Decimal, Decimal | None]] = field(default_factory=list)
+    movements: list[Movement] = field(default_factory=list)
+
+
+class AccountDays:
+    """Fills and movements by UTC day, in sums: the order in which they come is of no consequence."""
+
+    def __init__(self) -> None:
+        self._days: dict[int, _Day] = {}
+
+    @property
+    def first_day(self) -> int | None:
+        """The oldest day with a fill or a movement."""
+        return min(self._days, default=None)
+
+    @property
+    def currencies(self) -> set[str]:
+        """Third currencies that moved: of fees and of movements."""
+        fees = {currency for day in self._days.values() for _, _, currency, _, _ in day.foreign}
+        return fees | {m.currency for day in self._days.values() for m in day.movements}
+
+    def add_fill(self, fill: Fill) -> None:
+        """Add one fill, once.
+
+        Raises
+        ------
+        InvariantError
+            If it has no positive price or quantity.
+        """
+        with localcontext(EXACT):
+            day = self._days.setdefault(fill.ts_event // NS_PER_DAY, _Day())
+            booked, line = book_fill(fill), day.symbols.setdefault(fill.symbol, _Flows())
+            line.quantity += fill.side * booked.quantity_base
+            line.paid += fill.side * booked.quantity_base * fill.price
+            line.costs += booked.fee_quote
+            if booked.foreign is not None:
+                day.foreign.append((fill.symbol, booked.fee_quote, *booked.foreign))
+
+    def add_movement(self, movement: Movement) -> None:
+        """Add one movement, once."""
+        self._days.setdefault(movement.ts_event // NS_PER_DAY, _Day()).movements.append(movement)
+
+    def known(self, until: int) -> list[int]:
+        """Return the days before `until` on which something happened, oldest first."""
+        return sorted(day for day in self._days if day < until)
+
+    def of(self, day: int) -> _Day:
+        """Return what happened on a day."""
+        return self._days.get(day, _NOTHING)
+
+
+_NOTHING = _Day()
+
+
+@dataclass(frozen=True, slots=True)
+class DayTerms:
+    """On what all days rest.
+
+    Attributes
+    ----------
+    initial_cash : Decimal
+        In `base`, before any event.
+    base : str
+        The account's currency; empty counts every quote currency as it.
+    rated : frozenset of str
+        Other currencies that have a rate on any day.
+    """
+
+    initial_cash: Decimal
+    base: str
+    rated: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Moved:
     symbols: dict[str, _Flows]
     money: dict[str, _Money]
 
 
-class _Book:
-    """Holdings and cash per quote currency, day after day."""
+class DayBook:
+    """Holdings and cash per quote currency, day after day; its methods are to be called inside the context EXACT."""
 
-    def __init__(self, inputs: DailyInputs) -> None:
-        self._inputs = inputs
-        self._fills = _by_day({f.fill_id: f for f in inputs.fills}.values())
-        self._movements = _by_day({m.movement_id: m for m in inputs.movements}.values())
-        self._rated = {currency for rates in inputs.rates.values() for currency in rates}
+    def __init__(self, days: AccountDays, terms: DayTerms) -> None:
+        self._days = days
+        self._terms = terms
         self._held: dict[str, Decimal] = {}
-        self._cash: dict[str, Decimal] = {inputs.base: inputs.initial_cash}
+        self._cash: dict[str, Decimal] = {terms.base: terms.initial_cash}
         self._money: dict[str, Decimal] = {}
+
+    def copy(self) -> DayBook:
+        """Return a book at the same day that goes on by itself."""
+        book = DayBook(self._days, self._terms)
+        book._held, book._cash, book._money = dict(self._held), dict(self._cash), dict(self._money)
+        return book
 
     def roll(self, day: int) -> None:
         """Take over everything before `day`."""
-        for past in sorted(d for d in self._fills.keys() | self._movements.keys() if d < day):
+        for past in self._days.known(day):
             self._transfer(past)
             self._close(self._flows(past))
 
-    def day(self, day: int) -> Period | str:
-        """Return the period of one day, or why there is none, and go on to the next day."""
+    def day(self, day: int, market: PricedDays) -> Period | str:
+        """Return the period of one day, or why there is none (a missing price is never made up), and go on to the next day."""
         self._transfer(day)
         flows = self._flows(day)
         held, cash, money = dict(self._held), dict(self._cash), dict(self._money)
         self._close(flows)
         try:
-            return self._period(day, held, cash, money, flows)
+            return _Marked(market, self._terms).period(day, held, cash, money, flows)
         except InsufficientHistoryError as missing:
             return str(missing)
 
-    def _period(
-        self, day: int, held: Mapping[str, Decimal], cash: Mapping[str, Decimal], money: Mapping[str, Decimal], flows: _Day
+    def _flows(self, day: int) -> _Moved:
+        happened = self._days.of(day)
+        flows = {symbol: replace(line) for symbol, line in happened.symbols.items()}
+        money: dict[str, _Money] = {}
+        for symbol, fee_quote, currency, amount, value in happened.foreign:
+            if currency in self._terms.rated:
+                flows[symbol].elsewhere += fee_quote
+                _add(money, currency, amount, value)
+        for m in happened.movements:
+            if m.kind is MovementKind.FUNDING:
+                flows.setdefault(m.symbol, _Flows()).costs -= m.amount
+            elif self._is_money(m):
+                _add(money, m.currency, m.amount, m.value_quote)
+        return _Moved(flows, money)
+
+    def _is_money(self, m: Movement) -> bool:
+        return m.currency not in ("", self._terms.base) and m.currency in self._terms.rated
+
+    def _transfer(self, day: int) -> None:
+        # A deposit counts from the start of its day: it is no profit of that day. Another currency comes at its value of then, and
+        # what the rate makes of it until the day's end is profit already.
+        for m in self._days.of(day).movements:
+            if m.kind is MovementKind.TRANSFER and not self._is_money(m):
+                self._cash[self._terms.base] += m.amount if m.value_quote is None else m.value_quote
+
+    def _close(self, flows: _Moved) -> None:
+        for symbol, line in flows.symbols.items():
+            currency = currency_of(symbol, self._terms)
+            self._held[symbol] = self._held.get(symbol, ZERO) + line.quantity
+            self._cash[currency] = self._cash.get(currency, ZERO) - line.paid - line.costs + line.elsewhere
+            if self._held[symbol] == 0:
+                del self._held[symbol]
+        for currency, new in flows.money.items():
+            self._money[currency] = self._money.get(currency, ZERO) + new.amount
+
+
+class _Marked:
+    """One day at its market's prices."""
+
+    def __init__(self, market: PricedDays, terms: DayTerms) -> None:
+        self._market = market
+        self._terms = terms
+
+    def period(
+        self, day: int, held: Mapping[str, Decimal], cash: Mapping[str, Decimal], money: Mapping[str, Decimal], flows: _Moved
     ) -> Period:
-        weights = self._inputs.weights.get(day, {})
-        priced = self._inputs.closes.get(day - 1, {}).keys() & self._inputs.closes.get(day, {}).keys()
+        weights = self._market.weights.get(day, {})
+        priced = self._market.closes.get(day - 1, {}).keys() & self._market.closes.get(day, {}).keys()
         symbols = held.keys() | flows.symbols.keys() | (weights.keys() & priced)
         assets = [
             self._asset(s, day, held.get(s, ZERO), flows.symbols.get(s, _Flows()), weights.get(s, ZERO) if s in priced else ZERO)
             for s in sorted(symbols)
         ]
-        others = {c: amount for c, amount in cash.items() if c != self._inputs.base}
+        others = {c: amount for c, amount in cash.items() if c != self._terms.base}
         for currency in money:
             others[currency] = others.get(currency, ZERO) + money[currency]
         came = {c: flows.money.get(c, _Money()) for c in sorted(others.keys() | flows.money.keys())}
         assets += [self._currency(c, day, others.get(c, ZERO), new) for c, new in came.items() if others.get(c) or new.amount]
-        equity = cash[self._inputs.base] + sum((a.start_value for a in assets), ZERO)
+        equity = cash[self._terms.base] + sum((a.start_value for a in assets), ZERO)
         if equity <= 0:
             raise InsufficientHistoryError("the equity at the start is not positive")
         return Period(utc_day(day * NS_PER_DAY), equity, tuple(assets))
 
     def _asset(self, symbol: str, day: int, held: Decimal, flows: _Flows, weight: Decimal) -> AssetPeriod:
-        currency, after = self._currency_of(symbol), held + flows.quantity
+        currency, after = currency_of(symbol, self._terms), held + flows.quantity
         start_rate, end_rate = self._rate(currency, day - 1), self._rate(currency, day)
         start = self._close_of(symbol, day - 1, needed=bool(held or weight))
         end = self._close_of(symbol, day, needed=bool(held or after or weight))
@@ -188,69 +271,26 @@ class _Book:
         return AssetPeriod(currency, amount, ONE, ONE, pnl, ZERO, ZERO, start, end)
 
     def _close_of(self, symbol: str, day: int, needed: bool) -> Decimal | None:
-        price = self._inputs.closes.get(day, {}).get(symbol)
+        price = self._market.closes.get(day, {}).get(symbol)
         if price is None and needed:
             raise InsufficientHistoryError(f"no price of {symbol} at the end of {utc_day(day * NS_PER_DAY)}")
         return price
 
     def _rate(self, currency: str, day: int) -> Decimal:
-        if currency == self._inputs.base:
+        if currency == self._terms.base:
             return ONE
-        rate = self._inputs.rates.get(day, {}).get(currency)
+        rate = self._market.rates.get(day, {}).get(currency)
         if rate is None:
             raise InsufficientHistoryError(f"no rate of {currency} at the end of {utc_day(day * NS_PER_DAY)}")
         return rate
 
-    def _currency_of(self, symbol: str) -> str:
-        return quote_of(symbol) if self._inputs.base else ""
 
-    def _flows(self, day: int) -> _Day:
-        flows: dict[str, _Flows] = {}
-        money: dict[str, _Money] = {}
-        for fill in self._fills.get(day, ()):
-            booked, line = book_fill(fill), flows.setdefault(fill.symbol, _Flows())
-            line.quantity += fill.side * booked.quantity_base
-            line.paid += fill.side * booked.quantity_base * fill.price
-            line.costs += booked.fee_quote
-            if booked.foreign is not None and booked.foreign[0] in self._rated:
-                line.elsewhere += booked.fee_quote
-                _add(money, *booked.foreign)
-        for m in self._movements.get(day, ()):
-            if m.kind is MovementKind.FUNDING:
-                flows.setdefault(m.symbol, _Flows()).costs -= m.amount
-            elif self._is_money(m):
-                _add(money, m.currency, m.amount, m.value_quote)
-        return _Day(flows, money)
-
-    def _is_money(self, m: Movement) -> bool:
-        return m.currency not in ("", self._inputs.base) and m.currency in self._rated
-
-    def _transfer(self, day: int) -> None:
-        # A deposit counts from the start of its day: it is no profit of that day. Another currency comes at its value of then, and
-        # what the rate makes of it until the day's end is profit already.
-        for m in self._movements.get(day, ()):
-            if m.kind is MovementKind.TRANSFER and not self._is_money(m):
-                self._cash[self._inputs.base] += m.amount if m.value_quote is None else m.value_quote
-
-    def _close(self, flows: _Day) -> None:
-        for symbol, line in flows.symbols.items():
-            currency = self._currency_of(symbol)
-            self._held[symbol] = self._held.get(symbol, ZERO) + line.quantity
-            self._cash[currency] = self._cash.get(currency, ZERO) - line.paid - line.costs + line.elsewhere
-            if self._held[symbol] == 0:
-                del self._held[symbol]
-        for currency, new in flows.money.items():
-            self._money[currency] = self._money.get(currency, ZERO) + new.amount
+def currency_of(symbol: str, terms: DayTerms) -> str:
+    """Return the currency a symbol is paid in; without a currency of the account all are the same."""
+    return quote_of(symbol) if terms.base else ""
 
 
 def _add(money: dict[str, _Money], currency: str, amount: Decimal, value: Decimal | None) -> None:
     line = money.setdefault(currency, _Money())
     line.amount += amount
     line.value += value or ZERO
-
-
-def _by_day(events: Iterable[E]) -> dict[int, list[E]]:
-    days: dict[int, list[E]] = {}
-    for event in events:
-        days.setdefault(event.ts_event // NS_PER_DAY, []).append(event)
-    return days

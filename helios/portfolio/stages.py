@@ -26,13 +26,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation, localcontext
-from typing import Any
+from typing import Any, Protocol
 
 from helios.domain.orders import Fill, Movement, OrderRecord
 from helios.portfolio.lots import EXACT, SHARE, ZERO, Disposal, fold_lots
 
 STAGES = ("signal", "size", "review", "portfolio", "unfilled", "entry_slippage", "exit_slippage", "fees", "funding", "unexplained")
 Steps = Mapping[str, Mapping[str, Any]]
+
+
+class Ordered(Protocol):
+    """What the stages read of an order."""
+
+    @property
+    def client_order_id(self) -> str: ...
+    @property
+    def decision_id(self) -> str: ...
+    @property
+    def symbol(self) -> str: ...
+    @property
+    def reference_price(self) -> Decimal: ...
+    @property
+    def leg(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +108,7 @@ def stage_effects(
         pairs.setdefault((disposal.entry_order_id, disposal.exit_order_id), []).append(disposal)
     with localcontext(EXACT):
         return [
-            _line(_Part(tuple(parts), orders[entry], orders[exit_], filled[entry]), decisions, unit_notional_quote)
+            stage_line(ClosedPart.of(parts, orders[entry], orders[exit_], filled[entry]), decisions, unit_notional_quote)
             for (entry, exit_), parts in pairs.items()
         ]
 
@@ -108,28 +125,30 @@ def stage_totals(lines: Iterable[StageEffects]) -> dict[str, Decimal]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """One pair of orders: what was closed, and at which prices."""
+class ClosedPart:
+    """One pair of orders: what was closed, at which prices, and what of the entry was filled in all."""
 
     disposals: tuple[Disposal, ...]
-    entry: OrderRecord
-    exit: OrderRecord
+    entry: Ordered
+    exit: Ordered
     filled: Decimal
+    quantity: Decimal
+    side: int
+    step: Decimal | None
+    """From the entry's reference price to the exit's; None where one is not known."""
 
-    @property
-    def side(self) -> int:
-        return self.disposals[0].side.value
-
-    @property
-    def quantity(self) -> Decimal:
-        return sum((d.quantity_base for d in self.disposals), ZERO)
+    @classmethod
+    def of(cls, disposals: Sequence[Disposal], entry: Ordered, exit_: Ordered, filled: Decimal) -> ClosedPart:
+        """Return the part of an entry, filled by `filled` in all, that `disposals` closed."""
+        p, x = entry.reference_price, exit_.reference_price
+        quantity = sum((d.quantity_base for d in disposals), ZERO)
+        return cls(tuple(disposals), entry, exit_, filled, quantity, int(disposals[0].side), x - p if p > 0 and x > 0 else None)
 
     def at(self, notional: Decimal | None) -> Decimal | None:
         """P&L of this part's share of a notional between the two reference prices."""
-        p, x = self.entry.reference_price, self.exit.reference_price
-        if notional is None or not (p > 0 and x > 0):
+        if notional is None or self.step is None:
             return None
-        return (notional * self.quantity * self.side * (x - p) / (self.filled * p)).quantize(SHARE)
+        return (notional * self.quantity * self.side * self.step / (self.filled * self.entry.reference_price)).quantize(SHARE)
 
     def ordered(self, quantity: Decimal | None) -> Decimal | None:
         """P&L of this part's share of the ordered quantity, without any division where it was filled whole."""
@@ -139,14 +158,16 @@ class _Part:
         return self.between(share)
 
     def between(self, quantity: Decimal) -> Decimal | None:
-        p, x = self.entry.reference_price, self.exit.reference_price
-        return self.side * quantity * (x - p) if p > 0 and x > 0 else None
+        """P&L of a quantity between the two reference prices."""
+        return None if self.step is None else self.side * quantity * self.step
 
 
-def _line(part: _Part, decisions: Mapping[str, Steps], unit: Decimal) -> StageEffects:
+def stage_line(part: ClosedPart, decisions: Mapping[str, Steps], unit: Decimal) -> StageEffects:
+    """Return the effects of one pair of orders; to be called inside the context EXACT."""
     disposals, entry, exit_ = part.disposals, part.entry, part.exit
     steps = decisions.get(entry.decision_id, {})
-    effects, missing = _climb(_rungs(part, steps, unit))
+    rungs = _rungs(part, steps, unit)
+    effects, missing = _climb(rungs)
     return StageEffects(
         entry_order_id=entry.client_order_id,
         exit_order_id=exit_.client_order_id,
@@ -157,13 +178,13 @@ def _line(part: _Part, decisions: Mapping[str, Steps], unit: Decimal) -> StageEf
         opened_at=min(d.opened_at for d in disposals),
         closed_at=max(d.closed_at for d in disposals),
         exit_reason=exit_.reason or exit_.leg,
-        pnl_quote=sum((d.pnl_quote for d in disposals), ZERO),
+        pnl_quote=rungs[-1][1] or ZERO,
         effects=effects,
         missing=missing,
     )
 
 
-def _rungs(part: _Part, steps: Steps, unit: Decimal) -> list[tuple[str, Decimal | None]]:
+def _rungs(part: ClosedPart, steps: Steps, unit: Decimal) -> list[tuple[str, Decimal | None]]:
     notional = _number(steps, "plan", "notional_quote")
     multiplier = _number(steps, "review", "multiplier")
     reviewed = None if notional is None or multiplier is None else notional * multiplier
@@ -173,6 +194,7 @@ def _rungs(part: _Part, steps: Steps, unit: Decimal) -> list[tuple[str, Decimal 
         at_entry_fill = sum((d.side * (d.quantity_base * exit_reference - d.entry_value_quote) for d in part.disposals), ZERO)
     gross = sum((d.side * (d.exit_value_quote - d.entry_value_quote) for d in part.disposals), ZERO)
     fees = sum((d.entry_fees_quote + d.exit_fees_quote for d in part.disposals), ZERO)
+    funding = sum((d.funding_quote for d in part.disposals), ZERO)
     return [
         ("signal", None if notional is None else part.at(unit)),  # without a plan there was no view to value
         ("size", part.at(notional)),
@@ -182,7 +204,7 @@ def _rungs(part: _Part, steps: Steps, unit: Decimal) -> list[tuple[str, Decimal 
         ("entry_slippage", at_entry_fill),
         ("exit_slippage", gross),
         ("fees", gross - fees),
-        ("funding", sum((d.pnl_quote for d in part.disposals), ZERO)),
+        ("funding", gross - fees + funding),
     ]
 
 

@@ -11,7 +11,6 @@ import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from decimal import Decimal
 from typing import Any
 
 import asyncpg
@@ -260,10 +259,9 @@ def to_order(row: asyncpg.Record) -> OrderRecord:
 
 def to_fill(row: asyncpg.Record) -> Fill:
     """Return a row of `fills` as the domain's value."""
-    amounts: dict[str, Decimal] = {name: row[name] for name in ("quantity_base", "price", "fee", "fee_quote")}
     return Fill(
-        fill_id=row["fill_id"], client_order_id=row["client_order_id"], symbol=row["symbol"], side=Side(row["side"]),
-        fee_currency=row["fee_currency"], ts_event=row["ts_ns"], **amounts,
+        row["fill_id"], row["client_order_id"], row["symbol"], Side(row["side"]), row["quantity_base"], row["price"], row["fee"],
+        row["fee_currency"], row["fee_quote"], row["ts_ns"],
     )  # fmt: skip
 
 

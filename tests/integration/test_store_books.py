@@ -23,11 +23,11 @@ from helios.execution.engine import ExecutionEngine
 from helios.execution.lifecycle import new_record
 from helios.execution.paper import PaperBroker
 from helios.portfolio.accounting import Account
-from helios.portfolio.attribution_report import Books
 from helios.portfolio.daily import daily_figures
 from helios.store.books import PostgresBooks
 from helios.store.engine_store import EngineStore, daily_report
 from helios.store.ledger import PostgresLedger
+from helios.store.market_days import PostgresMarketDays
 from helios.store.pool import connect, utc
 from helios.store.traces import PostgresTraces
 from tests.support.execution_fakes import DAY, EXACT_FILLS, INSTRUMENTS, T0, D, allow_all, fill, intent, market
@@ -123,9 +123,8 @@ def ask(arguments: list[str], desk_dir: Path, pg_dsn: str, monkeypatch: pytest.M
 def test_books_and_market_are_what_was_stored(pg_dsn: str, desk_dir: Path) -> None:
     async def read() -> None:
         pool = await connect(pg_dsn)
-        books, market = await PostgresBooks(pool).books(D(1)), await PostgresBooks(pool).market(T0 // DAY, T0 // DAY + 1)
-        assert await PostgresBooks(pool).span(books) == (T0 // DAY, T0 // DAY + 1)
-        assert await PostgresBooks(pool).span(Books(())) is None
+        books, market = await PostgresBooks(pool).books(D(1)), await PostgresMarketDays(pool).market(T0 // DAY - 1, T0 // DAY + 1)
+        assert await PostgresMarketDays(pool).newest_day() == T0 // DAY + 1
         assert (len(books.history), books.initial_cash_quote) == (2, D(2_000_000))
         assert books.decisions == {"b": STEPS}
         closes = {day - T0 // DAY: prices["BTC/ZAR"] for day, prices in market.closes.items()}

@@ -16,7 +16,8 @@ from helios.domain.orders import Fill, Movement, OrderRecord
 from helios.errors import InvariantError
 from helios.portfolio.accounting import Account
 from helios.portfolio.attribution import EFFECTS, AssetPeriod, Attribution, Period, attribute, total
-from helios.portfolio.periods import DailyInputs, daily_periods, turnover_weights
+from helios.portfolio.periods import turnover_weights
+from tests.support.daily_periods import DailyInputs, daily_periods
 from tests.support.execution_fakes import DAY, T0, D, fill, record
 
 FIRST = T0 // DAY
