@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
@@ -133,21 +134,17 @@ async def test_a_silent_socket_stays_open_without_data_or_pongs_and_goes_on_late
     plan = FaultPlan(silence_every_s=0.15, silence_wall_s=0.8)
     async with running(speed=240.0, faults=plan) as sandbox, connect(sandbox.ws_url, max_queue=None) as socket:
         await subscribe(socket, OB_L1_DIFF=["BTCZAR"])
-        gaps, before, pings = [], time.monotonic(), 0
-        while time.monotonic() - before < 0.5:
-            await asyncio.wait_for(socket.recv(), 5.0)
-            gaps.append(time.monotonic() - before)
-            before = time.monotonic()
-            if gaps[-1] > 0.5:
-                break
+        while True:  # a busy machine makes pauses of its own: they are not what is looked for
+            try:
+                await asyncio.wait_for(socket.recv(), 0.5)
+            except TimeoutError:
+                if counted(sandbox, "silence"):
+                    break
             await socket.send('{"type":"PING"}')
-            pings += 1
-        assert gaps[-1] > 0.5
         assert socket.state.name == "OPEN"
         sandbox.switch.put(FaultPlan())
         await socket.send('{"type":"PING"}')
-        assert decoded(await frames(socket, lambda texts: '{"type":"PONG"}' in texts), "OB_L1_DIFF")
-    assert counted(sandbox, "silence") >= 1
+        await frames(socket, lambda texts: '{"type":"PONG"}' in texts and any("OB_L1_DIFF" in text for text in texts))
 
 
 async def test_refused_upgrades_are_429_or_503() -> None:
@@ -307,9 +304,19 @@ async def test_admin_routes_are_absent_unless_asked_for() -> None:
 
 
 async def test_everything_at_once_still_lets_a_patient_client_see_trades() -> None:
-    plan = replace(ALL, refuse_connect=0.0)  # one socket is enough here
-    async with running(speed=120.0, admin=True, faults=plan) as sandbox, connect(sandbox.ws_url, max_queue=None) as socket:
-        assert len(decoded(await trade_frames(socket, 80), "NEW_TRADE")) > 50
+    plan = replace(ALL, refuse_connect=0.0)
+    seen: set[str] = set()
+    async with running(speed=120.0, admin=True, faults=plan) as sandbox:
+        deadline = time.monotonic() + 40.0
+        while len(seen) <= 50:
+            assert time.monotonic() < deadline
+            # Each socket is cut sooner or later, or falls silent for longer than anybody waits.
+            with suppress(ConnectionClosed, TimeoutError):
+                async with connect(sandbox.ws_url, max_queue=None) as socket:
+                    await subscribe(socket, NEW_TRADE=["BTCZAR"])
+                    while len(seen) <= 50:
+                        text = str(await asyncio.wait_for(socket.recv(), 4.0))
+                        seen |= {message["data"]["id"] for message in decoded([text], "NEW_TRADE")}
         async with client_of(sandbox) as client:
             assert json.dumps((await client.get("/sandbox/faults")).json()["counters"])
 
