@@ -12,6 +12,7 @@ from actors import repair as module
 from helios.domain.enums import Timeframe
 from helios.domain.market import Bar
 from tests.support.feed_bench import Bench
+from tests.support.waiting import turns
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +39,7 @@ async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.setattr(module, "CHECK_PAUSE_S", 0.02)
     monkeypatch.setattr(module, "MAX_PAUSE_S", 0.02)
     tasks = [asyncio.create_task(loop) for loop in (made.feed.run(), made.feed.tick(), made.feed.repair())]
-    await asyncio.sleep(0.02)
+    await turns(0.02)
     yield made
     for task in tasks:
         task.cancel()

@@ -168,7 +168,7 @@ async def test_a_gap_is_not_closed_before_the_venue_has_every_minute_of_it(bench
     assert bench.state.is_stale or bench.minutes == {}
     assert bench.feed.repairs.open_symbols == [BTC.symbol]
     bench.venue.unknown = set()
-    await asyncio.sleep(0.15)
+    await until(lambda: bench.volumes() == {10: VENUE_VOLUME})
     assert bench.volumes() == {10: VENUE_VOLUME}
     assert bench.alerts == []
 
@@ -215,7 +215,7 @@ async def test_a_minute_that_the_venue_sees_otherwise_is_corrected(bench: Bench)
     await bench.reach(12.1)
     assert bench.volumes()[11] == 2.0
     await bench.reach(14.6)
-    await asyncio.sleep(0.5)
+    await until(lambda: 11 in bench.revised)
     assert bench.revised[11].volume == VENUE_VOLUME
     assert math.isnan(bench.revised[11].buy_volume)
     assert bench.feed.counters()["minutes_corrected"] >= 1

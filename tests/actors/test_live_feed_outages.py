@@ -13,7 +13,7 @@ from helios.clock import ManualClock
 from helios.errors import ConfigError, HeliosError, ProtocolError, TransportError, VenueError
 from tests.support.feed_bench import BTC, CONNECTED, DISCONNECTED, Bench, at, trade
 from tests.support.scripted_venue import VENUE_VOLUME
-from tests.support.waiting import until
+from tests.support.waiting import turns, until
 
 
 async def test_an_outage_of_five_minutes_is_reported(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,7 +22,7 @@ async def test_an_outage_of_five_minutes_is_reported(bench: Bench, monkeypatch: 
     assert bench.feed.details(0.0)["down_s"] is None
     await bench.say(DISCONNECTED)
     assert bench.feed.details(0.0)["down_s"] >= 0.0
-    await asyncio.sleep(0.4)
+    await until(lambda: bool(bench.alerts))
     assert bench.alerts[0] == "feed_down"
 
 
@@ -83,7 +83,7 @@ async def test_the_clock_is_set_again_and_an_unreachable_venue_leaves_it(bench: 
         return answer
 
     monkeypatch.setattr(bench.venue, "clock", clock)
-    await asyncio.sleep(0.1)
+    await until(lambda: bench.feed.now_ns == at(500))
     assert bench.feed.now_ns == at(500)
     assert not task.done()
     task.cancel()
@@ -94,7 +94,7 @@ async def test_a_venue_that_cannot_be_reached_is_asked_for_as_long_as_it_takes(b
     bench.venue.is_down = True
     await bench.say(CONNECTED)
     await bench.reach(11.5)
-    await asyncio.sleep(0.5)
+    await until(lambda: bench.feed.repairs.failed_fetches > 4)
     assert bench.minutes == {}
     assert bench.feed.repairs.failed_fetches > 4
     assert bench.feed.repairs.open_symbols == [BTC.symbol]
@@ -106,7 +106,7 @@ async def test_a_long_repair_keeps_a_bounded_number_of_trades_and_loses_none(ben
     await bench.say(CONNECTED)
     await bench.reach(11.5)
     await bench.say(*(trade(11.5 + i / 100, 500.0) for i in range(10)))
-    await asyncio.sleep(0.3)
+    await turns(0.3)
     bench.venue.is_down = False
     await bench.reach(12.5)
     assert bench.volumes() == {10: VENUE_VOLUME, 11: VENUE_VOLUME}

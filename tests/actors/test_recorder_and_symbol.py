@@ -26,6 +26,7 @@ from helios.pipeline.symbol import SymbolStep
 from tests.support.local_desks import write_synthetic
 from tests.support.peers import Peer, Peers, spec
 from tests.support.pipeline_values import BAR_NS, T0, bar, snapshot, window
+from tests.support.waiting import until
 
 BTC, ETH = (Instrument(s, s[:3], "ZAR", "test", s.replace("/", "")) for s in ("BTC/ZAR", "ETH/ZAR"))
 
@@ -66,7 +67,7 @@ async def test_a_background_task_that_fails_ends_the_process_and_a_cancelled_one
     await actor.stop()
     assert ended == []
     actor.spawn(failing(), "failing")
-    await asyncio.sleep(0.01)
+    await until(lambda: bool(ended))
     assert ended == [70]
 
 
@@ -312,7 +313,7 @@ async def test_an_exit_leaves_before_the_windows_of_the_same_events(tmp_path: Pa
     step = SymbolStep(BTC.symbol, (), (), (), (trigger(),))
     actor.states[BTC.symbol].drain = lambda: step  # type: ignore[method-assign]
     await actor._publish(actor.states[BTC.symbol])
-    await asyncio.sleep(0.01)
+    await until(lambda: bool(peers("execution").called("exits")))
     assert [t.position_id for (triggers,) in peers("execution").called("exits") for t in triggers] == ["p1"]
 
 

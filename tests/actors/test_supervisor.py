@@ -18,6 +18,7 @@ from helios.domain.orders import AccountSnapshot
 from helios.errors import RejectedError, StoreUnavailableError, TransportError
 from tests.support.peers import Peer, Peers, spec
 from tests.support.pipeline_values import account, position, snapshot
+from tests.support.waiting import until
 
 S = EngineState
 SYMBOL = "symbol:BTC"
@@ -331,7 +332,7 @@ async def test_the_kill_switch_file_stops_trading_and_must_be_removed(desk: Desk
     await desk.actor.begin()
     (desk.path / KILL_SWITCH).touch()
     task = asyncio.get_running_loop().create_task(desk.actor._watch_kill_switch())
-    await asyncio.sleep(0.1)
+    await until(lambda: desk.actor.state is S.EMERGENCY_STOP)
     assert desk.actor.state is S.EMERGENCY_STOP
     await desk.actor.clear()
     with pytest.raises(RejectedError, match="kill switch"):

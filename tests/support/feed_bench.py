@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 from actors.feed import LiveFeed
@@ -13,6 +12,7 @@ from helios.venues.base import FeedEvent, FeedStatus
 from tests.support.peers import spec
 from tests.support.pipeline_values import MINUTE_NS, T0
 from tests.support.scripted_venue import ScriptedVenue
+from tests.support.waiting import turns
 
 BTC = Instrument("BTC/ZAR", "BTC", "ZAR", "test", "BTCZAR")
 CONNECTED, DISCONNECTED = FeedStatus("CONNECTED", "", 0), FeedStatus("DISCONNECTED", "cut", 0)
@@ -46,11 +46,11 @@ class Bench:
     async def say(self, *events: FeedEvent) -> None:
         for event in events:
             self.venue.events.put_nowait(event)
-        await asyncio.sleep(0.01)
+        await turns(0.01)
 
     async def reach(self, minute: float) -> None:
         self.venue.market_clock.set(at(minute))
-        await asyncio.sleep(0.15)
+        await turns(0.15)
 
     @property
     def revised(self) -> dict[int, Bar]:

@@ -10,6 +10,12 @@ from contextlib import asynccontextmanager
 STEP_S = 0.02
 
 
+async def turns(seconds: float) -> None:
+    """Let the loop run for `seconds`, in ten steps: a stall of a busy machine takes one of them, and work is done in the others."""
+    for _ in range(10):
+        await asyncio.sleep(seconds / 10)
+
+
 class Awake:
     """Seconds in which this loop could run: while the machine gave it no turn, nothing in it could be in time."""
 
