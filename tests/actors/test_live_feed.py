@@ -150,12 +150,12 @@ async def test_a_book_out_of_step_is_asked_for_once(bench: Bench) -> None:
 
 async def test_a_book_whose_snapshot_does_not_come_is_asked_for_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed_module, "BOOK_RETRY_S", 0.1)
-    monkeypatch.setattr(feed_module, "BOOK_ALERT_S", 0.3)
     broken = BookUpdate(BTC.symbol, True, (("99", "1"),), (("101", "1"),), 5, 12345, at(10.6))
     await bench.say(CONNECTED, broken)
     await until(lambda: len(bench.venue.books_asked) >= 2)
     assert bench.feed.counters()["book_checksum_mismatch"] == 1
     assert bench.alerts == []
+    monkeypatch.setattr(feed_module, "BOOK_ALERT_S", 0.3)
     await until(lambda: bench.alerts == ["book_lost"])  # a person hears of a book that does not come back
     await bench.say(BookUpdate(BTC.symbol, True, (("99", "1"),), (("101", "1"),), 6, None, at(10.6)))
     await until(lambda: not bench.feed._book_lost_s)
