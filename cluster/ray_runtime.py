@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
@@ -118,6 +119,17 @@ class Control:
 
     def snapshot(self) -> dict[str, Any]:
         return dict(self._ask(self._desk["supervisor"].snapshot.remote()))
+
+    def last_snapshot(self) -> dict[str, Any]:
+        """Return the snapshot; a Supervisor that is just being restarted is waited for, a little."""
+        deadline = time.monotonic() + CALL_TIMEOUT_S
+        while True:
+            try:
+                return self.snapshot()
+            except RetryableError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
 
     def finish(self) -> None:
         with suppress(HeliosError):

@@ -141,6 +141,8 @@ class RiskDesk:
         forecast: VolatilityForecast | None,
     ) -> NoTrade | None:
         # what forbids an entry before its size is of any interest
+        if prediction.symbol in account.reduce_only:
+            return _no_trade(prediction, "SYMBOL_REDUCE_ONLY", f"{prediction.symbol} is to be left: nothing new is opened in it")
         # The breakers remember; the figures of the moment are the second witness where an account comes without them.
         state = worst_state(account.trading_state, trading_state(account, self._limits, self._mode))
         if state is not TradingState.ACTIVE:
