@@ -130,7 +130,7 @@ async def test_a_symbol_that_is_to_be_left_may_be_closed_but_not_opened_or_enlar
     for name, ts, reduce_only, codes in (
         ("a", T0, (), ()),
         ("b", T0 + DAY, (SYMBOL,), ("SYMBOL_REDUCE_ONLY",)),
-        ("c", T0 + DAY, ("ETH/ZAR",), ()),
+        ("c", T0 + 2 * DAY, ("ETH/ZAR",), ()),
     ):
         core.set_reduce_only(reduce_only)
         await core.account([Mark(SYMBOL, 850_000.0, ts)])
@@ -138,6 +138,6 @@ async def test_a_symbol_that_is_to_be_left_may_be_closed_but_not_opened_or_enlar
         assert (name, outcome.record.deny_codes) == (name, codes)
     core.set_reduce_only([SYMBOL])
     assert (await core.account([])).reduce_only == (SYMBOL,)
-    closing = intent("d", Side.SELL, "0.02", reduce_only=True, ts=T0 + DAY)
-    [outcome] = await core.submit([closing], {SYMBOL: market(ts=T0 + DAY)})
+    closing = intent("d", Side.SELL, "0.02", reduce_only=True, ts=T0 + 2 * DAY)
+    [outcome] = await core.submit([closing], {SYMBOL: market(ts=T0 + 2 * DAY)})
     assert (outcome.record.status, outcome.record.deny_codes) == (OrderStatus.FILLED, ())
