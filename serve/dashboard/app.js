@@ -153,7 +153,7 @@ function showTables() {
 function showSymbols() {
   const rows = snapshot.symbols ?? [];
   fill("symbols", rows.map((s) => ({ symbol: s.symbol, status: symbolStatus(s), out: s.reduce_only })), 5, "Nothing heard yet", (s) => {
-    const change = make("button", s.out ? "Trade again" : "Remove");
+    const change = make("button", s.out ? "Trade" : "Remove");
     change.type = "button";
     change.setAttribute("aria-label", `${change.textContent}: ${s.symbol}`);
     change.addEventListener("click", () => s.out ? changeSymbol("POST", "/symbols", { symbol: s.symbol })
