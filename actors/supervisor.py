@@ -108,6 +108,7 @@ class Supervisor(HeliosActor):
         self.spawn(self._health(), "health")
         self.spawn(self._watch_kill_switch(), "kill-switch")
         self.spawn(self._watch_risk(), "risk-report")
+        self.spawn(self._watch_universe(), "universe")
 
     # ---- commands ------------------------------------------------------------------------------------------------------
 
@@ -315,7 +316,6 @@ class Supervisor(HeliosActor):
             await asyncio.gather(*(self._ping(name) for name in self._components))
             await self._mark_account()
             await self._follow_breakers()
-            await self._universe.look(self._account, self._pids)
             if time.time() - last_equity >= EQUITY_INTERVAL_S and self._account is not None:
                 last_equity = time.time()
                 await self._keep_equity(self._account)
@@ -414,6 +414,11 @@ class Supervisor(HeliosActor):
             if path.exists() and self.state not in (EngineState.EMERGENCY_STOP, EngineState.STOPPED):
                 await self.emergency_stop("kill switch file")
             await asyncio.sleep(0.25)
+
+    async def _watch_universe(self) -> None:
+        while True:  # apart from the health loop: it may wait for the venue
+            await self._universe.look(self._account, self._pids)
+            await asyncio.sleep(HEALTH_INTERVAL_S)
 
     async def _watch_risk(self) -> None:
         while True:

@@ -57,6 +57,7 @@ class UniverseWatch:
         self._turn = asyncio.Lock()
         self._told: dict[str, tuple[int, tuple[Member, ...]]] = {}
         self._not_offered_until: dict[str, float] = {}
+        self._knows_owners = False
 
     async def load(self, store: UniverseStore, events: EngineStore) -> None:
         """Go on with what this run had before a crash of this process."""
@@ -154,6 +155,7 @@ class UniverseWatch:
 
     def own(self, owners: Sequence[str]) -> list[tuple[str, tuple[Instrument, ...]]]:
         """Note which owners of later symbols exist; return those that should, with their symbols."""
+        self._knows_owners = True
         self._universe.own(owners)
         return [(f"symbol:{m.symbol}", (m.instrument,)) for m in self._universe.wanted()]
 
@@ -190,6 +192,8 @@ class UniverseWatch:
         members = self.members
         if self._is_as_started(members) and not self._told:
             return
+        if self._universe.wanted() and not self._knows_owners:
+            return  # just started: told now, everybody would let go of owners that have been there all along
         await asyncio.gather(*(self._tell_one(name, (pids.get(name, 0), members)) for name in FOLLOWERS))
 
     def _is_as_started(self, members: Sequence[Member]) -> bool:

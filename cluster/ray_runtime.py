@@ -107,7 +107,7 @@ def _await_answer(url: str) -> None:
     deadline = time.monotonic() + API_TIMEOUT_S
     while True:
         with suppress(httpx.HTTPError):
-            if httpx.get(f"{url}/health", timeout=5.0).status_code == 200:
+            if httpx.get(f"{url}/health", timeout=5.0, trust_env=False).status_code == 200:
                 return
         if time.monotonic() > deadline:
             raise RetryableError(f"the API at {url} does not answer after {API_TIMEOUT_S:g} s")

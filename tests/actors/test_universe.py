@@ -77,6 +77,7 @@ class Desk:
     async def watch(self) -> UniverseWatch:
         made = UniverseWatch(self.spec, {i.symbol: i for i in OFFERED[:2]}, self.peers, logging.getLogger("test"))
         await made.load(self.store, self.store)  # type: ignore[arg-type]
+        made.own([])
         return made
 
     def told(self, name: str) -> list[list[tuple[str, bool, str]]]:
@@ -166,6 +167,17 @@ async def test_a_new_incarnation_goes_on_with_the_same_symbols(desk: Desk) -> No
     assert second.members == (Member(OFFERED[0], reduce_only=True), Member(OFFERED[1]), Member(OFFERED[2], Origin.ADDED))
     await second.look(account(), desk.pids)
     assert len(desk.told("execution")) == 1
+
+
+async def test_a_new_incarnation_lets_go_of_no_owner_before_it_has_heard_of_them(desk: Desk) -> None:
+    await (await desk.watch()).add("SOL/ZAR", T0)
+    again = UniverseWatch(desk.spec, {i.symbol: i for i in OFFERED[:2]}, desk.peers, logging.getLogger("test"))
+    await again.load(desk.store, desk.store)  # type: ignore[arg-type]
+    await again.look(account(), desk.pids)
+    assert desk.told("signal") == []
+    again.own(["symbol:SOL/ZAR"])
+    await again.look(account(), desk.pids)
+    assert desk.told("signal") == [[("BTC/ZAR", False, ""), ("ETH/ZAR", False, ""), ("SOL/ZAR", False, "symbol:SOL/ZAR")]]
 
 
 async def test_what_is_held_and_not_followed_is_followed_for_closing_even_without_the_database(desk: Desk) -> None:
