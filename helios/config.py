@@ -89,7 +89,8 @@ class RiskConfig(_Section):
 
     Volatility: `ewma_daily_decay` is what an EWMA keeps of its weights over a day; `forecast_ttl_h` of market time without a
     price and a forecast is refused; `alert_rise` times the lowest forecast of four hours raises an alert; from
-    `garch_tasks_from` fits at one bar on the cluster does them.
+    `garch_tasks_from` fits at one bar on the cluster does them. `payoff`: Kelly's b and a view's expected return from what the
+    model's trades gave, where its card says so for these exits, or from the exits alone.
     """
 
     profile: Literal["conservative", "moderate", "aggressive", "swing", "scalper", "paper-starter", "live-starter"] = "moderate"
@@ -124,6 +125,7 @@ class RiskConfig(_Section):
     average_win_pct: float = Field(0.0, ge=0)
     average_loss_pct: float = Field(0.0, ge=0)
     stop_method: Literal["volatility", "fixed"] = "volatility"
+    payoff: Literal["measured", "exits"] = "measured"
     fixed_stop_pct: float = Field(0.02, gt=0, lt=1)
     fixed_target_pct: float = Field(0.05, gt=0)
     reserve: float = Field(0.0, ge=0, lt=1)
