@@ -21,6 +21,7 @@ from helios.domain.enums import ExitReason, TradingMode
 from helios.domain.events import Mark
 from helios.domain.market import Instrument, MarketSnapshot, quote_currency
 from helios.domain.orders import AccountSnapshot, ExitPlan, ExitTriggered, Movement, OrderIntent, OrderOutcome
+from helios.domain.universe import Member
 from helios.errors import FencedError
 from helios.execution.engine import ExecutionEngine
 from helios.execution.guard import AccountGuard
@@ -34,6 +35,7 @@ from helios.store.engine_store import EngineStore
 from helios.store.journal import DiskJournal
 from helios.store.ledger import PostgresLedger
 from helios.store.pool import connect
+from helios.store.universe import UniverseStore
 
 RECONCILE_S = 5.0
 TRIPS_KEPT = 100
@@ -78,6 +80,9 @@ class ExecutionActor(HeliosActor):
             findings=check.findings,
         )
         self._engine.set_trading(allows_entries(state))
+        saved = await UniverseStore(self._pool, self.spec.run_id).load()
+        self.instruments.update({m.symbol: m.instrument for m in saved})
+        self._engine.set_reduce_only(m.symbol for m in saved if m.reduce_only)
         await self._guarded(self._engine.start())
         if self.spec.replay_path is None:
             self.spawn(self._reconcile(), "reconcile")
@@ -119,6 +124,12 @@ class ExecutionActor(HeliosActor):
         """Allow or deny new positions; exits always pass."""
         await self.ready()
         self._core.set_trading(allowed_entries)
+
+    async def follow(self, members: Sequence[Member]) -> None:
+        """Know the desk's symbols; open nothing in those that are to be left, or have left while a decision was under way."""
+        await self.ready()
+        self.instruments.update({m.symbol: m.instrument for m in members})
+        self._core.set_reduce_only(self.instruments.keys() - {m.symbol for m in members if not m.reduce_only})
 
     async def set_mode(self, mode: TradingMode) -> None:
         """Follow the engine's trading mode: LIVE tolerates fewer losses in a row."""

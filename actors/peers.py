@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 
 from actors.base import NAMESPACE
+
+
+class PeerLookup(Protocol):
+    """Finds actors by name."""
+
+    def __call__(self, name: str) -> Any:
+        """Return the handle of the actor of this name."""
+
+    def forget(self, name: str) -> None:
+        """Look the name up anew at its next use: the actor that had it is gone for good."""
 
 
 class Peers:
@@ -19,6 +29,10 @@ class Peers:
         if name not in self._handles:
             self._handles[name] = ray.get_actor(name, namespace=NAMESPACE)
         return self._handles[name]
+
+    def forget(self, name: str) -> None:
+        """Look the name up anew at its next use: the actor that had it is gone for good."""
+        self._handles.pop(name, None)
 
     def __reduce__(self) -> tuple[type[Peers], tuple[()]]:
         return (Peers, ())

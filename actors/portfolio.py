@@ -18,6 +18,7 @@ from helios.domain.enums import Timeframe
 from helios.domain.events import EngineEvent
 from helios.domain.market import Instrument
 from helios.domain.orders import AccountSnapshot
+from helios.domain.universe import Member
 from helios.errors import DataError, HeliosError, SolverError
 from helios.pipeline.ports import (
     SOLVER_FAILED,
@@ -44,7 +45,8 @@ class PortfolioActor(HeliosActor):
 
     def __init__(self, spec: DeskSpec, instruments: Mapping[str, Instrument]) -> None:
         super().__init__(spec)
-        self.desk = make_portfolio_desk(spec.config, instruments)
+        self.instruments = dict(instruments)
+        self.desk = make_portfolio_desk(spec.config, self.instruments)
         self._seeded: set[str] = set()
         self._pool: asyncpg.Pool | None = None
         self._kept: dict[str, Any] = {}
@@ -70,6 +72,10 @@ class PortfolioActor(HeliosActor):
     def _store(self) -> EngineStore:
         assert self._pool is not None
         return EngineStore(self._pool)
+
+    async def follow(self, members: Sequence[Member]) -> None:
+        """Know the instruments of the desk's symbols."""
+        self.instruments.update({m.symbol: m.instrument for m in members})
 
     async def seed(self, histories: Sequence[SymbolHistory]) -> None:
         """Learn the past of symbols that become tradable."""
@@ -145,7 +151,7 @@ class PortfolioActor(HeliosActor):
         await self.ready()
         store = self._store
         points = [*await store.daily_equity(EQUITY_DAYS), *await store.equity_history(EQUITY_POINTS)]
-        matrix = self.desk.history.returns_matrix(self.spec.symbols)
+        matrix = self.desk.history.returns_matrix(tuple(self.instruments))
         inputs = RiskInputs(
             now_ns=account.ts_event,
             account=account,

@@ -53,4 +53,5 @@ def _prediction(window: FeatureWindow, answer: Mapping[str, Any], row: int) -> P
         probabilities=probabilities,  # type: ignore[arg-type]
         attention=tuple(float(a) for a in answer["attention"][row]),  # type: ignore[arg-type]
         model_version=str(answer["model_version"]),
+        payoff=answer["payoffs"][best],
     )

@@ -13,6 +13,7 @@ from actors.remote_fits import RemoteFits
 from actors.stored import closes_until
 from helios.domain.enums import Timeframe
 from helios.domain.market import Instrument
+from helios.domain.universe import Member
 from helios.errors import InsufficientHistoryError
 from helios.pipeline.ports import RiskRequest, RiskResponse
 from helios.pipeline.series import CLOSES_KEPT, SymbolHistory
@@ -40,7 +41,8 @@ class RiskActor(HeliosActor):
 
     def __init__(self, spec: DeskSpec, instruments: Mapping[str, Instrument], fit_task: Any = None) -> None:
         super().__init__(spec)
-        self.desk = make_risk_desk(spec.config, instruments)
+        self.instruments = dict(instruments)
+        self.desk = make_risk_desk(spec.config, self.instruments)
         self._seeded: set[str] = set()
         self._pool: asyncpg.Pool | None = None
         self._fits = None if fit_task is None else RemoteFits(fit_task, FIT_DEADLINE_S)
@@ -53,6 +55,10 @@ class RiskActor(HeliosActor):
 
     async def on_start(self) -> None:
         self._pool = await connect(self.spec.dsn, max_size=1)
+
+    async def follow(self, members: Sequence[Member]) -> None:
+        """Know the instruments of the desk's symbols."""
+        self.instruments.update({m.symbol: m.instrument for m in members})
 
     async def seed(self, histories: Sequence[SymbolHistory]) -> None:
         """Learn the past of symbols that become tradable."""

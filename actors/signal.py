@@ -11,11 +11,12 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from actors.base import DeskSpec, HeliosActor
 from actors.metrics import DeskMetrics
+from actors.peers import PeerLookup
 from actors.remote import (
     RemoteExecution,
     RemotePortfolio,
@@ -28,6 +29,7 @@ from actors.remote import (
 )
 from helios.domain.decisions import FeatureWindow
 from helios.domain.enums import Timeframe
+from helios.domain.universe import Member
 from helios.errors import HeliosError
 from helios.pipeline.conductor import Conductor
 from helios.pipeline.cycle import CycleResult, DecisionCycle, Tiers
@@ -46,17 +48,17 @@ class SignalActor(HeliosActor):
     ----------
     spec : DeskSpec
     symbols : sequence of (symbols, actor name)
-        Who owns what.
-    peers : callable
+        Who owns the symbols the desk was started with.
+    peers : PeerLookup
         Returns a named actor's handle.
     """
 
     name = "signal"
 
-    def __init__(self, spec: DeskSpec, symbols: Sequence[tuple[tuple[str, ...], str]], peers: Callable[[str], Any]) -> None:
+    def __init__(self, spec: DeskSpec, symbols: Sequence[tuple[tuple[str, ...], str]], peers: PeerLookup) -> None:
         super().__init__(spec)
         self._peers = peers
-        self._owners = tuple(symbols)
+        self._first_owners = self._owners = tuple(symbols)
         self._pending: dict[int, dict[str, FeatureWindow]] = {}
         self._known: set[str] = set()
         self._decided_until = 0
@@ -98,12 +100,31 @@ class SignalActor(HeliosActor):
         self._seeds = RemoteSeeds([(n, self._peers(n)) for n in ("risk", "portfolio")], 60.0)
         self._metrics = DeskMetrics()
 
+    async def follow(self, members: Sequence[Member]) -> None:
+        """Decide upon the symbols of the desk; one that has just come is waited for at a bar's close as soon as it is warm."""
+        await self.ready()
+        later = tuple(((m.symbol,), m.owner) for m in members if m.owner)
+        for _, name in set(self._owners) - {*self._first_owners, *later}:
+            self._peers.forget(name)
+        self._owners = (*self._first_owners, *later)
+        gone = self._known - self._symbols
+        self._known -= gone
+        for symbol in gone:
+            self.latest.pop(symbol, None)
+
+    @property
+    def _symbols(self) -> set[str]:
+        return {symbol for owned, _ in self._owners for symbol in owned}
+
     # ---- live ----------------------------------------------------------------------------------------------------------
 
     async def submit(self, windows: Sequence[FeatureWindow]) -> None:
         """Take windows of closed bars; the last expected one, or the deadline, starts the cycle."""
         await self.ready()
+        symbols = self._symbols
         for window in windows:
+            if window.symbol not in symbols:
+                continue  # its owner was quicker than the word of it, or has not heard yet that it left
             self.counters["feature_windows"] += 1
             if window.bar_time <= self._decided_until:
                 self.counters["late_windows"] += 1
@@ -112,7 +133,7 @@ class SignalActor(HeliosActor):
             self._pending.setdefault(window.bar_time, {})[window.symbol] = window
             if is_first:
                 self.spawn(self._deadline(window.bar_time), "deadline")
-            if self._known <= self._pending[window.bar_time].keys() and len(self._known) == len(self.spec.symbols):
+            if self._known == symbols and symbols <= self._pending[window.bar_time].keys():
                 await self._decide(window.bar_time)
 
     async def _deadline(self, bar_time: int) -> None:
@@ -129,7 +150,7 @@ class SignalActor(HeliosActor):
             for old in [t for t in self._pending if t < bar_time]:
                 self.counters["late_windows"] += len(self._pending.pop(old))
             try:
-                await self._run(bar_time, list(windows.values()))
+                await self._run(bar_time, [w for w in windows.values() if w.symbol in self._symbols])
             except HeliosError as error:
                 self._fail(f"cycle: {error}")
 
@@ -148,7 +169,8 @@ class SignalActor(HeliosActor):
         new = sorted(set(symbols) - self._known)
         if new:
             assert self._seeds is not None
-            histories = await RemoteSymbols(self._handles(), TIER_DEADLINE_S).histories(new)
+            owners = [(owned, handle) for owned, handle in self._handles() if set(owned) & set(new)]
+            histories = await RemoteSymbols(owners, TIER_DEADLINE_S).histories(new)
             await self._seeds.seed(histories)
             self._known.update(new)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 from helios.domain.orders import AccountSnapshot, PositionView
+from helios.domain.universe import Member
 from helios.portfolio.daily import performance
 
 TIERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
@@ -18,6 +19,12 @@ TIERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("execution", "Execution", ("execution",)),
     ("storage", "Storage", ("recorder",)),
 )
+
+NO_MARKET: Mapping[str, Any] = {
+    "last_price": None, "spread_bps": None, "best_bid": None, "best_ask": None, "is_warm": False, "is_stale": True,
+    "last_event_ns": 0, "book_desyncs": 0, "late_trades": 0, "duplicate_trades": 0,
+}  # fmt: skip
+"""Of a symbol whose owner has not spoken yet."""
 
 
 def account_view(account: AccountSnapshot, initial_cash: Decimal) -> dict[str, Any]:
@@ -60,6 +67,18 @@ def position_view(position: PositionView) -> dict[str, Any]:
         "leverage": position.leverage,
         "decision_id": position.decision_id,
     }
+
+
+def member_view(member: Member) -> dict[str, Any]:
+    """Return one symbol of the desk; nothing of its market is known."""
+    return {"symbol": member.symbol, "origin": member.origin.value, "reduce_only": member.reduce_only}
+
+
+def symbol_views(members: Sequence[Member], status: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return one row per symbol, in alphabetical order: why it is followed, and its market as its owner last told."""
+    markets = {row["symbol"]: row for each in status.values() for row in each.get("symbols", [])}
+    rows = [NO_MARKET | markets.get(m.symbol, {}) | member_view(m) for m in members]
+    return sorted(rows, key=lambda row: str(row["symbol"]))
 
 
 def tier_views(status: Mapping[str, Mapping[str, Any]], restarts: Mapping[str, int]) -> list[dict[str, Any]]:

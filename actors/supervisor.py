@@ -10,24 +10,28 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from actors.base import DeskSpec, HeliosActor
 from actors.breakers import BreakerWatch
 from actors.metrics import AccountMetrics
+from actors.peers import PeerLookup
 from actors.remote import call
-from actors.snapshot import account_view, feed_views, tier_views
+from actors.snapshot import account_view, feed_views, member_view, symbol_views, tier_views
+from actors.universe import UniverseWatch
 from helios.domain.enums import EngineState, TradingMode, TradingState
 from helios.domain.events import EngineEvent
-from helios.domain.market import MarketSnapshot
+from helios.domain.market import Instrument, MarketSnapshot
 from helios.domain.orders import AccountSnapshot
+from helios.domain.universe import Member
 from helios.errors import HeliosError, RejectedError
 from helios.pipeline.engine_state import allows_entries, next_mode, next_state, resumed_state
 from helios.portfolio.movements import movement_of
 from helios.store.engine_store import EngineStore
 from helios.store.pool import connect
+from helios.store.universe import UniverseStore
 
 HEALTH_INTERVAL_S = 0.5
 PING_TIMEOUT_S = 3.0
@@ -51,18 +55,26 @@ class Supervisor(HeliosActor):
     ----------
     spec : DeskSpec
     components : sequence of str
-        Names of the actors to watch.
-    peers : callable
-        Returns a named actor's handle.
+        Names of the actors to watch from the start on.
+    instruments : mapping
+        Of the symbols the desk is started with.
+    peers : PeerLookup
     about : mapping
         What does not change during the run (venue, model card, currency ...), shown in the snapshot.
     """
 
     name = "supervisor"
 
-    def __init__(self, spec: DeskSpec, components: Sequence[str], peers: Callable[[str], Any], about: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        spec: DeskSpec,
+        components: Sequence[str],
+        instruments: Mapping[str, Instrument],
+        peers: PeerLookup,
+        about: Mapping[str, Any],
+    ) -> None:
         super().__init__(spec)
-        self._components = tuple(components)
+        self._first_components = tuple(components)
         self._peers = peers
         self._about = dict(about)
         self.state = EngineState.STOPPED
@@ -83,17 +95,20 @@ class Supervisor(HeliosActor):
         self._heard: dict[str, float] = {}
         self._born_mono = time.monotonic()
         self._breakers = BreakerWatch(lambda: peers("execution"), self.log)
+        self._universe = UniverseWatch(spec, instruments, peers, self.log)
         self._beat = time.time()
         self._risk: dict[str, Any] | None = None
 
     async def on_start(self) -> None:
         pool = await connect(self.spec.dsn, max_size=2)
         self._store = EngineStore(pool)
+        await self._universe.load(UniverseStore(pool, self.spec.run_id), self._store)
         self.state, self.mode = await self._store.load_state()
         self._metrics = AccountMetrics()
         self.spawn(self._health(), "health")
         self.spawn(self._watch_kill_switch(), "kill-switch")
         self.spawn(self._watch_risk(), "risk-report")
+        self.spawn(self._watch_universe(), "universe")
 
     # ---- commands ------------------------------------------------------------------------------------------------------
 
@@ -172,6 +187,29 @@ class Supervisor(HeliosActor):
             await self._store.add_event(EngineEvent(kind, "INFO", self.name, message, self.market_time_ns, data))
         except HeliosError as error:
             self.log.warning("event not stored: %s", error)
+
+    async def add_symbol(self, name: str) -> dict[str, Any]:
+        """Trade a symbol from now on; see `UniverseWatch.add`."""
+        await self.ready()
+        return await self._told_of(await self._universe.add(name, self.market_time_ns))
+
+    async def remove_symbol(self, name: str) -> dict[str, Any]:
+        """Open nothing more in a symbol; see `UniverseWatch.remove`."""
+        await self.ready()
+        return await self._told_of(await self._universe.remove(name, self.market_time_ns))
+
+    async def _told_of(self, member: Member) -> dict[str, Any]:
+        await self._universe.look(None, self._pids)
+        return member_view(member)
+
+    async def own(self, owners: Sequence[str]) -> list[tuple[str, tuple[Instrument, ...]]]:
+        """Hear from the process that owns the actors which owners of later symbols exist; say which should, with their symbols."""
+        await self.ready()
+        wanted = self._universe.own(owners)
+        for name in self._status.keys() - {*self._components}:
+            for known in (self._status, self._pids, self._restarts, self._heard):
+                known.pop(name, None)
+        return wanted
 
     async def set_mode(self, mode: str, confirmation: str = "") -> str:
         """Switch between PAPER and LIVE."""
@@ -265,6 +303,10 @@ class Supervisor(HeliosActor):
 
     def _live_blockers(self) -> list[str]:
         return ["no live broker is configured in this version: paper trading only"]
+
+    @property
+    def _components(self) -> tuple[str, ...]:
+        return (*self._first_components, *self._universe.owners)
 
     # ---- health --------------------------------------------------------------------------------------------------------
 
@@ -373,6 +415,11 @@ class Supervisor(HeliosActor):
                 await self.emergency_stop("kill switch file")
             await asyncio.sleep(0.25)
 
+    async def _watch_universe(self) -> None:
+        while True:  # apart from the health loop: it may wait for the venue
+            await self._universe.look(self._account, self._pids)
+            await asyncio.sleep(HEALTH_INTERVAL_S)
+
     async def _watch_risk(self) -> None:
         while True:
             await asyncio.sleep(RISK_INTERVAL_S)
@@ -401,7 +448,6 @@ class Supervisor(HeliosActor):
         """Return everything the API and the dashboard show, as plain JSON."""
         await self.ready()
         signal = self._status.get("signal", {})
-        symbols = [s for status in self._status.values() for s in status.get("symbols", [])]
         return {
             **self._about,
             "run_id": self.spec.run_id,
@@ -415,7 +461,7 @@ class Supervisor(HeliosActor):
             "market_time_ns": self.market_time_ns,
             "heartbeat": self._beat,
             "uptime_s": round(time.time() - self.born, 1),
-            "symbols": sorted(symbols, key=lambda s: s["symbol"]),
+            "symbols": symbol_views(self._universe.members, self._status),
             "predictions": signal.get("predictions", []),
             "decisions": signal.get("decisions", []),
             "outcomes": signal.get("outcomes", {}),

@@ -26,7 +26,8 @@ from helios.risk.fitting import fit
 class Desk:
     """Handles of a running desk; dropping them ends its actors."""
 
-    handles: Mapping[str, Any]
+    spec: DeskSpec
+    handles: dict[str, Any]
 
     def __getitem__(self, name: str) -> Any:
         return self.handles[name]
@@ -50,10 +51,15 @@ def start_desk(spec: DeskSpec, instruments: Mapping[str, Instrument], about: Map
     for symbols, name in owners:
         owned = [instruments[s] for s in symbols]
         handles[name] = as_actor(SymbolActor, name, 64).remote(spec, owned, peers)
-    handles["supervisor"] = as_actor(Supervisor, "supervisor", 64).remote(spec, sorted(handles), peers, about)
+    handles["supervisor"] = as_actor(Supervisor, "supervisor", 64).remote(spec, sorted(handles), instruments, peers, about)
     ray.get([handles[n].status.remote() for n in ("recorder", "execution")], timeout=120)
     ray.get([h.status.remote() for h in handles.values()], timeout=120)
-    return Desk(handles)
+    return Desk(spec, handles)
+
+
+def start_owner(desk: Desk, name: str, instruments: Sequence[Instrument]) -> None:
+    """Create the owner of symbols that came later; it warms up by itself."""
+    desk.handles[name] = as_actor(SymbolActor, name, 64).remote(desk.spec, list(instruments), Peers())
 
 
 def symbol_groups(spec: DeskSpec) -> tuple[tuple[tuple[str, ...], str], ...]:

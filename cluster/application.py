@@ -20,10 +20,8 @@ from cluster.options import (
     ReplayPlan,
     UpOptions,
     check_port,
-    choose_symbols,
     new_run_id,
     plan_replay,
-    reference_symbol,
 )
 from cluster.sandbox import sandbox_exchange
 from cluster.summary import summarise
@@ -31,6 +29,7 @@ from helios import __version__
 from helios.cli.rundir import RunDir, RunInfo
 from helios.config import HeliosConfig
 from helios.domain.market import Instrument, quote_currency
+from helios.domain.universe import choose_symbols, reference_symbol
 from helios.errors import RetryableError
 from helios.learn.cards import model_card
 
@@ -197,9 +196,10 @@ def _watch(
     say: _Narrator,
     info: RunInfo,
 ) -> dict[str, Any]:
+    from cluster.owners import OwnerKeeper
     from cluster.ray_runtime import Control
 
-    control = Control(desk)
+    control, owners = Control(desk), OwnerKeeper(desk, say)
     state = control.begin()
     running_since = time.monotonic()
     say(f"{state}: {', '.join(spec.symbols)}   (Ctrl-C stops)")
@@ -210,13 +210,18 @@ def _watch(
             break
         if replay is not None and control.is_done(replay):
             break
+        if replay is None:
+            owners.look()
         if time.monotonic() - last_told >= STATUS_INTERVAL_S:
             last_told = time.monotonic()
-            say.status(control.snapshot())
+            try:
+                say.status(control.snapshot())
+            except RetryableError as error:  # it is being restarted; everybody else goes on meanwhile, and so does the desk
+                say(str(error))
     if replay is not None:
         control.end_replay(replay)
     control.flush()
-    snapshot = control.snapshot()
+    snapshot = control.last_snapshot()
     control.finish()
     say("stopping")
     return summarise(snapshot, info, time.monotonic() - running_since)

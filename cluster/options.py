@@ -63,38 +63,6 @@ def plan_replay(path: Path, symbols: Sequence[str]) -> ReplayPlan:
     )
 
 
-def choose_symbols(wanted: Sequence[str], offered: dict[str, Instrument], default: Sequence[str]) -> tuple[str, ...]:
-    """Return the symbols to trade, in ccxt's form; `BTC-ZAR`, `BTCZAR` and `btc/zar` are understood.
-
-    Without a wish the default's that are offered, else the first six of the first one's quote currency.
-
-    Raises
-    ------
-    ConfigError
-        Naming the first unknown symbol and what is offered.
-    """
-    by_plain = {_plain(s): s for s in offered} | {_plain(i.venue_symbol): s for s, i in offered.items()}
-    chosen = []
-    first_quote = next((i.quote for i in offered.values()), "")
-    alike = [s for s, i in offered.items() if i.quote == first_quote]
-    for name in wanted or [s for s in default if s in offered] or alike[:6]:
-        symbol = by_plain.get(_plain(name))
-        if symbol is None:
-            raise ConfigError(f"unknown symbol {name!r}; offered: {', '.join(sorted(offered)[:12])}")
-        if symbol not in chosen:
-            chosen.append(symbol)
-    return tuple(chosen)
-
-
-def _plain(symbol: str) -> str:
-    return symbol.upper().replace("/", "").replace("-", "").replace(":", "")
-
-
-def reference_symbol(symbols: Sequence[str], instruments: dict[str, Instrument]) -> str | None:
-    """Return the venue's BTC pair among the traded symbols."""
-    return next((s for s in symbols if instruments[s].base == "BTC"), None)
-
-
 def check_port(host: str, port: int) -> int:
     """Return `port`, or a free one where it is 0.
 

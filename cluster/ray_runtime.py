@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Serve kills a proxy that is not ready within five seconds, three times over; a busy or slow machine takes longer to import it.
+os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
 
+import httpx
 import ray
 from ray import serve
 
@@ -25,6 +29,8 @@ from serve.gateway import GatewaySpec, gateway_app
 from serve.predictor import predictor_app
 
 CALL_TIMEOUT_S = 10.0
+SERVE_ATTEMPTS = 3
+API_TIMEOUT_S = 60.0
 
 
 @contextmanager
@@ -56,13 +62,25 @@ def serve_predictor(config: HeliosConfig, stack: ExitStack, is_own_cluster: bool
     """
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # the driver's stderr is the user's progress display
     http = {"host": config.api.host, "port": config.api.port}
-    serve.start(proxy_location="HeadOnly", http_options=http)
+    _start_serve(http)
     if not is_own_cluster:  # a Ray of our own ends with everything in it, seconds faster
         stack.callback(_stop_serve)
     try:
         serve.run(predictor_app(_with_gpu(config.model)), name="predictor", route_prefix=None)
     except RuntimeError as error:
         raise ModelUnavailableError(f"the predictor did not start: {str(error).splitlines()[-1]}") from None
+
+
+def _start_serve(http: dict[str, Any]) -> None:
+    """Start Serve's controller and proxy; a proxy that died on its way is replaced by the controller, which is then found running."""
+    for attempt in range(1, SERVE_ATTEMPTS + 1):
+        try:
+            serve.start(proxy_location="HeadOnly", http_options=http)
+        except (ray.exceptions.RayError, TimeoutError) as error:
+            if attempt == SERVE_ATTEMPTS:
+                raise RetryableError(f"Ray Serve did not start: {str(error).splitlines()[0]}") from None
+        else:
+            return
 
 
 def _with_gpu(model: ModelConfig) -> ModelConfig:
@@ -75,8 +93,25 @@ def serve_gateway(spec: DeskSpec, token: str, say: Callable[[str], None]) -> str
     """Run the HTTP API and the dashboard; return their address."""
     say("starting the API")
     gateway = GatewaySpec(token=token, dsn=spec.dsn, push_interval_ms=spec.config.api.push_interval_ms, namespace=NAMESPACE)
-    serve.run(gateway_app(gateway), name="gateway", route_prefix="/")
-    return f"http://{spec.config.api.host}:{spec.config.api.port}"
+    try:
+        serve.run(gateway_app(gateway), name="gateway", route_prefix="/")
+    except RuntimeError as error:
+        raise RetryableError(f"the API did not start: {str(error).splitlines()[-1]}") from None
+    url = f"http://{spec.config.api.host}:{spec.config.api.port}"
+    _await_answer(url)
+    return url
+
+
+def _await_answer(url: str) -> None:
+    """Return once the API answers: until then the address that is shown next would be a page that cannot be reached."""
+    deadline = time.monotonic() + API_TIMEOUT_S
+    while True:
+        with suppress(httpx.HTTPError):
+            if httpx.get(f"{url}/health", timeout=5.0, trust_env=False).status_code == 200:
+                return
+        if time.monotonic() > deadline:
+            raise RetryableError(f"the API at {url} does not answer after {API_TIMEOUT_S:g} s")
+        time.sleep(0.1)
 
 
 def start_desk(spec: DeskSpec, instruments: Mapping[str, Instrument], about: Mapping[str, Any]) -> Desk:
@@ -118,6 +153,17 @@ class Control:
 
     def snapshot(self) -> dict[str, Any]:
         return dict(self._ask(self._desk["supervisor"].snapshot.remote()))
+
+    def last_snapshot(self) -> dict[str, Any]:
+        """Return the snapshot; a Supervisor that is just being restarted is waited for, a little."""
+        deadline = time.monotonic() + CALL_TIMEOUT_S
+        while True:
+            try:
+                return self.snapshot()
+            except RetryableError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
 
     def finish(self) -> None:
         with suppress(HeliosError):

@@ -87,9 +87,11 @@ class ModelConfig(_Section):
 class RiskConfig(_Section):
     """Tier 3. Percentages are fractions; money is quote currency. See the decisions page for sources.
 
-    Volatility: `ewma_daily_decay` is what an EWMA keeps of its weights over a day; `forecast_ttl_h` of market time without a
+    Volatility: `ewma_daily_decay` is what an EWMA keeps of its weights over a day, `ewma_weight` its share beside a GARCH in the
+    logarithm of the variance (0: the GARCH alone); `forecast_ttl_h` of market time without a
     price and a forecast is refused; `alert_rise` times the lowest forecast of four hours raises an alert; from
-    `garch_tasks_from` fits at one bar on the cluster does them.
+    `garch_tasks_from` fits at one bar on the cluster does them. `payoff`: Kelly's b and a view's expected return from what the
+    model's trades gave, where its card says so for these exits, or from the exits alone.
     """
 
     profile: Literal["conservative", "moderate", "aggressive", "swing", "scalper", "paper-starter", "live-starter"] = "moderate"
@@ -114,6 +116,7 @@ class RiskConfig(_Section):
     forecast_ttl_h: float = Field(4.0, gt=0)
     alert_rise: float = Field(2.0, gt=1)
     ewma_daily_decay: float = Field(0.5, gt=0, lt=1)
+    ewma_weight: float = Field(0.5, ge=0, le=1)
     max_leverage: float = Field(3.0, ge=1, le=10)
     min_addition: float = Field(0.01, ge=0, lt=1)
     size_method: Literal["kelly", "half_kelly", "fixed_fractional", "volatility_adjusted"] = "kelly"
@@ -124,6 +127,7 @@ class RiskConfig(_Section):
     average_win_pct: float = Field(0.0, ge=0)
     average_loss_pct: float = Field(0.0, ge=0)
     stop_method: Literal["volatility", "fixed"] = "volatility"
+    payoff: Literal["measured", "exits"] = "measured"
     fixed_stop_pct: float = Field(0.02, gt=0, lt=1)
     fixed_target_pct: float = Field(0.05, gt=0)
     reserve: float = Field(0.0, ge=0, lt=1)

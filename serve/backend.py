@@ -28,7 +28,7 @@ from helios.store.traces import SUMMARY, PostgresTraces
 T = TypeVar("T")
 SNAPSHOT_TIMEOUT_S = 3.0
 COMMAND_TIMEOUT_S = 10.0
-EMERGENCY_TIMEOUT_S = 30.0
+SLOW_COMMANDS_S = {"emergency_stop": 30.0, "add_symbol": 20.0}
 PREDICT_TIMEOUT_S = 10.0
 NO_CASH = Decimal(0)  # the run itself says with how much it began
 DECISIONS_PAGE = f"""
@@ -103,7 +103,7 @@ class RayBackend:
         return dict(await self._ask("snapshot", SNAPSHOT_TIMEOUT_S))
 
     async def command(self, name: str, *args: str) -> Any:
-        return await self._ask(name, EMERGENCY_TIMEOUT_S if name == "emergency_stop" else COMMAND_TIMEOUT_S, *args)
+        return await self._ask(name, SLOW_COMMANDS_S.get(name, COMMAND_TIMEOUT_S), *args)
 
     async def predict(self, values: NDArray[np.float32]) -> dict[str, Any]:
         try:

@@ -32,6 +32,7 @@ from serve.risk import add_risk
 from serve.schemas import EmergencyBody, ModeBody, PredictBody
 from serve.security import Security, SecurityMiddleware
 from serve.stream import Hub
+from serve.universe import add_universe
 
 DASHBOARD = Path(__file__).parent / "dashboard"
 STATIC = {
@@ -83,6 +84,7 @@ def build_api(
     _add_predict(protected, backend)
     add_risk(protected, backend)
     add_accounting(protected, backend)
+    add_universe(protected, backend)
     _add_commands(protected, backend)
     api.include_router(protected)
 

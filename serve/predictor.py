@@ -47,7 +47,7 @@ class Predictor:
         self._version = config.version
 
     async def predict_batch(self, values: np.ndarray) -> dict[str, Any]:
-        """Return probabilities (n, 3) and attention (n, 3) for windows of shape (n, 3, 60, 30), NaN where unknown.
+        """Return probabilities (n, 3) and attention (n, 3) for windows of shape (n, 3, 60, 30), NaN where unknown; payoffs by class.
 
         Raises
         ------
@@ -57,7 +57,8 @@ class Predictor:
         if values.ndim != 4 or values.shape[1:] != (3, 60, 30) or not 1 <= len(values) <= MAX_ROWS:
             raise RejectedError(f"expected windows of shape (1..{MAX_ROWS}, 3, 60, 30), got {values.shape}")
         probabilities, attention = self._predictor.predict(np.ascontiguousarray(values, dtype=np.float32))
-        return {"probabilities": probabilities, "attention": attention, "model_version": self._version}
+        about = {"model_version": self._version, "payoffs": self._predictor.payoffs}
+        return {"probabilities": probabilities, "attention": attention} | about
 
     async def about(self) -> dict[str, Any]:
         """Return the process id and the model's version."""

@@ -58,6 +58,12 @@ class EmergencyBody(_Body):
     reason: Text = "operator"
 
 
+class SymbolBody(_Body):
+    """A symbol of the venue, in any usual spelling."""
+
+    symbol: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=40)]
+
+
 class ResetBody(_Body):
     """Which breaker a person releases; all of them without a code."""
 

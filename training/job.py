@@ -17,7 +17,7 @@ from helios.learn.baselines import baseline_metrics
 from helios.learn.calibration import Calibration, fit_temperature
 from helios.learn.dataset import DECISION, Dataset, History, build_windows, concatenate, fit_scaler
 from helios.learn.labels import BarrierSpec, class_counts
-from helios.learn.metrics import confidence_report, evaluate
+from helios.learn.metrics import TRADE_CONFIDENCE, confidence_report, evaluate, payoffs_at
 from helios.learn.network import TimeframeAttentionNet, preset
 from helios.learn.scaling import FeatureScaler
 from helios.learn.splits import Splits, split_by_time
@@ -97,9 +97,10 @@ def finish(job: Job, checkpoint_dir: Path) -> tuple[TimeframeAttentionNet, Model
     net.eval()
     calibration = _calibrate(job, net)
     metrics, baselines = _judge(job, net, calibration)
+    payoffs = measured_payoffs(job, net, calibration)
     last = torch.load(checkpoint_dir / LAST, map_location="cpu", weights_only=True)["progress"]
     metrics["history"], metrics["best_epoch"] = last["history"], last["best_epoch"]
-    return net, _card(job, calibration, metrics, baselines)
+    return net, _card(job, calibration, metrics, baselines, payoffs)
 
 
 def _calibrate(job: Job, net: TimeframeAttentionNet) -> Calibration:
@@ -109,6 +110,14 @@ def _calibrate(job: Job, net: TimeframeAttentionNet) -> Calibration:
         fit_temperature(predict_logits(net, job.dataset, job.scaler, rows, hide), labels, (a, b, c)) for hide in (False, True)
     )
     return Calibration(full, candles, (a, b, c))
+
+
+def measured_payoffs(job: Job, net: TimeframeAttentionNet, calibration: Calibration) -> dict[str, dict[str, float]]:
+    """Return what the model's trades gave on the calibration slice: it is used, like the temperatures; the test slice stays clean."""
+    rows = job.splits.calibration
+    logits = predict_logits(net, job.dataset, job.scaler, rows, False)
+    returns, stops = job.dataset.exit_returns[rows], job.dataset.stop_pcts[rows]
+    return payoffs_at(calibration.probabilities(logits, False), returns, stops, TRADE_CONFIDENCE)
 
 
 def _judge(job: Job, net: TimeframeAttentionNet, calibration: Calibration) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -127,7 +136,13 @@ def _weights(job: Job) -> tuple[float, float, float]:
     return class_weights(job.dataset.labels[job.splits.train], job.request.settings.class_weight_floor)
 
 
-def _card(job: Job, calibration: Calibration, metrics: dict[str, Any], baselines: dict[str, Any]) -> ModelCard:
+def _card(
+    job: Job,
+    calibration: Calibration,
+    metrics: dict[str, Any],
+    baselines: dict[str, Any],
+    payoffs: dict[str, dict[str, float]],
+) -> ModelCard:
     request, dataset = job.request, job.dataset
     beats, verdict = verdict_of(metrics, baselines)
     buys, sells, holds = (int(n) for n in class_counts(dataset.labels[job.splits.train]))
@@ -139,6 +154,7 @@ def _card(job: Job, calibration: Calibration, metrics: dict[str, Any], baselines
         made_by=request.made_by,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         barriers=request.spec.to_dict(),
+        payoffs=payoffs,
         train_ranges={
             name: (int(dataset.times[rows].min()), int(dataset.times[rows].max()), len(rows)) for name, rows in job.splits.items()
         },

@@ -26,6 +26,7 @@ COMMANDS = (
     "regimes",
     "sandbox",
     "size",
+    "symbols",
     "volatility",
 )
 

@@ -62,7 +62,8 @@ def ask(state_dir: str | None, method: str, path: str, body: dict[str, Any] | No
             info.api_url + path,
             json=body,
             headers={"Authorization": f"Bearer {directory.token()}"},
-            timeout=15.0,
+            timeout=25.0,
+            trust_env=False,  # our own machine is not behind a proxy that the environment may name
         )
     except httpx.HTTPError as error:
         raise RetryableError(f"the desk at {info.api_url} does not answer: {type(error).__name__}") from None

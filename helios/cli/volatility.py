@@ -61,8 +61,9 @@ def volatility(
     """Forecast the volatility of the next day from a candle file."""
     closes = read_closes(file, timeframe)
     config = load_config(overrides={"risk.garch_refit_h": refit_h}).risk
-    model = _seeded(closes, config)
-    answer = _answer(model, path)
+    # The file's own GARCH, to be checked against any other; what the desk makes of it stands beside it.
+    model = _seeded(closes, config.model_copy(update={"ewma_weight": 0.0}))
+    answer = _answer(model, path) | {"desk_daily_volatility": _seeded(closes, config).forecast().daily_volatility}
     report = _skill(closes, config) if skill else None
     if as_json:
         print(json.dumps(_plain(answer | ({"skill": _as_json(report)} if report else {}))))

@@ -58,8 +58,29 @@ class FeatureWindow:
 
 
 @dataclass(frozen=True, slots=True)
+class Payoff:
+    """What a model's trades of one side really gave, out of sample: most end by time, between stop and target.
+
+    Attributes
+    ----------
+    win_stops, loss_stops : float
+        Mean gain of those that won and mean loss of the others, after costs, in stop distances.
+    n_trades : int
+    stop_daily_volatilities, reward_to_risk, timeout_h : float
+        The exits they had; for others it says nothing.
+    """
+
+    win_stops: float
+    loss_stops: float
+    n_trades: int
+    stop_daily_volatilities: float
+    reward_to_risk: float
+    timeout_h: float
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
-    """Tier 2. `probabilities` are calibrated (BUY, SELL, HOLD); confidence is the predicted class's."""
+    """Tier 2. `probabilities` are calibrated (BUY, SELL, HOLD); confidence is the predicted class's, `payoff` its trades'."""
 
     symbol: str
     bar_time: int
@@ -68,6 +89,7 @@ class Prediction:
     probabilities: tuple[float, float, float]
     attention: tuple[float, float, float]
     model_version: str
+    payoff: Payoff | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +125,8 @@ class TradePlan:
 
     A `reduce_only` plan closes (part of) what is held and has no exits of its own. `volatility_ratio` is the forecast over its
     30-day mean, for the breaker; NaN where unknown. `sizing` names every number the size comes from
-    (helios.risk.sizing.SizeDecision), for the explanation.
+    (helios.risk.sizing.SizeDecision), for the explanation. `mean_win_pct` and `mean_loss_pct` are what such trades gave when they
+    won and cost when they lost, on average and after costs, as fractions of the price; NaN where nobody has measured it.
     """
 
     decision_id: str
@@ -127,6 +150,8 @@ class TradePlan:
     notes: tuple[str, ...] = ()
     volatility_ratio: float = math.nan
     sizing: tuple[tuple[str, float | str], ...] = ()
+    mean_win_pct: float = math.nan
+    mean_loss_pct: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)

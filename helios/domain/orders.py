@@ -197,6 +197,8 @@ class AccountSnapshot:
         What the circuit breakers of the execution engine permit.
     trips : tuple of str
         Codes of those that are open.
+    reduce_only : tuple of str
+        Symbols in which nothing new is opened.
     """
 
     ts_event: int
@@ -226,6 +228,7 @@ class AccountSnapshot:
     unvalued: tuple[str, ...] = ()
     oldest_mark_ns: int = 0
     peak_rebased_at: int = 0
+    reduce_only: tuple[str, ...] = ()
 
     @property
     def mark_age_ns(self) -> int:

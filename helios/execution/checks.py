@@ -15,6 +15,7 @@ PreTradeCheck = Callable[[OrderIntent, AccountSnapshot, MarketSnapshot | None, i
 TRADING_PAUSED = "TRADING_PAUSED"
 LEDGER_UNAVAILABLE = "LEDGER_UNAVAILABLE"
 UNRESOLVED_ORDER = "UNRESOLVED_ORDER"
+SYMBOL_REDUCE_ONLY = "SYMBOL_REDUCE_ONLY"
 
 
 def structural_codes(
@@ -22,8 +23,9 @@ def structural_codes(
 ) -> tuple[str, ...]:
     """Return all reasons why the order makes no sense for what is held and may be held.
 
-    UNKNOWN_INSTRUMENT, NO_MARKET, BAD_QUANTITY, NOTHING_TO_REDUCE (reduce-only without an opposite position) and
-    SHORT_NOT_ALLOWED (a sale that would go below zero where only holdings can be sold).
+    UNKNOWN_INSTRUMENT, NO_MARKET, BAD_QUANTITY, NOTHING_TO_REDUCE (reduce-only without an opposite position),
+    SHORT_NOT_ALLOWED (a sale that would go below zero where only holdings can be sold) and SYMBOL_REDUCE_ONLY (more of a symbol
+    that is to be left).
     """
     if not (intent.quantity_base.is_finite() and intent.quantity_base > 0):
         return ("BAD_QUANTITY",)
@@ -34,6 +36,7 @@ def structural_codes(
         ("NO_MARKET", market is None),
         ("NOTHING_TO_REDUCE", intent.reduce_only and held * intent.side >= 0),
         ("SHORT_NOT_ALLOWED", instrument is not None and not instrument.can_short and intent.side is Side.SELL and after < 0),
+        (SYMBOL_REDUCE_ONLY, intent.symbol in account.reduce_only and abs(after) > abs(held)),
     )
     return tuple(code for code, is_found in findings if is_found)
 

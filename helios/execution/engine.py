@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import count
@@ -135,6 +135,10 @@ class ExecutionEngine:
     def set_trading(self, entries_allowed: bool) -> None:
         """Allow or refuse entries (TRADING_PAUSED); reducing orders and exits always pass."""
         self._gate.entries_allowed = entries_allowed
+
+    def set_reduce_only(self, symbols: Iterable[str]) -> None:
+        """Open nothing in these symbols any more (SYMBOL_REDUCE_ONLY), and again in those that are no longer among them."""
+        self._guard.reduce_only = tuple(sorted(symbols))
 
     async def submit(self, intents: Sequence[OrderIntent], markets: Mapping[str, MarketSnapshot]) -> list[OrderOutcome]:
         """Check, commit and send in the given order; one outcome per intent.

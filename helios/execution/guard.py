@@ -23,6 +23,11 @@ class AccountGuard:
     limits : LimitConfig
     on_trip : callable or None
         Told of everything that trips or is released, once.
+
+    Attributes
+    ----------
+    reduce_only : tuple of str
+        Symbols in which nothing new may be opened, by a person's hand.
     """
 
     def __init__(self, limits: LimitConfig, on_trip: TripListener | None = None) -> None:
@@ -32,6 +37,7 @@ class AccountGuard:
         self._mode = TradingMode.PAPER
         self._unhealthy: tuple[str, ...] = ()
         self._ratios: Mapping[str, float] = {}
+        self.reduce_only: tuple[str, ...] = ()
 
     @property
     def trips(self) -> tuple[Trip, ...]:
@@ -81,9 +87,9 @@ class AccountGuard:
         return self._told(self._board.reset(code, account.ts_event, account))
 
     def stamped(self, account: AccountSnapshot) -> AccountSnapshot:
-        """Return the account with what the breakers permit."""
+        """Return the account with what the breakers permit and which symbols are to be left."""
         codes = tuple(dict.fromkeys(trip.code.value for trip in self._board.trips))
-        return replace(account, trading_state=self._board.state, trips=codes)
+        return replace(account, trading_state=self._board.state, trips=codes, reduce_only=self.reduce_only)
 
     def open_trips(self, symbol: str) -> tuple[Trip, ...]:
         """Return the open breakers that forbid an entry in `symbol`."""

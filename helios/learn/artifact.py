@@ -14,7 +14,8 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from helios.domain.decisions import N_FEATURES
+from helios.domain.decisions import N_FEATURES, Payoff
+from helios.domain.enums import Action
 from helios.errors import ConfigError, DataError, ModelUnavailableError, RejectedError
 from helios.features.definitions import schema_hash
 from helios.learn.calibration import Calibration
@@ -38,6 +39,9 @@ class ModelCard(BaseModel):
         time (ns UTC) and row count of each split.
     barriers, class_weights, class_counts
         Label definition, loss weights and label counts of the training split (BUY, SELL, HOLD).
+    payoffs
+        Per side, what trades of the calibrated model gave on the calibration slice under these barriers; see
+        `helios.learn.metrics.payoffs_at`. Empty where nobody measured it.
     temperature, candles_temperature, logit_offset
         Calibration, see `helios.learn.calibration.Calibration`.
     metrics, baselines
@@ -61,6 +65,7 @@ class ModelCard(BaseModel):
     created: str = ""
     phase: Phase = "learning"
     barriers: dict[str, float] = {}
+    payoffs: dict[str, dict[str, float]] = {}
     train_ranges: dict[str, tuple[int, int, int]] = {}
     class_counts: tuple[int, int, int] = (0, 0, 0)
     class_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -74,6 +79,20 @@ class ModelCard(BaseModel):
     verdict: str = "Not evaluated."
     weights_sha256: str = ""
     scaler_sha256: str = ""
+
+    def payoff(self, action: Action) -> Payoff | None:
+        """Return what trades of one side gave on the calibration slice; None for HOLD or where that is not known."""
+        measured, exits = self.payoffs.get(action.name), self.barriers
+        if measured is None or exits.get("bars_per_day", 0.0) <= 0.0:
+            return None
+        return Payoff(
+            win_stops=measured["win_stops"],
+            loss_stops=measured["loss_stops"],
+            n_trades=int(measured["n_trades"]),
+            stop_daily_volatilities=exits["stop_multiple"],
+            reward_to_risk=exits["reward_to_risk"],
+            timeout_h=24.0 * exits["horizon_bars"] / exits["bars_per_day"],
+        )
 
     @property
     def calibration(self) -> Calibration:

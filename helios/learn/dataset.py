@@ -50,6 +50,8 @@ class Dataset:
         0, 1, 2.
     exit_returns : float64 array of shape (n, 2)
         Return after costs of the long and of the short.
+    stop_pcts : float64 array of shape (n,)
+        Distance of the stop that both had, as a fraction of the price.
     """
 
     series: tuple[SymbolSeries, ...]
@@ -58,6 +60,7 @@ class Dataset:
     times: IntArray
     labels: NDArray[np.int8]
     exit_returns: FloatArray
+    stop_pcts: FloatArray
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -130,6 +133,7 @@ def concatenate(datasets: Sequence[Dataset]) -> Dataset:
         np.concatenate([d.times for d in datasets]),
         np.concatenate([d.labels for d in datasets]),
         np.concatenate([d.exit_returns for d in datasets]),
+        np.concatenate([d.stop_pcts for d in datasets]),
     )
 
 
@@ -161,6 +165,7 @@ class _Index:
     times: IntArray
     labels: NDArray[np.int8]
     exit_returns: FloatArray
+    stop_pcts: FloatArray
 
 
 def _timeframes(open_times: IntArray, bars: FloatArray) -> tuple[_Frame, ...]:
@@ -211,6 +216,7 @@ def _decisions(number: int, series: SymbolSeries, outcome: BarrierOutcome, strid
         times[chosen],
         outcome.labels[chosen],
         outcome.exit_returns[chosen],
+        outcome.stop_pcts[chosen],
     )
 
 
@@ -236,4 +242,5 @@ def _joined(series: list[SymbolSeries], parts: list[_Index]) -> Dataset:
         np.concatenate([p.times for p in parts]),
         np.concatenate([p.labels for p in parts]),
         np.concatenate([p.exit_returns for p in parts]),
+        np.concatenate([p.stop_pcts for p in parts]),
     )

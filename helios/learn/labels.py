@@ -60,11 +60,14 @@ class BarrierOutcome(NamedTuple):
         Return after costs of a long and of a short entered at the close; NaN where unlabelled.
     exit_kinds : int8 array of shape (n, 2)
         0 time, 1 stop, 2 target; -1 where unlabelled.
+    stop_pcts : float64 array of shape (n,)
+        Distance of the stop as a fraction of the price.
     """
 
     labels: NDArray[np.int8]
     exit_returns: FloatArray
     exit_kinds: NDArray[np.int8]
+    stop_pcts: FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +150,7 @@ def triple_barrier(
         kinds[:n_labelled, column] = kind
     unknown = ~np.isfinite(returns).all(axis=1) | ~(stop > 0)
     returns[unknown], kinds[unknown] = np.nan, UNLABELLED
-    return BarrierOutcome(_choose(returns, unknown), returns, kinds)
+    return BarrierOutcome(_choose(returns, unknown), returns, kinds, stop)
 
 
 def label_bars(close: FloatArray, high: FloatArray, low: FloatArray, spec: BarrierSpec) -> BarrierOutcome:

@@ -14,6 +14,7 @@ from helios.learn.calibration import expected_calibration_error, log_loss, relia
 
 CLASSES = [int(action) for action in Action]
 TRADE_CONFIDENCE = 0.55
+MIN_TRADES = 100
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -64,6 +65,41 @@ def trades_at(probabilities: FloatArray, exit_returns: FloatArray, threshold: fl
         "mean_return": _round(float(returns.mean()), 6),
         "share": _round(len(taken) / len(predicted)),
     }
+
+
+def payoffs_at(
+    probabilities: FloatArray, exit_returns: FloatArray, stop_pcts: FloatArray, threshold: float
+) -> dict[str, dict[str, float]]:
+    """Return per side what the answers with at least `threshold` confidence really gave: what Kelly's p and b should be.
+
+    Parameters
+    ----------
+    probabilities : float64 array of shape (n, 3)
+    exit_returns : float64 array of shape (n, 2)
+        Return after costs of the long and of the short.
+    stop_pcts : float64 array of shape (n,)
+        Distance of the stop, as a fraction of the price.
+
+    Returns
+    -------
+    payoffs : dict
+        Of BUY and SELL, each left out with fewer than 100 trades or without a win and a loss among them: `n_trades`, `win_rate`,
+        and `win_stops` and `loss_stops`, the mean gain of the winners and the mean loss of the others after costs, in stops.
+    """
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    found = {}
+    for side in (Action.BUY, Action.SELL):
+        taken = np.flatnonzero((predicted == side) & (confidence >= threshold))
+        stops = exit_returns[taken, side] / stop_pcts[taken]
+        wins, losses = stops[stops > 0], -stops[stops <= 0]
+        if len(taken) >= MIN_TRADES and len(wins) and losses.sum() > 0:
+            found[side.name] = {
+                "n_trades": float(len(taken)),
+                "win_rate": _round(len(wins) / len(taken)),
+                "win_stops": _round(float(wins.mean())),
+                "loss_stops": _round(float(losses.mean())),
+            }
+    return found
 
 
 def confidence_report(probabilities: FloatArray, labels: NDArray[np.int8]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from helios.domain.decisions import FeatureWindow, Float32Array, FloatArray, Prediction
+from helios.domain.decisions import FeatureWindow, Float32Array, FloatArray, Payoff, Prediction
 from helios.domain.enums import Action
 from helios.errors import ConfigError, DataError
 from helios.features.definitions import FLOW_BOOK_COLUMNS
@@ -44,6 +44,7 @@ class BatchPredictor:
             raise ConfigError(f"device {device} is not available")
         torch.set_num_threads(num_threads)
         self._model = model
+        self._payoffs = tuple(model.card.payoff(action) for action in Action)
         self._device = torch.device(device)
         is_small = parameter_count(model.net) < DOUBLE_PRECISION_PARAMETERS
         self._dtype = torch.float64 if is_small and device == "cpu" else torch.float32
@@ -59,6 +60,11 @@ class BatchPredictor:
     def phase(self) -> str:
         """Phase of the model when it was loaded."""
         return self._model.card.phase
+
+    @property
+    def payoffs(self) -> tuple[Payoff | None, ...]:
+        """What trades of BUY, SELL, HOLD gave, see `ModelCard.payoff`."""
+        return self._payoffs
 
     def predict(self, values: Float32Array) -> tuple[FloatArray, FloatArray]:
         """Return calibrated probabilities and attention.
@@ -109,6 +115,7 @@ class BatchPredictor:
             probabilities=(p[0], p[1], p[2]),
             attention=(a[0], a[1], a[2]),
             model_version=self.version,
+            payoff=self._payoffs[best],
         )
 
 

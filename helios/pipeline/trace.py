@@ -66,6 +66,8 @@ def plan_step(plan: TradePlan) -> Step:
         "kelly_full": number(plan.kelly_full),
         "kelly_fraction": number(plan.kelly_fraction),
         "payoff_ratio": number(plan.payoff_ratio),
+        "mean_win_pct": number(plan.mean_win_pct),
+        "mean_loss_pct": number(plan.mean_loss_pct),
         "daily_volatility": number(plan.daily_volatility),
         "regime": plan.regime.value,
         "reduce_only": plan.reduce_only,

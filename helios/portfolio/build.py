@@ -11,6 +11,10 @@ from helios.risk.sectors import sector_of
 
 
 def make_portfolio_desk(config: HeliosConfig, instruments: Mapping[str, Instrument]) -> PortfolioDesk:
-    """Return the portfolio desk with the default sectors."""
-    sectors = {symbol: sector_of(i.base) for symbol, i in instruments.items()}
-    return PortfolioDesk(config.portfolio, config.risk, instruments, sectors.__getitem__, config.limits.max_correlation)
+    """Return the portfolio desk with the default sectors. It sees what is added to `instruments` later."""
+
+    def sector(symbol: str) -> str:
+        known = instruments.get(symbol)
+        return sector_of(known.base if known is not None else symbol.partition("/")[0])
+
+    return PortfolioDesk(config.portfolio, config.risk, instruments, sector, config.limits.max_correlation)

@@ -97,11 +97,15 @@ class TargetPlanner:
     def view(self, plan: TradePlan) -> float:
         """Return the plan's expected simple return a day, signed by side.
 
-        Over the horizon the position earns the target with probability p and loses the stop otherwise, less the cost of
-        leaving: mu_h = p target - (1 - p) stop - (round trip - one way). The cost of entering is the optimiser's own cost
-        term, so that each cost counts once. Scaled by one day / horizon.
+        Over the horizon the position earns with probability p what such trades earned when they won, and loses otherwise what
+        they lost: mu_h = p win - (1 - p) loss. Where nobody has measured that, it is taken to earn the target or lose the stop, less
+        the cost of leaving: mu_h = p target - (1 - p) stop - (round trip - one way), which is more than trades give that mostly end
+        by time. The cost of entering is the optimiser's own cost term, so that each cost counts once. Scaled by one day / horizon.
         """
         p = plan.confidence
+        if math.isfinite(plan.mean_win_pct) and math.isfinite(plan.mean_loss_pct):
+            entering = min(self._config.cost_pct, self._risk.round_trip_cost_pct)
+            return plan.side * (p * plan.mean_win_pct - (1 - p) * plan.mean_loss_pct + entering) * _per_day(plan)
         leaving = max(self._risk.round_trip_cost_pct - self._config.cost_pct, 0.0)
         earned = p * plan.take_profit_pct - (1 - p) * plan.stop_loss_pct - leaving
         return plan.side * earned * _per_day(plan)

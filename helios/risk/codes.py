@@ -18,6 +18,7 @@ SENTENCES: Mapping[str, str] = MappingProxyType({
     "INVALID_CONFIDENCE": "The model's confidence is no probability; it is not believed.",
     "TRADING_HALTED": "The drawdown has reached its limit: nothing is opened until a person has looked.",
     "REDUCING": "The day's loss or the row of losses has reached its limit: positions may only be reduced.",
+    "SYMBOL_REDUCE_ONLY": "The symbol was removed, or is followed only because it is held: nothing is opened in it.",
     "MAX_ENTRIES_PER_DAY": "The day's number of entries is used up.",
     "MAX_OPEN_POSITIONS": "As many positions are open as may be.",
     "SHORT_NOT_ALLOWED": "A spot market cannot be sold short, and nothing is held that could be sold.",

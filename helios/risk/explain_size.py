@@ -33,6 +33,12 @@ def _bet(v: Values, _: str) -> Iterator[str]:
     if math.isclose(made, b, rel_tol=1e-6):
         costs = f" with {cost:.2%} of costs on both" if cost else ""
         yield f"Payoff ratio b = target over stop{costs} = {target - cost:.2%} / {stop + cost:.2%} = {b:.4g}."
+    elif math.isfinite(win := number(v, "mean_win_stops")):
+        loss = number(v, "mean_loss_stops")
+        yield (
+            f"Payoff ratio b = {b:.4g}: the model's trades won {win:.4g} and lost {loss:.4g} stops on average, after costs "
+            f"(target over stop would be {made:.4g})."
+        )
     else:
         yield f"Payoff ratio b = {b:.4g}, as given."
     yield f"Full Kelly = p - (1 - p) / b = {p:.4g} - {1 - p:.4g} / {b:.4g} = {number(v, 'kelly_full'):.4f}."

@@ -11,6 +11,7 @@ from helios.config import LimitConfig, RiskConfig
 from helios.domain.decisions import (
     FloatArray,
     NoTrade,
+    Payoff,
     Prediction,
     TradePlan,
     VolatilityForecast,
@@ -25,6 +26,7 @@ from helios.risk.account_limits import drawdown_of, trading_state, worst_state
 from helios.risk.exits import horizon_ns
 from helios.risk.fitting import FitRequest, FitResult, fit_all
 from helios.risk.leverage import instrument_leverage
+from helios.risk.payoffs import measured_payoff, payoff_of
 from helios.risk.sizing import SizeDecision, SizeRefusal, SizeRequest, size_bounds, size_position
 from helios.risk.volatility_desk import VolatilityDesk
 
@@ -141,6 +143,8 @@ class RiskDesk:
         forecast: VolatilityForecast | None,
     ) -> NoTrade | None:
         # what forbids an entry before its size is of any interest
+        if prediction.symbol in account.reduce_only:
+            return _no_trade(prediction, "SYMBOL_REDUCE_ONLY", f"{prediction.symbol} is to be left: nothing new is opened in it")
         # The breakers remember; the figures of the moment are the second witness where an account comes without them.
         state = worst_state(account.trading_state, trading_state(account, self._limits, self._mode))
         if state is not TradingState.ACTIVE:
@@ -177,14 +181,16 @@ class RiskDesk:
     ) -> TradePlan | NoTrade:
         position = account.position(prediction.symbol)
         held = position.notional_quote if position is not None else Decimal(0)
-        size = self._size(prediction.confidence, side, instrument, account, forecast, held)
+        measured = measured_payoff(prediction.payoff, self._config)
+        size = self._size(prediction.confidence, measured, side, instrument, account, forecast, held)
         if isinstance(size, SizeRefusal):
             return _no_trade(prediction, size.code, size.detail)
-        return _entry_plan(prediction, side, size, context, self._config)
+        return _entry_plan(prediction, measured, side, size, context, self._config)
 
     def _size(
         self,
         confidence: float,
+        measured: Payoff | None,
         side: Side,
         instrument: Instrument,
         account: AccountSnapshot,
@@ -200,6 +206,7 @@ class RiskDesk:
             drawdown=drawdown,
             held_notional=held,
             leverage=instrument_leverage(confidence, forecast.regime, drawdown, instrument, self._config),
+            payoff_ratio=payoff_of(measured, forecast.daily_volatility, self._config),
             volatility_ratio=self.volatility_ratio(instrument.symbol),
             side=side,
         )
@@ -215,7 +222,14 @@ def _reference_price(context: SymbolContext) -> Decimal:
     return last if last.is_finite() and last > 0 else Decimal(str(context.close))
 
 
-def _entry_plan(prediction: Prediction, side: Side, size: SizeDecision, context: SymbolContext, config: RiskConfig) -> TradePlan:
+def _entry_plan(
+    prediction: Prediction, measured: Payoff | None, side: Side, size: SizeDecision, context: SymbolContext, config: RiskConfig
+) -> TradePlan:
+    win, loss = math.nan, math.nan
+    told: tuple[tuple[str, float], ...] = ()
+    if measured is not None:
+        win, loss = measured.win_stops * size.stop_pct, measured.loss_stops * size.stop_pct
+        told = (("mean_win_stops", measured.win_stops), ("mean_loss_stops", measured.loss_stops))
     return TradePlan(
         decision_id=decision_id(prediction.symbol, prediction.bar_time),
         symbol=prediction.symbol,
@@ -236,7 +250,9 @@ def _entry_plan(prediction: Prediction, side: Side, size: SizeDecision, context:
         regime=size.regime,
         notes=size.notes,
         volatility_ratio=size.volatility_ratio,
-        sizing=size.values(),
+        sizing=(*size.values(), *told),
+        mean_win_pct=win,
+        mean_loss_pct=loss,
     )
 
 

@@ -12,6 +12,7 @@ from helios.config import RiskConfig
 from helios.domain.decisions import FloatArray, VolatilityForecast
 from helios.domain.enums import VolatilityRegime
 from helios.errors import InsufficientHistoryError, StaleDataError
+from helios.risk.blend import EwmaBlend
 from helios.risk.fitting import FitRequest, FitResult, fit
 from helios.risk.garch import MIN_RETURNS, VarianceParameters, filter_variance, sum_of_variances, variance_path
 from helios.risk.regimes import FIXED_THRESHOLDS, MIN_REFERENCE, REGIME_QUANTILES, ForecastHistory, classify
@@ -29,7 +30,10 @@ REGIME_MARGIN = 1.1
 
 
 class VolatilityModel:
-    """GARCH(1,1) with Student t errors on log returns, or an EWMA where that cannot be had.
+    """GARCH(1,1) with Student t errors on log returns and an EWMA beside it, or the EWMA alone where no GARCH can be had.
+
+    The forecast is the weighted geometric mean of the two variances of the coming day (`helios.risk.blend`); with
+    `ewma_weight = 0` it is the GARCH's.
 
     Parameters are fitted on the last `garch_max_returns` bars every `garch_refit_h` of market time and, at most once an hour,
     after a move above 5 % within an hour or when the forecast has left the regime it had at the last fit. Between fits each
@@ -75,6 +79,8 @@ class VolatilityModel:
         self._ttl_ns = int(config.forecast_ttl_h * NS_PER_H)
         self._shift_ns = _schedule_shift(symbol, self._refit_ns, self._bar_ns)
         self._min_reference = max(MIN_REFERENCE, bars_per_day)
+        self._decay = config.ewma_daily_decay ** (1.0 / bars_per_day)
+        self._blend = EwmaBlend(config.ewma_weight, self._decay, bars_per_day)
         self._history = ForecastHistory(REFERENCE_DAYS * bars_per_day, self._min_reference)
         self.fallbacks = 0
         self.fits = 0
@@ -154,9 +160,7 @@ class VolatilityModel:
 
     def request(self) -> FitRequest:
         """Return what the fit that is due needs."""
-        c = self._config
-        decay = c.ewma_daily_decay ** (1.0 / self._bars_per_day)
-        return FitRequest(self._symbol, self._bar_time, self._returns.values(), c.garch_min_returns, decay)
+        return FitRequest(self._symbol, self._bar_time, self._returns.values(), self._config.garch_min_returns, self._decay)
 
     def apply(self, result: FitResult) -> bool:
         """Go on with the parameters of a fit; one for another bar than the present, or that nobody waits for, is ignored."""
@@ -203,7 +207,9 @@ class VolatilityModel:
             As `forecast`.
         """
         self.forecast()
-        return variance_path(self._variance, self._parameters, steps) / 1e4
+        own = sum_of_variances(self._variance, self._parameters, self._bars_per_day)
+        share = self._blend.mixed(own) / own if own > 0.0 else 1.0  # the day's variance keeps its distribution over the bars
+        return variance_path(self._variance, self._parameters, steps) * share / 1e4
 
     def minute_path(self, minutes: int = 60) -> FloatArray:
         """Return the expected variance of each of the next minutes as squared fractions, whatever the length of a bar.
@@ -231,6 +237,7 @@ class VolatilityModel:
         self._close, self._close_time, self._bar_time = close, bar_time, bar_time
         self._parameters = VarianceParameters(0.0, 0.0, 0.0, math.nan, math.nan)
         self._variance = math.nan
+        self._blend.stop()
         self._method = ""
         self._has_tried_garch = False
         self._fitted_at = 0
@@ -273,6 +280,7 @@ class VolatilityModel:
         self._hour.append(close)
         if self._method:
             self._variance = self._parameters.step(self._variance, return_pct)
+            self._blend.push(return_pct)
 
     def _reason_to_fit(self, earlier: int) -> str:
         if not self._method or (not self._has_tried_garch and self.n_returns >= self._config.garch_min_returns):
@@ -309,10 +317,15 @@ class VolatilityModel:
         self._has_tried_garch = self._has_tried_garch or result.is_garch_tried
         self.fits += result.is_garch_tried
         self.fallbacks += bool(result.reason)
-        variances = filter_variance(self._returns.values(), self._parameters)
+        returns = self._returns.values()
+        variances = filter_variance(returns, self._parameters)
         self._variance = float(variances[-1])
         self._fitted_at = self._bar_time
-        volatilities = np.sqrt(sum_of_variances(variances[1:], self._parameters, self._bars_per_day)) / 100.0
+        daily = sum_of_variances(variances[1:], self._parameters, self._bars_per_day)
+        self._blend.stop()
+        if result.method == "GARCH":
+            daily = self._blend.begin(returns, daily)
+        volatilities = np.sqrt(daily) / 100.0
         if volatilities.size >= self._min_reference:
             low, medium, high = np.quantile(volatilities, REGIME_QUANTILES).tolist()
             self._fit_limits = (low, medium, high)
@@ -321,7 +334,7 @@ class VolatilityModel:
         return volatilities
 
     def _remember(self) -> None:
-        daily = math.sqrt(sum_of_variances(self._variance, self._parameters, self._bars_per_day)) / 100.0
+        daily = math.sqrt(self._blend.mixed(sum_of_variances(self._variance, self._parameters, self._bars_per_day))) / 100.0
         p = self._parameters
         self._forecast = VolatilityForecast(
             symbol=self._symbol,

@@ -137,6 +137,7 @@ function showTables() {
   fill("feeds", snapshot.feeds ?? [], 10, "Nothing heard yet", (f) => line(f.symbols, make("span", f.status, `chip ${FEED_TONES[f.status]}`),
     [ms(f.lag_p50_ms), "n"], [ms(f.lag_p99_ms), "n"], [count(f.messages), "n"], [count(f.reconnects), "n"], [count(f.books_lost), "n"],
     [count(f.minutes_confirmed), "n"], [count(f.minutes_repaired), "n"], [count(f.minutes_corrected), "n"]));
+  showSymbols();
   fill("positions", snapshot.positions ?? [], 9, snapshot.positions ? "No open positions" : "Account not known yet", (p) => line(p.symbol,
     [p.side, p.side.toLowerCase()], [quantity(p.quantity), "n"], [price(p.average_price), "n"], [price(p.mark_price), "n"],
     [signed(p.unrealised_pnl, 2), `n ${tone(p.unrealised_pnl)}`], [signedPercent(p.unrealised_pnl_pct), `n ${tone(p.unrealised_pnl_pct)}`],
@@ -147,6 +148,29 @@ function showTables() {
   fill("orders", snapshot.orders ?? [], 5, "No order yet", (o) => line(o.symbol,
     Number(o.side) > 0 ? ["BUY", "buy"] : ["SELL", "sell"], [quantity(o.filled_base), "n"],
     [Number(o.filled_base) > 0 ? price(o.average_price) : "–", "n"], o.status));
+}
+// The prices move with every frame and the buttons must not: cells are written, rows are rebuilt only when their status changes.
+function showSymbols() {
+  const rows = snapshot.symbols ?? [];
+  fill("symbols", rows.map((s) => ({ symbol: s.symbol, status: symbolStatus(s), out: s.reduce_only })), 5, "Nothing heard yet", (s) => {
+    const change = make("button", s.out ? "Trade" : "Remove");
+    change.type = "button";
+    change.setAttribute("aria-label", `${change.textContent}: ${s.symbol}`);
+    change.addEventListener("click", () => s.out ? changeSymbol("POST", "/symbols", { symbol: s.symbol })
+      : changeSymbol("DELETE", `/symbols/${encodeURIComponent(s.symbol)}`));
+    return line(s.symbol, make("span", s.status, `chip ${SYMBOL_TONES[s.status]}`), ["–", "n"], ["–", "n"], change);
+  });
+  rows.forEach((s, i) => {
+    const cells = $("symbols").rows[i].cells;
+    cells[2].textContent = price(s.last_price);
+    cells[3].textContent = known(s.spread_bps) ? fixed(s.spread_bps, 1) + " bps" : "–";
+  });
+}
+const SYMBOL_TONES = { traded: "healthy", "warming up": "unknown", "no fresh data": "bad", "closing only": "warn" };
+const symbolStatus = (s) => s.reduce_only ? "closing only" : !s.is_warm ? "warming up" : s.is_stale ? "no fresh data" : "traded";
+async function changeSymbol(method, path, body) {
+  notice("");
+  try { await call(method, path, body); return true; } catch (error) { notice(error.message); return false; }
 }
 const STATE_TONES = { ACTIVE: "healthy", REDUCING: "warn", HALTED: "bad" };
 const REGIME_TONES = { LOW: "good", MEDIUM: "", HIGH: "warn", EXTREME: "bad" };
@@ -386,6 +410,12 @@ function start() {
   $("clear").addEventListener("click", () => command("emergency-stop/clear"));
   $("emergency").addEventListener("click", emergency);
   $("token-form").addEventListener("submit", (event) => { event.preventDefault(); begin($("token").value.trim()); });
+  $("symbol-form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    $("symbol-add").disabled = true;
+    if (await changeSymbol("POST", "/symbols", { symbol: $("symbol").value.trim() })) $("symbol").value = "";
+    $("symbol-add").disabled = false;
+  });
   new ResizeObserver(showCurve).observe($("curve"));
   setInterval(() => { // a socket that is silent is as good as closed
     if (socket?.readyState === WebSocket.OPEN && Date.now() - lastFrame > SILENCE_MS) socket.close();

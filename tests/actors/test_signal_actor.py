@@ -10,6 +10,8 @@ import pytest
 
 from actors.remote import RemoteExecution, RemoteSeeds
 from actors.signal import SignalActor, quantiles_ms
+from helios.domain.market import Instrument
+from helios.domain.universe import Member, Origin
 from helios.errors import TransportError
 from helios.pipeline.cycle import DecisionCycle
 from helios.pipeline.series import SymbolHistory
@@ -148,3 +150,48 @@ async def test_figures_count_what_the_cycle_did(desk: Desk) -> None:
 ])  # fmt: skip
 def test_quantiles_are_nearest_rank_in_milliseconds(values: Sequence[float], wanted: dict[str, float]) -> None:
     assert quantiles_ms(values) == wanted
+
+
+SOL = "SOL/ZAR"
+
+
+def follow(desk: Desk, *later: str) -> Any:
+    members = [Member(Instrument(s, s[:3], "ZAR", "v", s), Origin.ADDED, owner=f"symbol:{s[:3]}") for s in later]
+    return desk.actor.follow(members)
+
+
+async def test_a_symbol_that_comes_later_is_waited_for_once_it_is_warm_and_not_any_more_when_it_left(desk: Desk) -> None:
+    await desk.warmed()
+    await desk.actor.submit(at(1, SOL))  # its owner was quicker than the word of it
+    assert desk.actor.counters["feature_windows"] == 2
+    history = SymbolHistory(SOL, np.ones(3), T0, np.array([T0]), np.ones(1), 1.0)
+    desk.peers.known["symbol:SOL"] = Peer(histories=lambda symbols: [history], arm=None)
+    await follow(desk, SOL)
+    await desk.actor.submit(at(1, BTC, ETH, SOL))
+    await desk.decided(3)
+    assert desk.outcomes() == [(BTC, 1, "ORDERED"), (ETH, 1, "ORDERED"), (SOL, 1, "ORDERED")]
+    assert desk.peers("risk").called("seed")[-1] == ([history],)
+    assert len(desk.peers("symbol:BTC").called("histories")) == 1  # nobody else is asked for its past
+    await desk.actor.submit(at(2, BTC, ETH))
+    assert len(desk.outcomes()) == 3  # it waits for the third
+    await desk.actor.submit(at(2, SOL))
+    assert len(desk.outcomes()) == 6
+    await follow(desk)
+    assert desk.peers.forgotten == ["symbol:SOL"]
+    await desk.actor.submit(at(3, SOL))
+    await desk.actor.submit(at(3, BTC, ETH))
+    assert desk.outcomes()[6:] == [(BTC, 3, "ORDERED"), (ETH, 3, "ORDERED")]
+    assert [row["symbol"] for row in desk.actor.details()["predictions"]] == [BTC, ETH]
+
+
+async def test_a_symbol_that_leaves_while_its_bar_waits_is_not_decided_upon(desk: Desk) -> None:
+    desk.peers.known["symbol:SOL"] = Peer(histories=lambda symbols: [], arm=None)
+    await follow(desk, SOL)
+    await desk.warmed()
+    await desk.actor.submit(at(1, SOL, BTC))
+    await follow(desk)
+    await desk.actor.submit(at(1, ETH))
+    await desk.decided(2)
+    assert desk.outcomes() == [(BTC, 1, "ORDERED"), (ETH, 1, "ORDERED")]
+    await desk.actor.submit(at(2, BTC, ETH))
+    assert len(desk.outcomes()) == 4  # at once: nobody waits for who left

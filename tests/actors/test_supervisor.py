@@ -14,6 +14,7 @@ from actors.supervisor import KILL_SWITCH, Supervisor
 from helios.config import load_config
 from helios.domain.enums import EngineState, TradingMode, TradingState
 from helios.domain.events import EngineEvent
+from helios.domain.market import Instrument
 from helios.domain.orders import AccountSnapshot
 from helios.errors import RejectedError, StoreUnavailableError, TransportError
 from tests.support.peers import Peer, Peers, spec
@@ -22,6 +23,8 @@ from tests.support.waiting import until
 
 S = EngineState
 SYMBOL = "symbol:BTC"
+INSTRUMENTS = {s: Instrument(s, s[:3], "ZAR", "v", s.replace("/", "")) for s in ("BTC/ZAR", "ETH/ZAR")}
+SOL = Instrument("SOL/ZAR", "SOL", "ZAR", "v", "SOLZAR")
 
 
 class MemoryEngineStore:
@@ -70,7 +73,7 @@ class Desk:
         )
         self.pid = 1
         self.store = MemoryEngineStore()
-        self.actor = Supervisor(spec(tmp_path), ["execution", "recorder", SYMBOL], self.peers, {"venue": "test"})
+        self.actor = Supervisor(spec(tmp_path), ["execution", "recorder", SYMBOL], INSTRUMENTS, self.peers, {"venue": "test"})
         self.actor._is_ready = True
         self.actor._store = self.store  # type: ignore[assignment]
         self.path = tmp_path
@@ -344,3 +347,24 @@ async def test_the_kill_switch_file_stops_trading_and_must_be_removed(desk: Desk
 
 def test_the_health_loop_looks_more_often_than_once_a_second() -> None:
     assert module.HEALTH_INTERVAL_S < 1.0
+
+
+async def test_a_symbol_that_comes_later_is_shown_watched_and_forgotten_when_it_leaves(desk: Desk) -> None:
+    actor = desk.actor
+    actor._universe._universe.add(SOL)
+    shown = {row["symbol"]: row for row in (await actor.snapshot())["symbols"]}
+    assert list(shown) == ["BTC/ZAR", "ETH/ZAR", "SOL/ZAR"]
+    assert (shown["SOL/ZAR"]["origin"], shown["SOL/ZAR"]["is_warm"], shown["SOL/ZAR"]["last_price"]) == ("ADDED", False, None)
+    assert await actor.own([]) == [("symbol:SOL/ZAR", (SOL,))]
+    assert "symbol:SOL/ZAR" not in actor._components  # nobody asks for an actor that is not there yet
+    market = {"symbol": "SOL/ZAR", "last_price": 3240.0, "is_warm": True, "is_stale": False}
+    desk.peers.known["symbol:SOL/ZAR"] = Peer(status=lambda: desk.status() | {"symbols": [market]})
+    await actor.own(["symbol:SOL/ZAR"])
+    await actor._ping("symbol:SOL/ZAR")
+    assert {c["name"]: c["healthy"] for c in (await actor.snapshot())["components"]}["symbol:SOL/ZAR"]
+    assert (await actor.snapshot())["symbols"][2] | market == (await actor.snapshot())["symbols"][2]
+    actor._universe._universe.remove("SOL/ZAR")
+    assert (await actor.snapshot())["symbols"][2]["reduce_only"]
+    actor._universe._universe.retire(())
+    assert await actor.own(["symbol:SOL/ZAR"]) == []
+    assert "symbol:SOL/ZAR" not in {c["name"] for c in (await actor.snapshot())["components"]} | actor._status.keys()

@@ -186,3 +186,28 @@ def test_limits_breakers_and_volatility_are_shown_and_follow(page: Page, server:
     server.desk.trips = [{"code": "MAX_DRAWDOWN", "detail": "max drawdown exceeded: 0.155 against 0.15"}]
     expect(page.locator("#trading-state")).to_have_class("chip bad")
     expect(page.locator("#trips")).to_contain_text("MAX DRAWDOWN: max drawdown exceeded")
+
+
+def test_symbols_are_added_and_removed_and_their_prices_move_under_buttons_that_stay(page: Page, server: Server) -> None:
+    rows = page.locator("#symbols tr")
+    expect(rows).to_have_count(4)
+    expect(rows.nth(0).locator(".chip")).to_have_text("traded")
+    expect(rows.nth(3).locator(".chip")).to_have_text("warming up")
+    button, shown = rows.nth(1).locator("button"), rows.nth(1).locator("td").nth(2)
+    before, held = shown.text_content(), button.element_handle()
+    server.desk.equity += 3
+    expect(shown).not_to_have_text(before or "")
+    assert held is not None
+    assert held.evaluate("e => e.isConnected")  # no frame took it from under the finger
+    button.click()
+    expect(rows.nth(1).locator(".chip")).to_have_text("closing only")
+    rows.nth(1).locator("button").click()
+    expect(rows.nth(1).locator(".chip")).to_have_text("traded")
+    page.fill("#symbol", "BTC/ZAR")
+    page.click("#symbol-add")
+    expect(page.locator("#notice")).to_have_text("BTC/ZAR is traded already")
+    page.fill("#symbol", "ADA/ZAR")
+    page.click("#symbol-add")
+    expect(page.locator("#symbol")).to_have_value("")
+    names = ("remove_symbol", "ETH/ZAR"), ("add_symbol", "ETH/ZAR"), ("add_symbol", "BTC/ZAR"), ("add_symbol", "ADA/ZAR")
+    assert tuple(server.desk.commands) == names

@@ -17,7 +17,8 @@ from actors.portfolio import PortfolioActor
 from helios.config import HeliosConfig
 from helios.domain.events import EngineEvent
 from helios.domain.market import MarketSnapshot
-from helios.domain.orders import AccountSnapshot
+from helios.domain.orders import AccountSnapshot, OrderIntent
+from helios.domain.universe import Member, Origin
 from helios.errors import SolverError
 from helios.pipeline.ports import RebalanceRequest, SymbolContext
 from helios.pipeline.series import HOURS_KEPT, SymbolHistory
@@ -88,6 +89,19 @@ async def test_a_restarted_actor_has_the_same_targets_as_one_that_lived(
     assert (await again.rebalance(hourly(NOW + 2 * HOUR_NS + DAY_NS, far))).reason == "LARGE_DRIFT"
     for each in (actor, again):
         await each.stop()
+
+
+async def test_a_symbol_that_comes_later_is_allocated_to(actor: PortfolioActor, pg_pool: asyncpg.Pool) -> None:
+    await store_hours(pg_pool)
+    later = PortfolioActor(actor.spec, {A: INSTRUMENTS[A]})
+    await later.follow([Member(INSTRUMENTS[A]), Member(INSTRUMENTS[B], Origin.ADDED)])
+    await later.seed([history(A, 90.0 * 720), history(B, 10.0 * 720)])
+    [intent] = (await later.allocate(request(plan(B, confidence=0.9, take_profit_pct=0.3)))).intents
+    assert isinstance(intent, OrderIntent), intent
+    assert intent.symbol == B
+    held = account(positions=(replace(holding(A, "1"), symbol="CCC/ZAR"),))  # nobody has told its instrument yet
+    assert (await later.rebalance(hourly(NOW + 2 * HOUR_NS, held))).failure == ""
+    await later.stop()
 
 
 async def failures(pool: asyncpg.Pool) -> list[EngineEvent]:

@@ -120,7 +120,7 @@ def test_filter_and_daily_forecast_equal_archs_at_the_same_parameters() -> None:
 
 def test_model_forecast_equals_arch_end_to_end() -> None:
     returns = simulated(3000, 5)
-    model = VolatilityModel(RiskConfig())
+    model = VolatilityModel(RiskConfig(ewma_weight=0.0))
     model.seed(np.exp(np.concatenate([[0.0], np.cumsum(returns / 100)])), 0)
     scaled, scale = unit_rms(returns)
     _, result = reference(scaled)

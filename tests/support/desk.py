@@ -94,7 +94,10 @@ class RunningDesk:
         def probe() -> dict[str, Any] | None:
             assert self.client is not None
             answer = self.client.get("/api/v1/status")
-            return None if answer.status_code == 503 else dict(self.get("/api/v1/status"))
+            if answer.status_code == 503:
+                return None
+            assert answer.status_code == 200, f"{answer.status_code} {answer.text[:300]}"
+            return dict(answer.json())
 
         return eventually(probe, 20.0, "status")
 

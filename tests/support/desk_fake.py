@@ -37,6 +37,7 @@ class FakeDesk:
         self.trading_state = "ACTIVE"
         self.trips: list[dict[str, Any]] = []
         self.attributed: list[tuple[Any, ...]] = []
+        self.left: set[str] = set()
         self.note = "Signal below the entry threshold"
 
     # ---- Backend -------------------------------------------------------------------------------------------------------
@@ -55,6 +56,11 @@ class FakeDesk:
             if args[0] == "live" and args[1] != "I_CONFIRM_LIVE_TRADING":
                 raise RejectedError("live trading needs the exact confirmation I_CONFIRM_LIVE_TRADING")
             return args[0].upper()
+        if name in ("add_symbol", "remove_symbol"):
+            if args[0] == "BTC/ZAR":
+                raise RejectedError("BTC/ZAR is traded already")
+            self.left = {*self.left, args[0]} if name == "remove_symbol" else self.left - {args[0]}
+            return {"symbol": args[0], "origin": "ADDED", "reduce_only": name == "remove_symbol"}
         states = {"pause": "PAUSED", "resume": "RUNNING", "emergency_stop": "EMERGENCY_STOP", "clear": "PAUSED"}
         self.state = states.get(name, self.state)
         if name == "move":
@@ -151,10 +157,18 @@ class FakeDesk:
             "disclaimer": "Research software. Paper trading. Nothing here is financial advice.",
         }  # fmt: skip
 
+    def _symbols(self) -> list[dict[str, Any]]:
+        prices = (1_835_000.0, 69_895.0, 3_240.0, 41.5)
+        return [
+            {"symbol": s, "origin": "CONFIGURED", "reduce_only": s in self.left, "is_warm": s != "XRP/ZAR", "is_stale": False,
+             "last_price": p + float(self.equity) % 7, "spread_bps": 2.6, "best_bid": p, "best_ask": p}
+            for s, p in zip(SYMBOLS, prices)
+        ]  # fmt: skip
+
     def _engine(self) -> dict[str, Any]:
         return {
             "state": self.state, "mode": "PAPER", "market_time_ns": self.market_time_ns, "uptime_s": 612.4,
-            "heartbeat": 1.0, "symbols": [], "outcomes": {"ORDERED": 3, "NO_EDGE": 41},
+            "heartbeat": 1.0, "symbols": self._symbols(), "outcomes": {"ORDERED": 3, "NO_EDGE": 41},
             "counters": {"restarts": 1, "errors": 0},
             "predictions": self._predictions() if self.has_status else [], "decisions": self._decisions(),
             "latency_ms": {"prediction": {"p50": 2.9, "p95": 4.4, "p99": 6.0}}, "first_prediction_at": 5.0, "replay": None,

@@ -53,10 +53,14 @@ class Peers:
     """All handles by name."""
 
     def __init__(self, **peers: Peer) -> None:
+        self.forgotten: list[str] = []
         self.known = {name.replace("__", ":"): peer for name, peer in peers.items()}
 
     def __call__(self, name: str) -> Peer:
         return self.known[name]
+
+    def forget(self, name: str) -> None:
+        self.forgotten.append(name)
 
 
 def spec(state_dir: Path, symbols: tuple[str, ...] = ("BTC/ZAR", "ETH/ZAR"), **overrides: Any) -> DeskSpec:

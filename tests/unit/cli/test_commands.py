@@ -48,7 +48,8 @@ def parquet(path: Path, **changes: Any) -> str:
 @pytest.mark.parametrize("arguments", [
     ["status"], ["status", "--json"], ["down"], ["pause"], ["resume"], ["emergency-stop"], ["emergency-stop", "--clear"],
     ["deposit", "5"], ["withdraw", "5"], ["funding", "BTC/USDT:USDT", "--paid", "1"],
-    ["mode", "live"], ["orders"], ["positions"], ["decisions"], ["explain", "abc"],
+    ["mode", "live"], ["symbols"], ["symbols", "add", "SOL/ZAR"],
+    ["symbols", "remove", "SOL/ZAR"], ["orders"], ["positions"], ["decisions"], ["explain", "abc"],
 ])  # fmt: skip
 def test_without_a_desk_every_question_is_one_line_and_exit_code_1(run: Run, arguments: list[str]) -> None:
     code, out, err = run(*arguments)

@@ -50,12 +50,17 @@ def test_a_forecast_with_its_parameters_and_path(run: Run, tmp_path: Path) -> No
     assert code == 0
     assert set(answer) == {
         "symbol", "daily_volatility", "annualized_volatility", "regime", "method", "omega", "alpha", "beta", "nu", "persistence",
-        "converged", "n_returns", "fallback_reason", "ratio", "path",
+        "converged", "n_returns", "fallback_reason", "ratio", "path", "desk_daily_volatility",
     }  # fmt: skip
     assert (answer["symbol"], answer["method"], answer["converged"], answer["n_returns"]) == ("BTC/USDT", "GARCH", True, 699)
     assert answer["daily_volatility"] == pytest.approx(0.002 * 288**0.5, rel=0.6)
     assert answer["annualized_volatility"] == pytest.approx(answer["daily_volatility"] * 365**0.5)
     assert answer["persistence"] == pytest.approx(answer["alpha"] + answer["beta"])
+    sums = answer["omega"], answer["alpha"] + answer["beta"]
+    long_run = (288 * sums[0] / (1 - sums[1])) ** 0.5 / 100  # the GARCH's own day tends there, whatever the desk makes of it
+    assert answer["daily_volatility"] == pytest.approx(long_run, rel=0.2)
+    assert 0.5 < answer["desk_daily_volatility"] / answer["daily_volatility"] < 1.5
+    assert answer["desk_daily_volatility"] != answer["daily_volatility"]
     assert len(answer["path"]) == 60
     assert min(answer["path"]) > 0
 

@@ -8,10 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.options import check_port, choose_symbols, new_run_id, plan_replay, reference_symbol
+from cluster.options import check_port, new_run_id, plan_replay
 from cluster.summary import COUNTED, summarise
 from helios.cli.rundir import RunInfo
 from helios.domain.market import Instrument, quote_currency
+from helios.domain.universe import choose_symbols, reference_symbol
 from helios.errors import ConfigError
 
 START_MS = 1_737_982_920_000

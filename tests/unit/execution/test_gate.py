@@ -123,3 +123,21 @@ async def test_losses_in_a_row_are_counted_per_position_over_partial_closes_and_
     assert await desk.enter("third", ts) == ("MAX_CONSECUTIVE_LOSSES",)
     midnight = (T0 // DAY + 1) * DAY
     assert await desk.enter("next day", midnight) == ()
+
+
+async def test_a_symbol_that_is_to_be_left_may_be_closed_but_not_opened_or_enlarged() -> None:
+    core = await engine()
+    for name, ts, reduce_only, codes in (
+        ("a", T0, (), ()),
+        ("b", T0 + DAY, (SYMBOL,), ("SYMBOL_REDUCE_ONLY",)),
+        ("c", T0 + 2 * DAY, ("ETH/ZAR",), ()),
+    ):
+        core.set_reduce_only(reduce_only)
+        await core.account([Mark(SYMBOL, 850_000.0, ts)])
+        [outcome] = await core.submit([intent(name, quantity="0.01", ts=ts)], {SYMBOL: market(ts=ts)})
+        assert (name, outcome.record.deny_codes) == (name, codes)
+    core.set_reduce_only([SYMBOL])
+    assert (await core.account([])).reduce_only == (SYMBOL,)
+    closing = intent("d", Side.SELL, "0.02", reduce_only=True, ts=T0 + 2 * DAY)
+    [outcome] = await core.submit([closing], {SYMBOL: market(ts=T0 + 2 * DAY)})
+    assert (outcome.record.status, outcome.record.deny_codes) == (OrderStatus.FILLED, ())

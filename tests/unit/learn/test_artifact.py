@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from helios.domain.decisions import Payoff
+from helios.domain.enums import Action
 from helios.errors import ConfigError, ModelUnavailableError, RejectedError
 from helios.features import definitions
 from helios.learn.artifact import CARD, SCALER, WEIGHTS, ModelCard, Registry, load_model, save_model
+from helios.learn.labels import BarrierSpec
 from helios.learn.network import TimeframeAttentionNet, parameter_count, preset
 from helios.learn.scaling import FeatureScaler
 
@@ -192,3 +195,21 @@ def test_packaged_starter_says_what_its_numbers_say() -> None:
     better = [card.metrics["log_loss"] < b["log_loss"] for b in card.baselines.values() if isinstance(b, dict)]
     assert card.beats_baselines == all(better)
     assert card.verdict.startswith("Beats" if card.beats_baselines else "Does NOT")
+
+
+def test_a_card_tells_what_trades_of_each_side_gave_and_under_which_exits() -> None:
+    measured = {"n_trades": 1219.0, "win_rate": 0.65, "win_stops": 0.59, "loss_stops": 0.43}
+    made = card("t", payoffs={"BUY": measured}, barriers=BarrierSpec(horizon_bars=144).to_dict())
+    assert made.payoff(Action.BUY) == Payoff(0.59, 0.43, 1219, 2.0, 2.0, 12.0)
+    assert made.payoff(Action.SELL) is None
+    assert made.payoff(Action.HOLD) is None
+    assert card("t", payoffs={"BUY": measured}).payoff(Action.BUY) is None  # under exits that nobody knows
+
+
+def test_the_starter_s_payoffs_are_far_below_target_over_stop() -> None:
+    starter = Registry(None).get("starter").card
+    for action in (Action.BUY, Action.SELL):
+        payoff = starter.payoff(action)
+        assert payoff is not None
+        assert payoff.n_trades > 1_000
+        assert 1.0 < payoff.win_stops / payoff.loss_stops < 1.5  # the exits alone would promise 1.9

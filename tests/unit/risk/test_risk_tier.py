@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
@@ -225,3 +226,11 @@ def test_fallbacks_are_reported_by_symbol() -> None:
     risk = desk()
     risk.seed(SPOT.symbol, np.full(601, 7.0), T0)
     assert risk.fallbacks == {SPOT.symbol: 1, PERP.symbol: 0}
+
+
+def test_nothing_is_planned_in_a_symbol_that_is_to_be_left_but_its_closing() -> None:
+    holder = replace(account(), reduce_only=(SPOT.symbol,))
+    assert refused(holder=holder) == "SYMBOL_REDUCE_ONLY"
+    assert planned(holder=replace(holder, reduce_only=(PERP.symbol,))).reduce_only is False
+    held = replace(holder, positions=(position(SPOT.symbol, "1"),))
+    assert planned(action=Action.SELL, holder=held).reduce_only is True

@@ -19,6 +19,7 @@ from helios.risk.volatility import NS_PER_H, VolatilityModel, _schedule_shift
 from tests.unit.risk.builders import BAR_NS, T0, garch_returns, prices
 
 QUICK = RiskConfig(garch_max_returns=600, garch_refit_h=4.0)
+GARCH_ALONE = QUICK.model_copy(update={"ewma_weight": 0.0})
 CLOSES = prices(1200)
 
 
@@ -64,7 +65,7 @@ def test_path_has_sixty_positive_steps_that_tend_to_the_long_run() -> None:
 
 
 def test_between_fits_a_shock_raises_the_forecast_by_alpha() -> None:
-    calm, shocked = seeded(), seeded()
+    calm, shocked = seeded(config=GARCH_ALONE), seeded(config=GARCH_ALONE)
     last = float(CLOSES[699])
     calm.update(last, T0 + BAR_NS)
     shocked.update(last * math.exp(0.02), T0 + BAR_NS)
@@ -209,7 +210,7 @@ def test_explosive_variance_falls_back() -> None:
 
 @pytest.mark.parametrize("bad", [math.nan, 0.0, -1.0, math.inf])
 def test_a_missing_close_decays_and_its_span_is_one_scaled_return(bad: float) -> None:
-    model = seeded()
+    model = seeded(config=GARCH_ALONE)
     p, v = model.forecast(), model.forecast_path(3) * 1e4
     model.update(bad, T0 + BAR_NS)
     assert model.forecast_path(1)[0] * 1e4 == pytest.approx(v[1], rel=1e-12)

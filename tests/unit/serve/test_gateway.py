@@ -28,6 +28,7 @@ QUESTIONS = (
     "portfolio/daily",
     "events",
     "market/tickers",
+    "symbols",
 )
 
 
@@ -73,7 +74,7 @@ def test_every_documented_call_needs_the_token_unless_public(client: TestClient)
     assert len(paths) >= 15
     for path, methods in paths.items():
         for method in methods:
-            status = client.request(method, path.replace("{decision_id}", "000abc")).status_code
+            status = client.request(method, path.replace("{decision_id}", "000abc").replace("{symbol}", "BTC/ZAR")).status_code
             assert status == (200 if path == "/health" else 401), path
 
 
@@ -299,3 +300,17 @@ def test_money_that_came_or_went_is_told_with_an_id(client: TestClient, desk: Fa
     assert (refused.status_code, "cannot be withdrawn" in refused.json()["detail"]) == (409, True)
     for wrong in ({"kind": "gift", "amount": "1"}, {"kind": "transfer"}, {"kind": "transfer", "amount": 5}, {**body, "note": "x"}):
         assert client.post(path, json=wrong, headers=AUTH).status_code == 422
+
+
+def test_symbols_are_listed_added_and_removed_in_any_spelling(client: TestClient, desk: FakeDesk) -> None:
+    rows = client.get("/api/v1/symbols", headers=AUTH).json()["symbols"]
+    assert [(row["symbol"], row["reduce_only"]) for row in rows[:2]] == [("BTC/ZAR", False), ("ETH/ZAR", False)]
+    assert client.post("/api/v1/symbols", json={"symbol": " sol-zar "}, headers=AUTH).json()["symbol"] == "sol-zar"
+    assert client.delete("/api/v1/symbols/BTC%2FUSDT%3AUSDT", headers=AUTH).status_code == 200
+    assert client.delete("/api/v1/symbols/ETH/ZAR", headers=AUTH).status_code == 200
+    assert desk.commands == [("add_symbol", "sol-zar"), ("remove_symbol", "BTC/USDT:USDT"), ("remove_symbol", "ETH/ZAR")]
+    for wrong in ({}, {"symbol": ""}, {"symbol": "x" * 41}, {"symbol": "SOL/ZAR", "more": 1}):
+        assert client.post("/api/v1/symbols", json=wrong, headers=AUTH).status_code == 422
+    refused = client.post("/api/v1/symbols", json={"symbol": "BTC/ZAR"}, headers=AUTH)
+    assert (refused.status_code, refused.json()["detail"]) == (409, "BTC/ZAR is traded already")
+    assert {client.request(m, f"/api/v1/symbols{p}").status_code for m, p in (("POST", ""), ("DELETE", "/ETH/ZAR"))} == {401}
