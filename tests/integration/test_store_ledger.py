@@ -106,12 +106,19 @@ async def test_take_over_waits_for_a_writer_under_way_and_then_locks_out(ledger:
     async with transaction(pg_pool) as connection:
         await connection.fetchval("SELECT epoch FROM trading_epoch FOR SHARE")
         takeover = asyncio.create_task(ledger.acquire_epoch("new"))
-        await asyncio.sleep(0.1)
+        for _ in range(2_000):  # until the server has it waiting, or it is done and should not be
+            if takeover.done() or await connection.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+                break
+            await asyncio.sleep(0.01)
         assert not takeover.done()
-    queued = asyncio.create_task(ledger.commit_intents([order("queued")], old))
+    beside = asyncio.create_task(ledger.commit_intents([order("beside")], old))
     assert await takeover == old + 1
+    # Who writes while trading is taken over is served before it or refused, whichever the server sees first, and never after it.
+    (answer,) = await asyncio.gather(beside, return_exceptions=True)
+    assert answer == [True] or isinstance(answer, FencedError)
+    assert (await ledger.order("beside") is None) == isinstance(answer, FencedError)
     with pytest.raises(FencedError):
-        await queued
+        await ledger.commit_intents([order("after")], old)
 
 
 async def test_take_overs_at_once_get_different_epochs(ledger: PostgresLedger) -> None:
