@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -157,3 +158,39 @@ def _feed_status(owner: Mapping[str, Any], feed: Mapping[str, Any]) -> str:
     if feed.get("down_s") is not None:
         return "disconnected"
     return "repairing" if feed["syncing"] else "live"
+
+
+def newest_market_time(status: Mapping[str, Mapping[str, Any]]) -> int:
+    """Return the newest market time that any component has reported, ns UTC; 0 before any."""
+    times = [s.get("feed", {}).get("market_time_ns", 0) for s in status.values()]
+    return max([*times, status.get("signal", {}).get("bar_time", 0)])
+
+
+def counters(status: Mapping[str, Mapping[str, Any]], restarts: Mapping[str, int]) -> dict[str, int]:
+    """Return what the desk has done since its components began; who has not answered yet counts nothing."""
+    recorder, execution, signal = (status.get(name, {}) for name in ("recorder", "execution", "signal"))
+    return {
+        **{name: recorder.get(name, 0) for name in ("candles", "feature_rows", "trades")},
+        **signal.get("counters", {}),
+        **{name: execution.get(name, 0) for name in ("orders", "fills", "denied", "exits")},
+        "restarts": sum(restarts.values()),
+        "errors": signal.get("error_count", 0),
+    }
+
+
+def component_views(
+    names: Sequence[str], status: Mapping[str, Mapping[str, Any]], restarts: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """Return one row per component; one that has never answered is unhealthy."""
+    now = time.time()
+    return [
+        {
+            "name": name,
+            "pid": each.get("pid"),
+            "healthy": bool(each.get("healthy")),
+            "uptime_s": round(now - each["born"], 1) if "born" in each else None,
+            "restarts": restarts.get(name, 0),
+            "error": each.get("error", ""),
+        }
+        for name, each in ((n, status.get(n, {})) for n in names)
+    ]

@@ -19,7 +19,16 @@ from actors.breakers import BreakerWatch
 from actors.metrics import AccountMetrics
 from actors.peers import PeerLookup
 from actors.remote import call
-from actors.snapshot import account_view, feed_views, member_view, symbol_views, tier_views
+from actors.snapshot import (
+    account_view,
+    component_views,
+    counters,
+    feed_views,
+    member_view,
+    newest_market_time,
+    symbol_views,
+    tier_views,
+)
 from actors.universe import UniverseWatch
 from helios.domain.enums import EngineState, TradingMode, TradingState
 from helios.domain.events import EngineEvent
@@ -440,9 +449,11 @@ class Supervisor(HeliosActor):
     @property
     def market_time_ns(self) -> int:
         """Newest market time any component has reported."""
-        times = [s.get("feed", {}).get("market_time_ns", 0) for s in self._status.values()]
-        times.append(self._status.get("signal", {}).get("bar_time", 0))
-        return max(times, default=0)
+        return newest_market_time(self._status)
+
+    def _own_view(self) -> dict[str, Any]:
+        uptime_s = round(time.time() - self.born, 1)
+        return {"name": self.name, "pid": os.getpid(), "healthy": True, "uptime_s": uptime_s, "restarts": 0}
 
     async def snapshot(self) -> dict[str, Any]:
         """Return everything the API and the dashboard show, as plain JSON."""
@@ -465,7 +476,7 @@ class Supervisor(HeliosActor):
             "predictions": signal.get("predictions", []),
             "decisions": signal.get("decisions", []),
             "outcomes": signal.get("outcomes", {}),
-            "counters": self._counters(),
+            "counters": counters(self._status, self._restarts),
             "latency_ms": signal.get("latency_ms", {}),
             "first_prediction_at": signal.get("first_prediction_at"),
             "replay": signal.get("replay"),
@@ -474,38 +485,8 @@ class Supervisor(HeliosActor):
             "orders": self._orders,
             "tiers": tier_views(self._status, self._restarts),
             "feeds": feed_views(self._status),
-            "components": self._component_views(),
+            "components": [*component_views(self._components, self._status, self._restarts), self._own_view()],
             "equity_history": list(self._equity),
             "emergency_still_open": self._emergency_left,
             **(account_view(self._account, self.config.desk.initial_cash_quote) if self._account is not None else {}),
         }
-
-    def _counters(self) -> dict[str, int]:
-        recorder, execution = self._status.get("recorder", {}), self._status.get("execution", {})
-        signal = self._status.get("signal", {})
-        return {
-            "candles": recorder.get("candles", 0),
-            "feature_rows": recorder.get("feature_rows", 0),
-            "trades": recorder.get("trades", 0),
-            **signal.get("counters", {}),
-            "orders": execution.get("orders", 0),
-            "fills": execution.get("fills", 0),
-            "denied": execution.get("denied", 0),
-            "exits": execution.get("exits", 0),
-            "restarts": sum(self._restarts.values()),
-            "errors": signal.get("error_count", 0),
-        }
-
-    def _component_views(self) -> list[dict[str, Any]]:
-        now = time.time()
-        return [
-            {
-                "name": name,
-                "pid": status.get("pid"),
-                "healthy": bool(status.get("healthy")),
-                "uptime_s": round(now - status["born"], 1) if "born" in status else None,
-                "restarts": self._restarts.get(name, 0),
-                "error": status.get("error", ""),
-            }
-            for name, status in ((n, self._status.get(n, {"healthy": False})) for n in self._components)
-        ] + [{"name": self.name, "pid": os.getpid(), "healthy": True, "uptime_s": round(now - self.born, 1), "restarts": 0}]

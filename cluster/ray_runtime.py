@@ -11,6 +11,8 @@ from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Ray runs its workers at niceness 15: beside any program that wants the processor, stops would be watched by whoever comes last.
+os.environ.setdefault("RAY_worker_niceness", "0")
 # Serve kills a proxy that is not ready within five seconds, three times over; a busy or slow machine takes longer to import it.
 os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
 

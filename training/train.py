@@ -24,6 +24,9 @@ from helios.learn.dataset import History
 from training.job import Job, TrainRequest, finish, initial_network, prepare
 from training.loop import BatchHook, EpochHook, Progress, Trainer
 
+NICENESS = 10
+"""Of a training worker: a desk on the same machine comes first."""
+
 
 def train(
     request: TrainRequest,
@@ -115,6 +118,7 @@ def run_training(job: Job, checkpoints: Path, num_workers: int = 1, on_epoch: Ep
 
 def worker_loop(config: dict[str, Any]) -> None:
     """Run one Ray Train worker; a restarted worker goes on from the last reported checkpoint."""
+    os.nice(NICENESS)
     job: Job = ray.get(config["job"])
     context = ray_train.get_context()
     torch.set_num_threads(job.request.settings.num_threads)

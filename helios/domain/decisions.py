@@ -94,7 +94,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class VolatilityForecast:
-    """Tier 3 forecast. Volatilities are fractions (0.03 = 3 %), a day and a year (365 days); method GARCH or EWMA."""
+    """Tier 3 forecast. Volatilities are fractions (0.03 = 3 %), a day and a year (365 days); method GARCH+EWMA, GARCH or EWMA."""
 
     symbol: str
     ts_event: int

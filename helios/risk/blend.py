@@ -42,6 +42,11 @@ class EwmaBlend:
         """The EWMA's own variance of the coming day, percent squared; NaN where it does not run."""
         return self._variance * self._bars_per_day
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it changes anything."""
+        return self._parameters is not None
+
     def stop(self) -> None:
         """Leave every variance as it is from now on."""
         self._parameters: VarianceParameters | None = None

@@ -77,9 +77,11 @@ def _prediction(step: Values, _plan: Values, _currency: str) -> Iterator[str]:
 
 def _forecast(step: Values, _plan: Values, _currency: str) -> Iterator[str]:
     daily, yearly = number(step, "daily_volatility"), number(step, "annualized_volatility")
-    yield f"{step.get('method')} expects {daily:.2%} a day, {yearly:.2%} a year of 365 days: regime {step.get('regime')}."
+    method = str(step.get("method"))
+    who = "GARCH and a slow EWMA, their geometric mean, expect" if method == "GARCH+EWMA" else f"{method} expects"
+    yield f"{who} {daily:.2%} a day, {yearly:.2%} a year of 365 days: regime {step.get('regime')}."
     alpha, beta = number(step, "alpha"), number(step, "beta")
-    if step.get("method") == "GARCH" and not math.isnan(alpha + beta):
+    if method.startswith("GARCH") and not math.isnan(alpha + beta):
         yield f"Alpha {alpha:.4g} weighs the last shock, beta {beta:.4g} the past: {alpha + beta:.4g} of a bar's variance goes on."
 
 

@@ -342,7 +342,7 @@ class VolatilityModel:
             daily_volatility=daily,
             annualized_volatility=daily * math.sqrt(DAYS_PER_YEAR),
             regime=self._history.regime(daily),
-            method=self._method,
+            method="GARCH+EWMA" if self._blend.is_running else self._method,
             omega=p.omega,
             alpha=p.alpha,
             beta=p.beta,

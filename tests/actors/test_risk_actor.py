@@ -112,7 +112,7 @@ async def test_a_cluster_without_a_free_core_is_left_alone_for_a_while(tmp_path:
     assert len(task.asked) == 5
     task.slow = frozenset()
     await far.plan(request(FIT_PAUSE_NS // BAR_NS, float(CLOSES[500]) * 0.9))
-    await far.plan(request(13 + FIT_PAUSE_NS // BAR_NS, float(CLOSES[500])))
+    await far.plan(request(11 + FIT_PAUSE_NS // BAR_NS, float(CLOSES[500])))  # a move of a tenth within the hour: all are due
     assert len(task.asked) == 10
 
 
@@ -121,7 +121,7 @@ async def test_few_fits_stay_here(tmp_path: Path) -> None:
     few = actor(tmp_path, task, tasks_from=6)
     await few.seed(histories())
     assert task.asked == []
-    assert all(row["method"] == "GARCH" for row in few.details()["volatility"])
+    assert all(row["method"] == "GARCH+EWMA" for row in few.details()["volatility"])
 
 
 async def test_two_bars_at_once_are_taken_one_after_the_other(tmp_path: Path) -> None:

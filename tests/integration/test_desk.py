@@ -54,6 +54,12 @@ def test_every_tier_is_heard_from_and_healthy(desk: RunningDesk) -> None:
     assert {t["id"] for t in tiers} >= {"prediction", "risk", "review", "portfolio", "execution"}
 
 
+def test_whoever_watches_a_stop_comes_no_later_than_any_other_program(desk: RunningDesk) -> None:
+    pids = {c["name"]: int(c["pid"]) for c in desk.status()["components"]}
+    own = psutil.Process().nice()
+    assert {name: psutil.Process(pid).nice() for name, pid in pids.items() if psutil.Process(pid).nice() > own} == {}
+
+
 def test_one_decision_per_symbol_and_bar(desk: RunningDesk) -> None:
     goes_on(desk)
     rows = json.loads(helios("decisions", "--limit", "1000", "--state-dir", str(desk.state_dir), "--json").stdout)

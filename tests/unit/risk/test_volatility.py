@@ -42,7 +42,7 @@ def feed(model: VolatilityModel, start: int, stop: int) -> list[tuple[int, str]]
 
 def test_forecast_is_a_daily_fraction_near_the_true_one() -> None:
     forecast = seeded().forecast()
-    assert forecast.method == "GARCH"
+    assert forecast.method == "GARCH+EWMA"
     assert 0.6 < forecast.daily_volatility / (0.002 * math.sqrt(288)) < 1.6
     assert forecast.annualized_volatility == pytest.approx(forecast.daily_volatility * math.sqrt(365))
     assert forecast.omega > 0
@@ -169,7 +169,7 @@ def test_a_short_history_waits_then_forecasts_by_ewma_then_by_garch() -> None:
     )
     for i in range(31, 501):
         model.update(float(CLOSES[i]), T0 + (i - 29) * BAR_NS)
-    assert model.forecast().method == "GARCH"
+    assert model.forecast().method == "GARCH+EWMA"
     assert model.fallbacks == 0
 
 
@@ -344,7 +344,7 @@ def test_the_reason_of_a_fallback_is_known_and_forgotten_with_the_next_good_fit(
     model.seed(np.full(700, 5.0), T0)
     assert model.fallback_reason == "zero variance: nothing to fit"
     model.seed(CLOSES[:700], T0)
-    assert (model.fallback_reason, model.forecast().method) == ("", "GARCH")
+    assert (model.fallback_reason, model.forecast().method) == ("", "GARCH+EWMA")
 
 
 def test_the_window_keeps_the_newest_and_counts_what_is_known() -> None:
