@@ -129,6 +129,11 @@ class ExitMonitor:
         """Ids of the positions whose exit has not fired."""
         return tuple(position_id for position_id, watch in self._watches.items() if watch.is_armed)
 
+    @property
+    def is_watching(self) -> bool:
+        """Whether there is any position, its exit fired or not."""
+        return bool(self._watches)
+
     def arm(self, plans: Sequence[ExitPlan]) -> None:
         """Replace the watched set; positions that stay keep their high-water mark and whether they fired.
 
