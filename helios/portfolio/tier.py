@@ -200,7 +200,7 @@ class PortfolioDesk:
     def _entry(self, wish: _Wish, notional: Decimal, request: AllocationRequest) -> OrderIntent | NoTrade:
         plan, instrument = wish.plan, wish.instrument
         # those planned beside it too: by the time this order is checked they may be held
-        others = {p.symbol for p in request.account.positions} | {p.symbol for p in request.plans}
+        others = {p.symbol for p in request.account.open_positions} | {p.symbol for p in request.plans}
         known = self._history.correlations(plan.symbol, others - {plan.symbol}, request.bar_time)
         alike = _too_alike(plan, known, request.account, self._max_correlation)
         if alike:
@@ -210,7 +210,7 @@ class PortfolioDesk:
             return _refuse(plan, "OPTIMISER_ZERO", f"the optimiser leaves {plan.symbol} at its present weight")
         quantity = _floor(min(notional / plan.reference_price, instrument.max_quantity_base), instrument.lot_size_base)
         smallest = max(self._config.min_trade_quote, instrument.min_notional_quote)
-        if request.account.position(plan.symbol) is not None:
+        if request.account.open_position(plan.symbol) is not None:
             # after the review too: halves of halves would spend the day's entries and fees on crumbs
             smallest = max(smallest, request.account.equity_quote * _decimal(self._risk.min_addition))
         if quantity * plan.reference_price < smallest or quantity < instrument.min_quantity_base or quantity <= 0:
@@ -260,7 +260,7 @@ def _refuse(plan: TradePlan, code: str, detail: str) -> NoTrade:
 
 def _too_alike(plan: TradePlan, known: Mapping[str, float], account: AccountSnapshot, most: float) -> str:
     # signed by side, as the limit before the order: a hedge is no concentration; empty where nothing held is too alike
-    for position in account.positions:
+    for position in account.open_positions:
         sign = plan.side if position.quantity_base > 0 else -plan.side
         if known.get(position.symbol, math.nan) * sign > most + 1e-12:
             return f"moves like the holding in {position.symbol}: {known[position.symbol] * sign:.4g} against {most:g}"

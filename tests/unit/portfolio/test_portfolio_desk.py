@@ -235,6 +235,19 @@ def test_a_held_correlated_asset_lowers_the_planned_weight() -> None:
     assert made.allocate(late).weights["AAA/ZAR"] == pytest.approx(both)  # a holding whose data did not come is held all the same
 
 
+def test_dust_is_nothing_that_a_plan_could_be_like_or_add_to() -> None:
+    made = PortfolioDesk(PortfolioConfig(), RiskConfig(min_addition=0.9), INSTRUMENTS, max_correlation=0.9)
+    steps = np.random.default_rng(3).normal(0, 0.01, 101)
+    times = NOW - HOUR_NS * np.arange(100, -1, -1)
+    for symbol in ("AAA/ZAR", "BBB/ZAR"):
+        made.seed(symbol, times, PRICE[symbol] * np.exp(np.cumsum(steps)), 1e6)
+    rests = [holding(symbol, "0.0004") for symbol in ("AAA/ZAR", "BBB/ZAR")]
+    assert code(made.allocate(request(plan(), held=account(positions=(rests[1],))))) == "MAX_CORRELATION"
+    assert code(made.allocate(request(plan(), held=account(positions=(rests[0],))))) == "BELOW_MINIMUM"
+    dust = tuple(replace(rest, is_dust=True) for rest in rests)
+    assert isinstance(only(made.allocate(request(plan(), held=account(positions=dust)))), OrderIntent)
+
+
 def test_equal_inputs_give_equal_answers_whatever_was_solved_before() -> None:
     used = desk()
     used.allocate(request(plan("BBB/ZAR", confidence=0.9)))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
@@ -112,6 +113,16 @@ def test_an_opposite_signal_closes_all_of_it_even_when_halted(trouble: dict[str,
     assert (plan.side, plan.reduce_only) == (Side.SELL, True)
     assert plan.notional_quote / plan.reference_price == Decimal("12.5")
     assert "SIGNAL" in plan.notes[0]
+
+
+def test_dust_is_not_closed_by_a_signal_and_takes_no_place_of_a_position() -> None:
+    dust = replace(position(SPOT.symbol, "0.00001", "100"), is_dust=True)
+    assert refused(action=Action.SELL, holder=account("100000", dust)) == "SHORT_NOT_ALLOWED"
+    one = desk(limits=LimitConfig(max_open_positions=1))
+    assert planned(holder=account("100000", dust), risk=one).side is Side.BUY
+    assert planned(holder=account("100000", replace(dust, symbol="X/USDT")), risk=one).side is Side.BUY
+    held = position("X/USDT", "1", "100")
+    assert refused(holder=account("100000", dust, held), risk=one) == "MAX_OPEN_POSITIONS"
 
 
 def test_a_doubtful_opposite_signal_closes_nothing() -> None:
