@@ -17,7 +17,7 @@ from helios.execution.memory import MemoryLedger
 from helios.execution.paper import PaperBroker
 from helios.execution.ports import BrokerReport
 from helios.portfolio.accounting import Account
-from tests.support.execution_fakes import DAY, EXACT_FILLS, NS, RULE, SPOT, T0, D, allow_all, intent, market
+from tests.support.execution_fakes import DAY, EXACT_FILLS, NS, PERP, RULE, SPOT, T0, D, allow_all, fill, intent, market, record
 
 COIN = replace(SPOT, lot_size_base=D("0.01"), min_quantity_base=D("0.02"), min_notional_quote=D(10))
 SYMBOL = COIN.symbol
@@ -211,3 +211,43 @@ async def test_a_restart_finds_the_same_dust_the_same_position_and_the_same_coun
     again = await desk.see(900.0)
     assert [p.position_id for p in await desk.engine.exit_plans()] == [p.position_id for p in plans]
     assert (again.closed_trades, again.consecutive_losses, again.equity_quote) == (1, 1, shown.equity_quote)
+
+
+async def test_an_exit_is_sent_where_its_own_price_makes_it_large_enough() -> None:
+    desk = await Desk().start()
+    position_id = await desk.buy(quantity="0.03", price="400")
+    await desk.see(499.0)  # dust to the account, which has not heard of the newest price
+    [outcome] = await desk.stop(position_id, 501.0)
+    assert outcome.record.status is OrderStatus.FILLED
+
+
+def folded(*fills: tuple[str, Side, str, str], symbol: str = SYMBOL) -> Account:
+    """An account of (order, side, quantity, price), one second apart; an order named twice has two fills."""
+    account = Account(D(100_000), T0)
+    account.know({SYMBOL: COIN, PERP.symbol: replace(COIN, symbol=PERP.symbol, kind=PERP.kind)})
+    for n, (name, side, quantity, price) in enumerate(fills):
+        order = record(name=name, side=side, quantity=quantity, symbol=symbol)
+        account.apply(order, fill(order, n, price=price, ts=T0 + n * NS))
+    return account
+
+
+def test_an_entry_whose_first_fill_was_dust_is_one_position_since_then() -> None:
+    [plan] = folded(("a", Side.BUY, "0.01", "1000"), ("a", Side.BUY, "0.99", "1000")).exit_plans()
+    assert (plan.opened_at, plan.opened_base) == (T0, 1)
+
+
+def test_an_entry_beside_a_rest_that_has_become_a_position_again_is_a_new_one() -> None:
+    account = folded(("a", Side.BUY, "1", "100"), ("b", Side.SELL, "0.95", "100"), ("c", Side.BUY, "1", "300"))
+    [plan] = account.exit_plans()  # 0.05 at 100 was dust, at 300 it is not
+    assert (plan.position_id, plan.opened_at) == (client_order_id("c", "entry"), T0 + 2 * NS)
+    for name in ("d", "e"):
+        account.apply(order := record(name=name, side=Side.SELL, quantity="0.525"), fill(order, price="200", ts=T0 + 9 * NS))
+    assert account.snapshot(T0 + 9 * NS).closed_trades == 2
+
+
+def test_an_order_that_takes_dust_along_ends_no_position_twice() -> None:
+    account = folded(("a", Side.BUY, "1", "1000"), ("b", Side.SELL, "0.99", "900"), ("c", Side.SELL, "1", "800"), symbol=PERP.symbol)
+    shown = account.snapshot(T0 + 9 * NS)
+    assert [trade.is_final for trade in account.closed] == [True, False]
+    assert (shown.closed_trades, shown.positions[0].quantity_base) == (1, D("-0.99"))
+    assert shown.closed_pnl_quote == D("-99") - 2
