@@ -157,6 +157,8 @@ class SymbolState:
         if trade.ts_event < self._traded_ns - LATE_PRICE_NS:
             return
         self._traded_ns = max(self._traded_ns, trade.ts_event)
+        if self.exits.is_watching:
+            self._judge_unanswered(trade.ts_event)
         self._price(trade.price, trade.ts_event)
         price = self._judged(trade) if self._holds_exits else trade.price
         if self.exits.is_watching:

@@ -10,7 +10,7 @@ from typing import Any
 
 from helios.config import PortfolioConfig, RiskConfig
 from helios.domain.decisions import FloatArray, NoTrade, TradePlan, Verdict
-from helios.domain.enums import ExitReason, VerdictKind
+from helios.domain.enums import ExitReason, Side, VerdictKind
 from helios.domain.market import Instrument
 from helios.domain.orders import AccountSnapshot, ExitRule, OrderIntent, client_order_id
 from helios.errors import InvariantError, SolverError
@@ -209,7 +209,7 @@ class PortfolioDesk:
         if wish.change < SMALLEST_CHANGE:
             return _refuse(plan, "OPTIMISER_ZERO", f"the optimiser leaves {plan.symbol} at its present weight")
         quantity = _floor(min(notional / plan.reference_price, instrument.max_quantity_base), instrument.lot_size_base)
-        smallest = max(self._config.min_trade_quote, instrument.min_notional_quote)
+        smallest = max(self._config.min_trade_quote, _closable(plan, instrument))
         if request.account.open_position(plan.symbol) is not None:
             # after the review too: halves of halves would spend the day's entries and fees on crumbs
             smallest = max(smallest, request.account.equity_quote * _decimal(self._risk.min_addition))
@@ -252,6 +252,12 @@ def _intent(plan: TradePlan, quantity: Decimal, leg: str, ts_event: int, rule: E
         exit_rule=rule,
         reason=ExitReason.SIGNAL.value if plan.reduce_only else "",
     )
+
+
+def _closable(plan: TradePlan, instrument: Instrument) -> Decimal:
+    # Worth the smallest order at the plan's worst end too, or it would be dust before its stop (a short before its target).
+    falls = plan.stop_loss_pct if plan.side is Side.BUY else plan.take_profit_pct
+    return instrument.min_notional_quote * _decimal(round(1.0 / (1.0 - min(max(falls, 0.0), 0.9)), 6))
 
 
 def _refuse(plan: TradePlan, code: str, detail: str) -> NoTrade:

@@ -151,7 +151,7 @@ def test_on_last_prices_a_stop_fires_at_the_first_print_past_it(events: list[Eve
             return
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(EVENTS, st.sampled_from(["held", "last"]))
 def test_a_replay_without_a_timer_fires_what_the_live_desk_fired(events: list[Event], exit_price: Literal["held", "last"]) -> None:
     live, replay = SymbolState(BTC, exit_price=exit_price), SymbolState(BTC, exit_price=exit_price)

@@ -91,6 +91,13 @@ def test_a_book_that_stands_still_holds_a_print_no_longer_than_its_time(later: s
     assert market.hits() == [(ExitReason.STOP, 94.0, at(2.0 + WAIT_S))]
 
 
+def test_a_print_that_comes_too_late_takes_no_exit_back_that_was_due_before_it() -> None:
+    market = Market(LONG)
+    market.trade(2.0, 94.0)
+    market.trade(3.0 + WAIT_S, 100.0)
+    assert market.hits() == [(ExitReason.STOP, 94.0, at(2.0 + WAIT_S))]
+
+
 def test_while_the_book_stands_still_every_print_counts_at_once() -> None:
     market = Market(LONG)
     market.trade(2.0, 100.05)

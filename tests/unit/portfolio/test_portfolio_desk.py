@@ -122,6 +122,14 @@ def test_an_order_below_the_minimum_is_refused() -> None:
     assert code(desk(instruments=strict).allocate(request(plan()))) == "BELOW_MINIMUM"
 
 
+@pytest.mark.parametrize(("side", "symbol", "least"), [(Side.BUY, "AAA/ZAR", "105.27"), (Side.SELL, "CCC/ZAR:ZAR", "111.12")])
+def test_a_position_can_still_be_closed_at_its_stop(side: Side, symbol: str, least: str) -> None:
+    made = desk(instruments={s: instrument(s, min_notional_quote=Decimal(100), lot_size_base=Decimal("0.0001")) for s in PRICE})
+    wish = plan(symbol, side=side, notional_quote=Decimal(least))  # 5 % to the stop of a long, 10 % to the target of a short
+    assert isinstance(only(made.allocate(request(wish))), OrderIntent)
+    assert code(made.allocate(request(replace(wish, notional_quote=Decimal(least) - Decimal("0.02"))))) == "BELOW_MINIMUM"
+
+
 def test_cash_goes_to_the_most_confident_first() -> None:
     plans = (plan("AAA/ZAR", confidence=0.7), plan("BBB/ZAR", confidence=0.8))
     response = desk().allocate(request(*plans, held=account(cash="8000")))
