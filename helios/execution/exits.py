@@ -122,17 +122,13 @@ class ExitMonitor:
 
     def __init__(self) -> None:
         self._watches: dict[str, _Watch] = {}
+        self.is_watching = False  # any position, its exit fired or not; asked at every book update
         self._extremes = Extremes()
 
     @property
     def armed(self) -> tuple[str, ...]:
         """Ids of the positions whose exit has not fired."""
         return tuple(position_id for position_id, watch in self._watches.items() if watch.is_armed)
-
-    @property
-    def is_watching(self) -> bool:
-        """Whether there is any position, its exit fired or not."""
-        return bool(self._watches)
 
     def arm(self, plans: Sequence[ExitPlan]) -> None:
         """Replace the watched set; positions that stay keep their high-water mark and whether they fired.
@@ -150,6 +146,7 @@ class ExitMonitor:
             watch.take(plan)
             watches[plan.position_id] = watch
         self._watches = watches
+        self.is_watching = bool(watches)
 
     def rearm(self, position_id: str) -> None:
         """Let a plan fire again at once; an unknown id is ignored."""

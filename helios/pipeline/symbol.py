@@ -169,7 +169,8 @@ class SymbolState:
         self.builder.check_time(update.ts_event)
         if self.needs_book and not update.is_snapshot:
             return
-        if self.exits.is_watching:  # else an update costs no more than to note its time
+        is_watching = self.exits.is_watching  # else an update costs no more than to note its time
+        if is_watching:
             self._judge_unanswered(update.ts_event)
         try:
             self.book.apply(update)
@@ -184,7 +185,7 @@ class SymbolState:
         self.needs_book = False
         self._held.note_book(update.ts_event)
         self.last_event_ns = max(self.last_event_ns, update.ts_event)
-        if self.exits.is_watching and self._holds_exits:
+        if is_watching and self._holds_exits:
             self._judge(self.last_event_ns)
         if feed_candles:
             self._close(self.builder.on_book(self.book, update.ts_event))
