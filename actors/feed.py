@@ -214,6 +214,7 @@ class LiveFeed:
             self.messages += 1
             if isinstance(event, FeedStatus):
                 self._take_status(event)
+                touched |= self._states if event.status == "DISCONNECTED" else {}  # an exit may have waited for the book
                 continue
             state = touched[event.symbol] = self._states[event.symbol]
             try:

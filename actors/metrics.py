@@ -79,7 +79,7 @@ class AccountMetrics:
         """Set all gauges."""
         self._equity.set(float(account.equity_quote))
         self._drawdown.set(account.drawdown)
-        self._positions.set(len(account.positions))
+        self._positions.set(len(account.open_positions))
         if self._last_state and self._last_state != state:
             self._state.set(0, tags={"state": self._last_state})
         self._state.set(1, tags={"state": state})

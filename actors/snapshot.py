@@ -67,6 +67,7 @@ def position_view(position: PositionView) -> dict[str, Any]:
         "opened_at": position.opened_at,
         "leverage": position.leverage,
         "decision_id": position.decision_id,
+        "is_dust": position.is_dust,
     }
 
 

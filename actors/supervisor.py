@@ -155,13 +155,15 @@ class Supervisor(HeliosActor):
         return await self._command(EngineState.RUNNING, "resume")
 
     async def emergency_stop(self, reason: str) -> dict[str, Any]:
-        """Cancel, flatten, verify flat; stay halted until cleared. Returns what is still open."""
+        """Cancel, flatten, verify flat; stay halted until cleared. Returns what is still open, and of what only dust is left."""
         await self.ready()
         async with self._turn:
             await self._go(EngineState.EMERGENCY_STOP, reason)
             self._halted_from, self._flatten_pause_s = None, FLATTEN_PAUSE_S
             self._emergency_left = await self._flatten(FLATTEN_ATTEMPTS)
-        return {"state": self.state.value, "still_open": self._emergency_left}
+            await self._mark_account()
+        dust = [] if self._account is None else list(self._account.dust)
+        return {"state": self.state.value, "still_open": self._emergency_left, "dust": dust}
 
     async def clear(self) -> str:
         """Acknowledge an emergency stop: the breakers behind it are reset and the engine is paused, not trading."""
@@ -402,7 +404,7 @@ class Supervisor(HeliosActor):
     async def _after_emergency(self) -> None:
         """Go on closing what the stop could not; where `auto_reset_h` is set and its breaker has let go, trade as before it."""
         account, before = self._account, self._halted_from
-        if self._emergency_left or (account is not None and account.positions):
+        if self._emergency_left or (account is not None and account.open_positions):
             if time.monotonic() >= self._flatten_again:
                 async with self._turn:
                     self._emergency_left = await self._flatten(1)

@@ -56,7 +56,7 @@ class SymbolActor(HeliosActor):
         self.instruments = tuple(instruments)
         self._peers = peers
         timeframe = Timeframe(spec.config.desk.decision_timeframe)
-        self.states = {i.symbol: SymbolState(i, timeframe) for i in instruments}
+        self.states = {i.symbol: SymbolState(i, timeframe, spec.config.risk.exit_price) for i in instruments}
         self._feed: LiveFeed | None = None
         self._sources: dict[str, ReplaySource] = {}
         self._marked: dict[str, Mark] = {}

@@ -147,7 +147,7 @@ class UniverseWatch:
     async def look(self, account: AccountSnapshot | None, pids: Mapping[str, int]) -> None:
         """Follow what is held, let go of what is not held any more, and tell who does not know yet."""
         if account is not None and self._spec.replay_path is None:
-            held = {position.symbol for position in account.positions}
+            held = {position.symbol for position in account.open_positions}  # dust cannot be closed: nobody need watch it
             await self._hold(held, account.ts_event)
             async with self._turn:
                 await self._retire(held, account.ts_event)

@@ -274,7 +274,7 @@ class _Narrator:
             f"{snapshot['state']}  equity {_money(snapshot.get('equity'))} {snapshot['currency']}"
             f"  candles {counters.get('candles', 0)}  predictions {counters.get('predictions', 0)}"
             f"  decisions {counters.get('decisions', 0)}  orders {counters.get('orders', 0)}"
-            f"  fills {counters.get('fills', 0)}  open {len(snapshot.get('positions', []))}"
+            f"  fills {counters.get('fills', 0)}  open {sum(not p['is_dust'] for p in snapshot.get('positions', []))}"
         )
 
 

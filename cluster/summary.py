@@ -42,7 +42,7 @@ def summarise(snapshot: Mapping[str, Any], info: RunInfo, wall_s: float) -> dict
         "unrealised_pnl": snapshot.get("unrealised_pnl"),
         "fees": snapshot.get("fees"),
         "drawdown": snapshot.get("drawdown"),
-        "open_positions": len(snapshot.get("positions", [])),
+        "open_positions": sum(not p.get("is_dust") for p in snapshot.get("positions", [])),
         "closed_trades": snapshot.get("closed_trades", 0),
         "market_time_ns": snapshot.get("market_time_ns"),
         "replay": snapshot.get("replay"),

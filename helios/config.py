@@ -108,6 +108,7 @@ class RiskConfig(_Section):
     breakeven_offset_pct: Distance = 0.003
     scale_out_fraction: float = Field(0.0, ge=0, lt=1)
     scale_out_at: float = Field(0.5, gt=0, lt=1)
+    exit_price: Literal["held", "last"] = "held"
     round_trip_cost_pct: Distance = 0.003
     garch_refit_h: float = Field(4.0, gt=0)
     garch_min_returns: int = Field(500, ge=100)

@@ -143,7 +143,7 @@ def _add_questions(router: APIRouter, backend: Backend) -> None:
 
     @router.get("/positions")
     async def positions() -> Any:
-        """Open positions, marked to market."""
+        """What is held, marked to market; `is_dust` where it is too little for any order that the venue takes."""
         return _json({"positions": (await backend.snapshot()).get("positions", [])})
 
     @router.get("/predictions")

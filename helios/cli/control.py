@@ -102,7 +102,8 @@ def status(state_dir: StateDir = None, as_json: AsJson = False) -> None:
         latency = tier.get("latency_ms", {}).get("p50")
         print(f"{tier['name']:>20}  {tier['status']}" + (f", p50 {latency} ms" if latency is not None else ""))
     for position in answer.get("positions", []):
-        print(f"{position['symbol']:>20}  {position['side']} {position['quantity']} at {position['average_price']}")
+        kind = ", dust" if position.get("is_dust") else ""
+        print(f"{position['symbol']:>20}  {position['side']} {position['quantity']} at {position['average_price']}{kind}")
 
 
 @app.command()

@@ -73,9 +73,10 @@ def orders(limit: Limit = 20, state_dir: StateDir = None, as_json: AsJson = Fals
 
 @app.command()
 def positions(state_dir: StateDir = None, as_json: AsJson = False) -> None:
-    """Open positions as of the last account snapshot."""
+    """Positions as of the last account snapshot; dust is a rest that no order of the venue can close."""
     rows = _answer(state_dir, lambda pool: EngineStore(pool).positions())
-    columns = ("symbol", "quantity_base", "average_price", "mark_price", "unrealised_pnl_quote", "stop_price", "target_price")
+    rows = [row | {"kind": "dust" if row.get("is_dust") else "open"} for row in rows]
+    columns = ("symbol", "kind", "quantity_base", "average_price", "mark_price", "unrealised_pnl_quote", "stop_price", "target_price")
     _table(rows, columns, as_json)
 
 

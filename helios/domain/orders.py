@@ -137,7 +137,8 @@ class Movement:
 @dataclass(frozen=True, slots=True)
 class PositionView:
     """A position as others see it: signed quantity, average entry, last mark and when (ns) that price came, the best mark since the
-    opening (None before the first), and the stop that holds now as far as marks tell.
+    opening (None before the first), and the stop that holds now as far as marks tell. `is_dust`: less than any order that the venue
+    takes could close, at this mark. It is part of the equity but no position that could be left, so limits count it as none.
     """
 
     symbol: str
@@ -154,6 +155,7 @@ class PositionView:
     expires_at: int
     marked_at: int = 0
     best_mark: Decimal | None = None
+    is_dust: bool = False
 
     @property
     def notional_quote(self) -> Decimal:
@@ -190,7 +192,7 @@ class AccountSnapshot:
     unvalued : tuple of str
         Those of them whose value in quote currency nobody has said yet: they count as nothing.
     oldest_mark_ns : int
-        When the price came that is the oldest among those of the open positions; 0 where nothing is open.
+        When the price came that is the oldest among those of the open positions, dust left out; 0 where nothing is open.
     peak_rebased_at : int
         When a person last reset the peak; 0 for never.
     trading_state : TradingState
@@ -236,8 +238,22 @@ class AccountSnapshot:
         return max(0, self.ts_event - self.oldest_mark_ns) if self.oldest_mark_ns else 0
 
     def position(self, symbol: str) -> PositionView | None:
-        """The open position in `symbol`, if any."""
+        """What is held in `symbol`, if anything; it may be dust."""
         return next((p for p in self.positions if p.symbol == symbol), None)
+
+    def open_position(self, symbol: str) -> PositionView | None:
+        """The position in `symbol` that can be left, if any."""
+        return next((p for p in self.positions if p.symbol == symbol and not p.is_dust), None)
+
+    @property
+    def open_positions(self) -> tuple[PositionView, ...]:
+        """The positions that can be left."""
+        return tuple(p for p in self.positions if not p.is_dust)
+
+    @property
+    def dust(self) -> tuple[str, ...]:
+        """Symbols of which so little is held that no order can close it."""
+        return tuple(p.symbol for p in self.positions if p.is_dust)
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,7 @@ class ExecutionEngine:
     ) -> None:
         self._store = store
         self._account = account
+        account.know(instruments)
         self._instruments = instruments
         self._owner = owner
         self._sender = OrderSender(store, broker, account, MemoryJournal() if journal is None else journal)
@@ -170,7 +171,7 @@ class ExecutionEngine:
     async def flatten(
         self, markets: Mapping[str, MarketSnapshot], reason: ExitReason = ExitReason.EMERGENCY, *, for_good: bool = True
     ) -> list[str]:
-        """Stop entries, cancel open orders, close every position that has a market; return the symbols left open.
+        """Stop entries, cancel open orders, close every position that has a market; return the symbols left open, without dust.
 
         One attempt per position and call: repeat it with fresh markets until nothing is left. Entries stay stopped until
         `set_trading`; where it is not `for_good` only as long as the breakers say so.
@@ -186,7 +187,7 @@ class ExecutionEngine:
             if position_id is not None and market is not None:
                 await self._exit(_Leaving(position_id, reason, market.last, market.ts_event, market))
         after = await self._save(max((market.ts_event for market in markets.values()), default=0))
-        return [position.symbol for position in after.positions]
+        return [position.symbol for position in after.open_positions]
 
     async def reconcile(self, markets: Mapping[str, MarketSnapshot]) -> list[OrderOutcome]:
         """Ask the broker about every open order, send pending exits that have a market, bring the journal into the ledger.
@@ -367,7 +368,11 @@ class ExecutionEngine:
         if quantity <= 0:
             return settled
         instrument = self._instruments.get(position.symbol)
-        quantity = quantity if instrument is None else exit_quantity(quantity, instrument)
+        if instrument is not None:
+            # One wild price must not make a position look like dust: the better one of trigger and mark says what an order is worth.
+            quantity = exit_quantity(quantity, max(leaving.price, position.mark_price), instrument)
+        if quantity <= 0:
+            return settled
         # An earlier attempt that ended although something is still held failed or filled in part: the next id is due.
         for attempt in count():
             leg = f"exit-{attempt}" if attempt else "exit"

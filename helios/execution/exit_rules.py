@@ -42,14 +42,27 @@ def scale_out_quantity(plan: ExitPlan, held_base: Decimal, price: Decimal, instr
     return part if all(_is_accepted(quantity, price, instrument) for quantity in (part, held_base - part)) else Decimal(0)
 
 
-def exit_quantity(held_base: Decimal, instrument: Instrument) -> Decimal:
+def exit_quantity(held_base: Decimal, price: Decimal, instrument: Instrument) -> Decimal:
     """Return what one order that closes a position may carry, in base units: on the lot grid, and no more than the venue takes.
 
-    What is left of a larger position goes out with the next attempt. Less than a lot is offered as it is.
+    What is left of a larger position goes out with the next attempt. 0 where the venue takes no order at all: then what is held
+    is dust.
+
+    Parameters
+    ----------
+    held_base : Decimal
+        Unsigned.
+    price : Decimal
+        Quote currency per base unit, for the venue's minimum notional.
     """
     largest, lot = min(held_base, instrument.max_quantity_base), instrument.lot_size_base
     lots = (largest / lot).to_integral_value(ROUND_FLOOR) * lot if lot > 0 else largest
-    return lots if lots > 0 else held_base
+    return lots if _is_accepted(lots, price, instrument) else Decimal(0)
+
+
+def is_dust(quantity_base: Decimal, price: Decimal, instrument: Instrument | None) -> bool:
+    """Whether no order that the venue takes can close any of a position (signed quantity); never of an unknown instrument."""
+    return instrument is not None and quantity_base != 0 and exit_quantity(abs(quantity_base), price, instrument) == 0
 
 
 def _is_accepted(quantity: Decimal, price: Decimal, instrument: Instrument) -> bool:

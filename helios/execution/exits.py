@@ -122,6 +122,7 @@ class ExitMonitor:
 
     def __init__(self) -> None:
         self._watches: dict[str, _Watch] = {}
+        self.is_watching = False  # any position, its exit fired or not; asked at every book update
         self._extremes = Extremes()
 
     @property
@@ -145,6 +146,7 @@ class ExitMonitor:
             watch.take(plan)
             watches[plan.position_id] = watch
         self._watches = watches
+        self.is_watching = bool(watches)
 
     def rearm(self, position_id: str) -> None:
         """Let a plan fire again at once; an unknown id is ignored."""

@@ -73,7 +73,7 @@ class Conductor:
             self._plans = await self._execution.exit_plans()
         steps = await self._symbols.advance(bar_time, self._plans)
         account = await self._settle(steps)
-        if account.trading_state is TradingState.HALTED and account.positions:
+        if account.trading_state is TradingState.HALTED and account.open_positions:
             account = await self._flatten(steps)
         windows = [w for s in steps for w in s.windows if w.bar_time == bar_time and w.is_warm]
         await self._seed(windows)

@@ -232,7 +232,7 @@ class DecisionCycle:
     ) -> None:
         """Bring what is held back to its targets. Whatever fails here, the decisions of the bar stand."""
         is_event = self._is_risk_event(account)
-        if not account.positions or not (is_event or result.bar_time % HOUR_NS == 0):
+        if not account.open_positions or not (is_event or result.bar_time % HOUR_NS == 0):
             return
         # the orders of this bar may have changed the account: trims must not rest on what was held before them
         if result.outcomes:

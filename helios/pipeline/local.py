@@ -98,9 +98,10 @@ class LocalTraces:
 class LocalSymbols:
     """Symbol states fed from recorded data."""
 
-    def __init__(self, sources: Mapping[str, ReplaySource], timeframe: Timeframe) -> None:
+    def __init__(self, sources: Mapping[str, ReplaySource], config: HeliosConfig) -> None:
+        timeframe, exit_price = Timeframe(config.desk.decision_timeframe), config.risk.exit_price
         self._sources = dict(sources)
-        self.states = {s: SymbolState(source.instrument, timeframe) for s, source in sources.items()}
+        self.states = {s: SymbolState(source.instrument, timeframe, exit_price) for s, source in sources.items()}
 
     async def advance(self, until_ns: int, plans: Sequence[ExitPlan]) -> list[SymbolStep]:
         steps = []
@@ -165,7 +166,7 @@ class LocalDesk:
             execution=self.execution,
             traces=self.traces,
         )
-        self.symbols = LocalSymbols(sources, Timeframe(config.desk.decision_timeframe))
+        self.symbols = LocalSymbols(sources, config)
         cycle = DecisionCycle(tiers, reference_symbol, timer, risk_event_of(config))
         self._conductor = Conductor(self.symbols, cycle, self.execution, LocalSeeds(risk, portfolio))
 

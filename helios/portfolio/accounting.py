@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from datetime import date, timedelta
 from decimal import Context, Decimal, localcontext
 
 from helios.domain.enums import MovementKind
 from helios.domain.events import Mark
+from helios.domain.market import Instrument
 from helios.domain.orders import AccountSnapshot, ExitPlan, Fill, Movement, OrderRecord, PositionView
 from helios.errors import InvariantError, RejectedError
+from helios.execution.exit_rules import is_dust
 from helios.execution.ports import AccountState
 from helios.portfolio.currency import BookedFill, CurrencyBalances, base_of, book_fill, is_spot, quote_of, valued
 from helios.portfolio.positions import SHARE, ZERO, ClosedTrade, Position, share
@@ -76,6 +79,11 @@ class Account:
         self._consecutive_losses = 0
         self._closed_positions = 0
         self._winning_positions = 0
+        self._instruments: Mapping[str, Instrument] = {}
+
+    def know(self, instruments: Mapping[str, Instrument]) -> None:
+        """Take the venue's smallest orders, by symbol, without which no rest of a position is dust. Call it before any fill."""
+        self._instruments = instruments
 
     @property
     def day(self) -> str:
@@ -290,14 +298,15 @@ class Account:
                 balances=self._others.amounts,
                 rates=self._others.rated,
                 unvalued=self._others.unvalued,
-                oldest_mark_ns=min((self._marks[symbol][1] for symbol in self._positions), default=0),
+                oldest_mark_ns=min((view.marked_at for view in views if not view.is_dust), default=0),
                 peak_rebased_at=self._peak_rebased_at,
             )
 
     def exit_plans(self) -> list[ExitPlan]:
-        """Return what must be watched: one plan per open position whose opening order brought an exit rule."""
+        """Return what must be watched: one plan per open position, dust left out, whose opening order brought an exit rule."""
         with localcontext(_EXACT):
-            plans = [self._positions[symbol].exit_plan() for symbol in sorted(self._positions)]
+            closable = [s for s in sorted(self._positions) if not self._is_dust(self._positions[s], self._marks[s][0])]
+            plans = [self._positions[symbol].exit_plan() for symbol in closable]
         return [plan for plan in plans if plan is not None]
 
     def position_id(self, symbol: str) -> str | None:
@@ -393,6 +402,8 @@ class Account:
             position = self._positions[fill.symbol] = Position(
                 record.client_order_id, record.decision_id, fill.symbol, ZERO, ZERO, ZERO, fill.ts_event, record.leverage, None
             )
+        elif position.has_ended or (position.position_id != record.client_order_id and self._is_dust(position, fill.price)):
+            position.begin_anew(record.client_order_id, record.decision_id, fill.ts_event, record.leverage)
         position.quantity += fill.side * quantity
         position.opened += quantity
         position.cost += fill.side * quantity * fill.price
@@ -401,26 +412,31 @@ class Account:
 
     def _close(self, position: Position, record: OrderRecord, fill: Fill, quantity: Decimal, exit_fee: Decimal) -> None:
         held, entry_price = abs(position.quantity), position.average_price
-        is_final = quantity == held
-        cost = position.cost if is_final else share(position.cost, quantity, held)
-        entry_fee = position.entry_fees if is_final else share(position.entry_fees, quantity, held)
-        funding = position.funding if is_final else share(position.funding, quantity, held)
-        gross = position.side * quantity * fill.price - cost
+        is_all = quantity == held
+        cost = position.cost if is_all else share(position.cost, quantity, held)
+        entry_fee = position.entry_fees if is_all else share(position.entry_fees, quantity, held)
+        funding = position.funding if is_all else share(position.funding, quantity, held)
+        gross = -fill.side * quantity * fill.price - cost
         pnl = gross - entry_fee - exit_fee + funding
         self._realised += gross
         position.realised += pnl
+        position.quantity += fill.side * quantity
+        ends = not position.has_ended and (is_all or self._is_dust(position, fill.price))
         self._note(
             ClosedTrade(
-                position.position_id, record.client_order_id, fill.symbol, position.side, entry_price, fill.price, quantity,
-                pnl, entry_fee + exit_fee, record.reason, position.opened_at, fill.ts_event, is_final, funding,
+                position.position_id, record.client_order_id, fill.symbol, fill.side.opposite, entry_price, fill.price, quantity,
+                pnl, entry_fee + exit_fee, record.reason, position.opened_at, fill.ts_event, ends, funding,
             )
         )  # fmt: skip
-        position.quantity += fill.side * quantity
         position.cost -= cost
         position.entry_fees -= entry_fee
         position.funding -= funding
-        if is_final:
+        if position.has_ended:
+            self._closed_pnl += pnl  # of dust that an order has taken along after all
+        elif ends:
+            position.has_ended = True
             self._count(position)
+        if is_all:
             del self._positions[fill.symbol]
 
     def _note(self, trade: ClosedTrade) -> None:
@@ -443,7 +459,10 @@ class Account:
             self._consecutive_losses += 1
 
     def _shown(self, position: Position) -> PositionView:
-        return position.view(*self._marks[position.symbol])
+        return position.view(*self._marks[position.symbol], self._instruments.get(position.symbol))
+
+    def _is_dust(self, position: Position, price: Decimal) -> bool:
+        return is_dust(position.quantity, price, self._instruments.get(position.symbol))
 
 
 def _moved(peak: Decimal, before: Decimal, after: Decimal) -> Decimal:

@@ -83,7 +83,7 @@ def performance(account: AccountSnapshot, initial_cash: Decimal) -> dict[str, An
         "win_rate": account.winning_trades / n if n else None,
         "closed_trades": n,
         "mean_pnl_quote": str((account.closed_pnl_quote / n).quantize(Decimal("0.01"))) if n else None,
-        "open_positions": len(account.positions),
+        "open_positions": len(account.open_positions),
     }
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from helios.domain.enums import Side
+from helios.domain.market import Instrument
 from helios.domain.orders import ExitPlan, ExitRule, PositionView
-from helios.execution.exit_rules import protective_stop
+from helios.execution.exit_rules import is_dust, protective_stop
 
 ZERO = Decimal(0)
 SHARE = Decimal("1e-12")
@@ -26,7 +27,7 @@ def plain(value: Decimal) -> Decimal:
 
 @dataclass(frozen=True, slots=True)
 class ClosedTrade:
-    """What one closing order took out of a position; `is_final` where it left nothing.
+    """What one closing order took out of a position; `is_final` where that ended it: it left nothing, or only dust.
 
     `pnl_quote` is after the fees of the exit and the closed part's share of the entry fees, which `fees_quote` sums, and contains
     the closed part's share of the funding received (or, below zero, paid) while it was open.
@@ -69,12 +70,16 @@ class ClosedTrade:
             pnl_quote=self.pnl_quote + later.pnl_quote,
             fees_quote=self.fees_quote + later.fees_quote,
             funding_quote=self.funding_quote + later.funding_quote,
+            is_final=self.is_final or later.is_final,
         )
 
 
 @dataclass(slots=True)
 class Position:
-    """`quantity` and `cost` carry the sign of the side; `entry_fees` and `funding` are those of the part still open."""
+    """`quantity` and `cost` carry the sign of the side; `entry_fees` and `funding` are those of the part still open.
+
+    `has_ended`: it was left but for dust, and has been counted as won or lost.
+    """
 
     position_id: str
     decision_id: str
@@ -89,6 +94,7 @@ class Position:
     funding: Decimal = ZERO
     opened: Decimal = ZERO
     best_mark: Decimal | None = None
+    has_ended: bool = False
 
     @property
     def side(self) -> Side:
@@ -100,13 +106,20 @@ class Position:
         rounded = average.quantize(SHARE)
         return plain(rounded)
 
+    def begin_anew(self, position_id: str, decision_id: str, opened_at: int, leverage: float) -> None:
+        """Let an entry that meets dust be a position of its own: the exits, the time and the best price of the old one are over."""
+        self.position_id, self.decision_id, self.opened_at, self.leverage = position_id, decision_id, opened_at, leverage
+        self.exit_rule, self.best_mark, self.opened = None, None, abs(self.quantity)
+        if self.has_ended:
+            self.has_ended, self.realised = False, ZERO
+
     def see(self, price: Decimal) -> None:
         """Remember the best price since the opening: what a symbol's owner that was restarted cannot know."""
         if self.best_mark is None or self.side * price > self.side * self.best_mark:
             self.best_mark = price
 
-    def view(self, mark: Decimal, marked_at: int) -> PositionView:
-        """Return the position valued at `mark`, a price of `marked_at` (ns)."""
+    def view(self, mark: Decimal, marked_at: int, instrument: Instrument | None = None) -> PositionView:
+        """Return the position valued at `mark`, a price of `marked_at` (ns); without its instrument nothing is dust."""
         plan = self.exit_plan()
         return PositionView(
             symbol=self.symbol,
@@ -123,6 +136,7 @@ class Position:
             expires_at=0 if plan is None else plan.expires_at,
             marked_at=marked_at,
             best_mark=self.best_mark,
+            is_dust=is_dust(self.quantity, mark, instrument),
         )
 
     def exit_plan(self) -> ExitPlan | None:

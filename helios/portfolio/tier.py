@@ -10,7 +10,7 @@ from typing import Any
 
 from helios.config import PortfolioConfig, RiskConfig
 from helios.domain.decisions import FloatArray, NoTrade, TradePlan, Verdict
-from helios.domain.enums import ExitReason, VerdictKind
+from helios.domain.enums import ExitReason, Side, VerdictKind
 from helios.domain.market import Instrument
 from helios.domain.orders import AccountSnapshot, ExitRule, OrderIntent, client_order_id
 from helios.errors import InvariantError, SolverError
@@ -200,7 +200,7 @@ class PortfolioDesk:
     def _entry(self, wish: _Wish, notional: Decimal, request: AllocationRequest) -> OrderIntent | NoTrade:
         plan, instrument = wish.plan, wish.instrument
         # those planned beside it too: by the time this order is checked they may be held
-        others = {p.symbol for p in request.account.positions} | {p.symbol for p in request.plans}
+        others = {p.symbol for p in request.account.open_positions} | {p.symbol for p in request.plans}
         known = self._history.correlations(plan.symbol, others - {plan.symbol}, request.bar_time)
         alike = _too_alike(plan, known, request.account, self._max_correlation)
         if alike:
@@ -209,8 +209,8 @@ class PortfolioDesk:
         if wish.change < SMALLEST_CHANGE:
             return _refuse(plan, "OPTIMISER_ZERO", f"the optimiser leaves {plan.symbol} at its present weight")
         quantity = _floor(min(notional / plan.reference_price, instrument.max_quantity_base), instrument.lot_size_base)
-        smallest = max(self._config.min_trade_quote, instrument.min_notional_quote)
-        if request.account.position(plan.symbol) is not None:
+        smallest = max(self._config.min_trade_quote, _closable(plan, instrument))
+        if request.account.open_position(plan.symbol) is not None:
             # after the review too: halves of halves would spend the day's entries and fees on crumbs
             smallest = max(smallest, request.account.equity_quote * _decimal(self._risk.min_addition))
         if quantity * plan.reference_price < smallest or quantity < instrument.min_quantity_base or quantity <= 0:
@@ -254,13 +254,19 @@ def _intent(plan: TradePlan, quantity: Decimal, leg: str, ts_event: int, rule: E
     )
 
 
+def _closable(plan: TradePlan, instrument: Instrument) -> Decimal:
+    # Worth the smallest order at the plan's worst end too, or it would be dust before its stop (a short before its target).
+    falls = plan.stop_loss_pct if plan.side is Side.BUY else plan.take_profit_pct
+    return instrument.min_notional_quote * _decimal(round(1.0 / (1.0 - min(max(falls, 0.0), 0.9)), 6))
+
+
 def _refuse(plan: TradePlan, code: str, detail: str) -> NoTrade:
     return NoTrade(plan.decision_id, plan.symbol, TIER, code, detail)
 
 
 def _too_alike(plan: TradePlan, known: Mapping[str, float], account: AccountSnapshot, most: float) -> str:
     # signed by side, as the limit before the order: a hedge is no concentration; empty where nothing held is too alike
-    for position in account.positions:
+    for position in account.open_positions:
         sign = plan.side if position.quantity_base > 0 else -plan.side
         if known.get(position.symbol, math.nan) * sign > most + 1e-12:
             return f"moves like the holding in {position.symbol}: {known[position.symbol] * sign:.4g} against {most:g}"

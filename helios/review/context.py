@@ -146,7 +146,7 @@ def _portfolio(plan: TradePlan, account: AccountSnapshot) -> str:
         f"equity {account.equity_quote:.2f}, cash {account.cash_quote:.2f}\n"
         f"drawdown {_pct(account.drawdown)}, loss today {_pct(account.daily_loss)}\n"
         f"in {plan.symbol}: {own.quantity_base if own else 0}\n"
-        f"{len(account.positions)} positions, largest: {held}"
+        f"{len(account.open_positions)} positions, largest: {held}"
     )
 
 

@@ -112,7 +112,7 @@ def limit_utilisation(
         ("position", symbol, share_of(position, equity), config.max_position),
         ("sector", sector, share_of(in_sector, equity), config.max_sector),
         ("leverage", "", share_of(sum(positions.values(), ZERO), equity), config.max_portfolio_leverage),
-        ("open_positions", "", sum(p.quantity_base != 0 for p in account.positions), config.max_open_positions),
+        ("open_positions", "", sum(p.quantity_base != 0 for p in account.open_positions), config.max_open_positions),
         ("entries_today", "", account.entries_today, config.max_entries_per_day),
         ("consecutive_losses", "", account.consecutive_losses, consecutive_loss_limit(config, mode)),
     ]

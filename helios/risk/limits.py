@@ -250,7 +250,7 @@ def _correlation(r: LimitRequest, c: LimitConfig, _s: Mapping[str, str]) -> Iter
     # signed by side: a short against a long in the same thing spreads risk, it does not add it
     unknown = []
     for position in r.account.positions:
-        if position.symbol == r.symbol or position.quantity_base == 0:
+        if position.symbol == r.symbol or position.quantity_base == 0 or position.is_dust:
             continue
         sign = r.side.value * (1 if position.quantity_base > 0 else -1)
         value = r.correlations.get(position.symbol, math.nan) * sign
@@ -265,8 +265,8 @@ def _correlation(r: LimitRequest, c: LimitConfig, _s: Mapping[str, str]) -> Iter
 
 
 def _frequency(r: LimitRequest, c: LimitConfig, _s: Mapping[str, str]) -> Iterator[_Measure]:
-    n_open = sum(p.quantity_base != 0 for p in r.account.positions)
-    if r.held_base == 0:
+    n_open = sum(p.quantity_base != 0 for p in r.account.open_positions)
+    if r.held_base == 0 or r.account.open_position(r.symbol) is None:
         most = c.max_open_positions
         yield _Measure("MAX_OPEN_POSITIONS", "too many open positions", most, n_open, n_open >= most, None)
     most, today = c.max_entries_per_day, r.account.entries_today

@@ -124,7 +124,7 @@ class RiskDesk:
         if context is None or instrument is None:
             missing = "no market data" if context is None else "no instrument"
             return _no_trade(prediction, "UNKNOWN_SYMBOL", f"there is {missing} for {symbol} at this bar")
-        position = request.account.position(symbol)
+        position = request.account.open_position(symbol)
         if position is not None and position.quantity_base * side.value < 0:
             ratio = self.volatility_ratio(symbol)
             return _closing_plan(prediction, side, position, context, forecasts.get(symbol), ratio, self._config)
@@ -158,8 +158,9 @@ class RiskDesk:
         most = self._limits.max_entries_per_day
         if account.entries_today >= most:
             return _no_trade(prediction, "MAX_ENTRIES_PER_DAY", f"{account.entries_today} entries today, at most {most}")
-        if position is None and len(account.positions) >= self._limits.max_open_positions:
-            return _no_trade(prediction, "MAX_OPEN_POSITIONS", f"{len(account.positions)} positions are open already")
+        n_open = len(account.open_positions)
+        if position is None and n_open >= self._limits.max_open_positions:
+            return _no_trade(prediction, "MAX_OPEN_POSITIONS", f"{n_open} positions are open already")
         if side is Side.SELL and not instrument.can_short:
             return _no_trade(prediction, "SHORT_NOT_ALLOWED", f"{instrument.symbol} is spot and nothing is held to sell")
         if forecast is None:

@@ -80,7 +80,7 @@ class EngineStore:
         s = snapshot
         values = (
             s.ts_event, utc(s.ts_event), s.equity_quote, s.cash_quote, s.realised_pnl_quote, s.unrealised_pnl_quote,
-            s.fees_quote, s.drawdown, s.daily_loss, len(s.positions), s.funding_quote, s.transfers_quote,
+            s.fees_quote, s.drawdown, s.daily_loss, len(s.open_positions), s.funding_quote, s.transfers_quote,
         )  # fmt: skip
         async with session(self._pool) as connection:
             await connection.execute(INSERT_EQUITY, *values)

@@ -106,7 +106,9 @@ function showHeader() {
   $("clear").disabled = busy;
   if (Date.now() >= armedUntil) $("emergency").disabled = busy || stopped;
   const open = snapshot.emergency_still_open ?? [];
-  if (stopped) notice(open.length ? `Emergency stop: still open: ${open.join(", ")}` : "Emergency stop: everything is closed. Clear it to go on.");
+  const dust = (snapshot.positions ?? []).filter((p) => p.is_dust).map((p) => p.symbol);
+  const flat = `Emergency stop: everything is closed${dust.length ? `, of ${dust.join(", ")} dust is left` : ""}. Clear it to go on.`;
+  if (stopped) notice(open.length ? `Emergency stop: still open: ${open.join(", ")}` : flat);
   else if ($("notice").dataset.kind === "stop") notice("");
   if (stopped) $("notice").dataset.kind = "stop";
 }
@@ -125,7 +127,8 @@ function showAccount() {
   put("trades", known(closed) ? `${closed} closed` + (closed > 0 ? `, ${percent(snapshot.winning_trades / closed, 0)} won` : "") : "");
   const drawdown = snapshot.drawdown; // a positive fraction
   put("drawdown", percent(drawdown), `figure ${!known(drawdown) ? "" : drawdown < 0.05 ? "good" : drawdown < 0.1 ? "warn" : "bad"}`.trim());
-  put("open-positions", snapshot.positions ? String(snapshot.positions.length) : "–");
+  const held = snapshot.positions;
+  put("open-positions", held ? String(held.filter((p) => !p.is_dust).length) : "–");
   put("cash", known(snapshot.cash) ? `cash ${money(snapshot.cash)}` : "");
 }
 
@@ -139,7 +142,7 @@ function showTables() {
     [count(f.minutes_confirmed), "n"], [count(f.minutes_repaired), "n"], [count(f.minutes_corrected), "n"]));
   showSymbols();
   fill("positions", snapshot.positions ?? [], 9, snapshot.positions ? "No open positions" : "Account not known yet", (p) => line(p.symbol,
-    [p.side, p.side.toLowerCase()], [quantity(p.quantity), "n"], [price(p.average_price), "n"], [price(p.mark_price), "n"],
+    p.is_dust ? ["DUST", "quiet"] : [p.side, p.side.toLowerCase()], [quantity(p.quantity), "n"], [price(p.average_price), "n"], [price(p.mark_price), "n"],
     [signed(p.unrealised_pnl, 2), `n ${tone(p.unrealised_pnl)}`], [signedPercent(p.unrealised_pnl_pct), `n ${tone(p.unrealised_pnl_pct)}`],
     [price(p.stop_price), "n"], [price(p.target_price), "n"]));
   fill("predictions", snapshot.predictions ?? [], 5, "No prediction yet", (p) => line(p.symbol, [p.action, p.action.toLowerCase()],

@@ -10,6 +10,9 @@ import pytest
 from actors import feed as feed_module
 from actors import repair as module
 from helios.clock import ManualClock
+from helios.domain.enums import Side
+from helios.domain.market import BookUpdate
+from helios.domain.orders import ExitPlan
 from helios.errors import ConfigError, HeliosError, ProtocolError, TransportError, VenueError
 from tests.support.feed_bench import BTC, CONNECTED, DISCONNECTED, Bench, at, trade
 from tests.support.scripted_venue import VENUE_VOLUME
@@ -24,6 +27,16 @@ async def test_an_outage_of_five_minutes_is_reported(bench: Bench, monkeypatch: 
     assert bench.feed.details(0.0)["down_s"] >= 0.0
     await until(lambda: bool(bench.alerts))
     assert bench.alerts[0] == "feed_down"
+
+
+async def test_an_exit_that_waited_for_the_book_goes_out_when_the_connection_is_cut(bench: Bench) -> None:
+    # In a crash the venue's sockets go down: the print that began it must not wait for a book that never comes.
+    await bench.say(CONNECTED)
+    bench.state.arm([ExitPlan("p1", BTC.symbol, Side.BUY, 100.0, 95.0, 110.0, 0.0, 0.0, 0)])
+    await bench.say(BookUpdate(BTC.symbol, True, (("99.9", "1"),), (("100.1", "1"),), None, None, at(10.4)), trade(10.45, 90.0))
+    assert [hit for step in bench.steps for hit in step.exits] == []
+    await bench.say(DISCONNECTED)
+    assert [hit.trigger_price for step in bench.steps for hit in step.exits] == [90.0]
 
 
 async def test_a_venue_that_is_away_from_the_start_is_reported_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

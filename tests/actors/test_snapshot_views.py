@@ -21,6 +21,13 @@ def test_a_short_position_shows_its_side_and_gain() -> None:
     assert position_view(replace(SHORT, average_price=D(0)))["unrealised_pnl_pct"] == 0.0
 
 
+def test_dust_is_named_and_no_open_position() -> None:
+    dust = replace(SHORT, symbol="ETH/ZAR", is_dust=True)
+    view = account_view(replace(account(), positions=(SHORT, dust)), D(1))
+    assert [p["is_dust"] for p in view["positions"]] == [False, True]
+    assert view["performance"]["open_positions"] == 1
+
+
 def test_the_account_is_plain_json_with_exact_money() -> None:
     view = account_view(replace(account(), equity_quote=D("0.1") + D("0.2"), positions=(SHORT,)), D("0.2"))
     assert json.loads(json.dumps(view))["equity"] == "0.3"

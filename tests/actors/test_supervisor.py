@@ -127,7 +127,7 @@ async def test_an_emergency_stop_flattens_with_all_markets_and_must_be_cleared_f
     await desk.actor.begin()
     desk.peers("execution").answers["flatten"] = lambda markets, *_: [f"{s} left" for s in markets]
     answer = await desk.actor.emergency_stop("operator")
-    assert answer == {"state": "EMERGENCY_STOP", "still_open": ["BTC/ZAR left"]}
+    assert answer == {"state": "EMERGENCY_STOP", "still_open": ["BTC/ZAR left"], "dust": []}
     assert (desk.told[-1], desk.store.events[-1].severity) == (False, "CRITICAL")
     with pytest.raises(RejectedError, match="must be cleared"):
         await desk.actor.resume()
@@ -143,7 +143,7 @@ async def test_an_emergency_stop_is_called_though_everybody_is_away(desk: Desk) 
     for name in ("execution", SYMBOL):
         desk.peers(name).answers = {}
         desk.peers(name).answers |= dict.fromkeys(("set_trading", "flatten", "markets"), TransportError("down"))
-    assert await desk.actor.emergency_stop("operator") == {"state": "EMERGENCY_STOP", "still_open": ["unknown"]}
+    assert await desk.actor.emergency_stop("operator") == {"state": "EMERGENCY_STOP", "still_open": ["unknown"], "dust": []}
 
 
 async def test_live_is_refused_and_paper_is_always_possible(desk: Desk) -> None:
@@ -237,6 +237,17 @@ async def test_what_an_emergency_stop_could_not_close_is_closed_as_soon_as_it_ca
     desk.actor._account = account()
     await desk.actor._enforce()
     assert (desk.actor.state, len(desk.peers("execution").called("flatten"))) == (S.EMERGENCY_STOP, n_sent)
+
+
+async def test_dust_is_named_and_not_offered_again(desk: Desk) -> None:
+    await desk.actor.begin()
+    dusty = replace(account(), positions=(replace(position("BTC/ZAR"), is_dust=True),))
+    desk.peers("execution").answers["account"] = lambda marks: dusty
+    answer = await desk.actor.emergency_stop("operator")
+    assert answer == {"state": "EMERGENCY_STOP", "still_open": [], "dust": ["BTC/ZAR"]}
+    desk.actor._flatten_again = 0.0
+    await desk.actor._enforce()
+    assert len(desk.peers("execution").called("flatten")) == 1
 
 
 async def test_positions_found_after_a_restart_in_an_emergency_stop_are_closed(desk: Desk) -> None:

@@ -152,6 +152,14 @@ def test_emergency_needs_two_clicks_within_three_seconds(page: Page, server: Ser
     expect(page.locator("#state")).to_have_text("RUNNING")
 
 
+def test_dust_is_named_and_no_open_position(page: Page, server: Server) -> None:
+    expect(page.locator("#open-positions")).to_have_text("2")
+    server.desk.has_dust, server.desk.state = True, "EMERGENCY_STOP"
+    expect(page.locator("#open-positions")).to_have_text("1", timeout=5_000)
+    expect(page.locator("#positions tr").nth(1)).to_contain_text("DUST")
+    expect(page.locator("#notice")).to_have_text("Emergency stop: everything is closed, of XRP/ZAR dust is left. Clear it to go on.")
+
+
 def test_market_data_shows_delays_and_who_is_being_repaired(page: Page) -> None:
     rows = page.locator("#feeds tr")
     expect(rows).to_have_count(4)

@@ -38,6 +38,7 @@ class FakeDesk:
         self.trips: list[dict[str, Any]] = []
         self.attributed: list[tuple[Any, ...]] = []
         self.left: set[str] = set()
+        self.has_dust = False
         self.note = "Signal below the entry threshold"
 
     # ---- Backend -------------------------------------------------------------------------------------------------------
@@ -186,7 +187,7 @@ class FakeDesk:
             "closed_trades": 7, "winning_trades": 4, "entries_today": 9, "consecutive_losses": 1,
             "performance": {"total_return": 0.015, "total_pnl_quote": "1500", "win_rate": 4 / 7, "closed_trades": 7},
             "positions": [_position("BTC/ZAR", "LONG", "0.00345", "1845000.1", "1851200", "21.39", 0.0034),
-                          _position("XRP/ZAR", "SHORT", "1500", "39.871", "40.08", "-313.5", -0.0052)],
+                          _position("XRP/ZAR", "SHORT", "1500", "39.871", "40.08", "-313.5", -0.0052) | {"is_dust": self.has_dust}],
         }  # fmt: skip
 
     def _predictions(self) -> list[dict[str, Any]]:

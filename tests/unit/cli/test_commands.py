@@ -45,6 +45,15 @@ def parquet(path: Path, **changes: Any) -> str:
     return str(path)
 
 
+def test_positions_name_dust(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"symbol": "BTC/ZAR", "is_dust": True}, {"symbol": "ETH/ZAR", "is_dust": False}, {"symbol": "XRP/ZAR"}]
+    monkeypatch.setattr("helios.cli.queries._answer", lambda _directory, _question: rows)
+    assert [line.split() for line in run("positions")[1].splitlines()[1:]] == [
+        ["BTC/ZAR", "dust"], ["ETH/ZAR", "open"], ["XRP/ZAR", "open"],
+    ]  # fmt: skip
+    assert [row["kind"] for row in json.loads(run("positions", "--json")[1])] == ["dust", "open", "open"]
+
+
 @pytest.mark.parametrize("arguments", [
     ["status"], ["status", "--json"], ["down"], ["pause"], ["resume"], ["emergency-stop"], ["emergency-stop", "--clear"],
     ["deposit", "5"], ["withdraw", "5"], ["funding", "BTC/USDT:USDT", "--paid", "1"],

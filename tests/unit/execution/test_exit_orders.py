@@ -114,9 +114,10 @@ async def test_a_position_larger_than_the_venue_takes_at_once_is_left_in_parts()
     assert world.at_broker == 0
 
 
-async def test_less_than_a_lot_is_offered_as_it_is() -> None:
+async def test_less_than_a_lot_is_not_offered() -> None:
     world = await Desk(instrument=replace(SPOT, lot_size_base=D("0.3"))).start()
-    assert [(await world.whole())[0].record.quantity_base for _ in range(2)] == [D("0.3"), D("0.2")]
+    assert [(await world.whole())[0].record.quantity_base, await world.whole()] == [D("0.3"), []]
+    assert world.held == D("0.2")
 
 
 async def test_a_short_is_scaled_out_by_buying() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -134,6 +135,7 @@ async def test_a_halted_account_without_holdings_and_a_reducing_one_are_left_alo
     for script in (
         ScriptedTiers(trading_state=TradingState.HALTED),
         ScriptedTiers(held=(position(BTC),), trading_state=TradingState.REDUCING),
+        ScriptedTiers(held=(replace(position(BTC), is_dust=True),), trading_state=TradingState.HALTED),
     ):
         await conductor(script, ScriptedSymbols([step_of(BTC, [window(BTC)])])).step(T0)
         assert script.flattened == []

@@ -122,6 +122,14 @@ def test_an_order_below_the_minimum_is_refused() -> None:
     assert code(desk(instruments=strict).allocate(request(plan()))) == "BELOW_MINIMUM"
 
 
+@pytest.mark.parametrize(("side", "symbol", "least"), [(Side.BUY, "AAA/ZAR", "105.27"), (Side.SELL, "CCC/ZAR:ZAR", "111.12")])
+def test_a_position_can_still_be_closed_at_its_stop(side: Side, symbol: str, least: str) -> None:
+    made = desk(instruments={s: instrument(s, min_notional_quote=Decimal(100), lot_size_base=Decimal("0.0001")) for s in PRICE})
+    wish = plan(symbol, side=side, notional_quote=Decimal(least))  # 5 % to the stop of a long, 10 % to the target of a short
+    assert isinstance(only(made.allocate(request(wish))), OrderIntent)
+    assert code(made.allocate(request(replace(wish, notional_quote=Decimal(least) - Decimal("0.02"))))) == "BELOW_MINIMUM"
+
+
 def test_cash_goes_to_the_most_confident_first() -> None:
     plans = (plan("AAA/ZAR", confidence=0.7), plan("BBB/ZAR", confidence=0.8))
     response = desk().allocate(request(*plans, held=account(cash="8000")))
@@ -233,6 +241,19 @@ def test_a_held_correlated_asset_lowers_the_planned_weight() -> None:
     asked = request(modest, held=held)
     late = replace(asked, contexts={s: c for s, c in asked.contexts.items() if s != "BBB/ZAR"})
     assert made.allocate(late).weights["AAA/ZAR"] == pytest.approx(both)  # a holding whose data did not come is held all the same
+
+
+def test_dust_is_nothing_that_a_plan_could_be_like_or_add_to() -> None:
+    made = PortfolioDesk(PortfolioConfig(), RiskConfig(min_addition=0.9), INSTRUMENTS, max_correlation=0.9)
+    steps = np.random.default_rng(3).normal(0, 0.01, 101)
+    times = NOW - HOUR_NS * np.arange(100, -1, -1)
+    for symbol in ("AAA/ZAR", "BBB/ZAR"):
+        made.seed(symbol, times, PRICE[symbol] * np.exp(np.cumsum(steps)), 1e6)
+    rests = [holding(symbol, "0.0004") for symbol in ("AAA/ZAR", "BBB/ZAR")]
+    assert code(made.allocate(request(plan(), held=account(positions=(rests[1],))))) == "MAX_CORRELATION"
+    assert code(made.allocate(request(plan(), held=account(positions=(rests[0],))))) == "BELOW_MINIMUM"
+    dust = tuple(replace(rest, is_dust=True) for rest in rests)
+    assert isinstance(only(made.allocate(request(plan(), held=account(positions=dust)))), OrderIntent)
 
 
 def test_equal_inputs_give_equal_answers_whatever_was_solved_before() -> None:

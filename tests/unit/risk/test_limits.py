@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -141,6 +142,17 @@ def test_correlation_is_signed_by_side() -> None:
     assert codes(order(account=holder, correlations=known, side=Side.SELL, instrument=PERP)) == []
     assert codes(order(account=holder, correlations={"ETH/USDT": -0.95}, side=Side.SELL, instrument=PERP)) == ["MAX_CORRELATION"]
     assert codes(order(account=holder, correlations={"ETH/USDT": math.nan})) == []
+
+
+def test_dust_is_no_open_position_and_nothing_that_an_order_could_be_like() -> None:
+    dust = [replace(position(f"X{i}/USDT", "1"), is_dust=True) for i in range(10)]
+    known = {"X0/USDT": 0.99}
+    assert codes(order(account=account("100000", *dust), correlations=known)) == []
+    full = [position(f"X{i}/USDT", "1") for i in range(10)]
+    here = replace(position("BTC/USDT", "0.001", "100"), is_dust=True)
+    assert codes(order(account=account("100000", *full[:9], here))) == []
+    assert codes(order(account=account("100000", *full, here))) == ["MAX_OPEN_POSITIONS"]  # to buy there is to open one
+    assert codes(order(account=account("100000", *full[:9], replace(here, is_dust=False)))) == []
 
 
 def test_all_violations_are_reported_together() -> None:

@@ -115,6 +115,16 @@ def test_an_opposite_signal_closes_all_of_it_even_when_halted(trouble: dict[str,
     assert "SIGNAL" in plan.notes[0]
 
 
+def test_dust_is_not_closed_by_a_signal_and_takes_no_place_of_a_position() -> None:
+    dust = replace(position(SPOT.symbol, "0.00001", "100"), is_dust=True)
+    assert refused(action=Action.SELL, holder=account("100000", dust)) == "SHORT_NOT_ALLOWED"
+    one = desk(limits=LimitConfig(max_open_positions=1))
+    assert planned(holder=account("100000", dust), risk=one).side is Side.BUY
+    assert planned(holder=account("100000", replace(dust, symbol="X/USDT")), risk=one).side is Side.BUY
+    held = position("X/USDT", "1", "100")
+    assert refused(holder=account("100000", dust, held), risk=one) == "MAX_OPEN_POSITIONS"
+
+
 def test_a_doubtful_opposite_signal_closes_nothing() -> None:
     holder = account("100000", position(SPOT.symbol, "12.5", "100"))
     assert refused(action=Action.SELL, confidence=0.54, holder=holder) == "LOW_CONFIDENCE"
