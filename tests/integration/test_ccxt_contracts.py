@@ -65,9 +65,7 @@ def speak(path: str, message: Any) -> list[str]:
 @contextlib.asynccontextmanager
 async def okx():
     async with CcxtServer(answer, speak) as server:
-        venue = CcxtVenue(
-            VENUES["okx"], MarketKind.PERP, Endpoint(server.rest_url, server.ws_url, timeout_s=1.0), rng=random.Random(1)
-        )
+        venue = CcxtVenue(VENUES["okx"], MarketKind.PERP, Endpoint(server.rest_url, server.ws_url), rng=random.Random(1))
         try:
             async with contextlib.aclosing(venue.stream([BTC])) as events:
                 yield venue, events, server

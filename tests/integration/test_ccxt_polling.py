@@ -70,7 +70,7 @@ async def server(market: DeltaMarket) -> AsyncIterator[CcxtServer]:
 
 @contextlib.asynccontextmanager
 async def polling(server: CcxtServer):
-    endpoint = Endpoint(server.rest_url, timeout_s=0.5)
+    endpoint = Endpoint(server.rest_url)
     venue = CcxtVenue(VENUES["delta"], MarketKind.PERP, endpoint, rng=random.Random(1), poll_interval_s=0.05)
     try:
         async with contextlib.aclosing(venue.stream([BTC])) as events:

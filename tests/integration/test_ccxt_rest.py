@@ -59,9 +59,7 @@ class Budget:
 
 @contextlib.asynccontextmanager
 async def venue_at(server: CcxtServer, support: VenueSupport = VENUES["binance"], **options: Any):
-    venue = CcxtVenue(
-        support, MarketKind.SPOT, Endpoint(server.rest_url, server.ws_url, timeout_s=0.5), rng=random.Random(1), **options
-    )
+    venue = CcxtVenue(support, MarketKind.SPOT, Endpoint(server.rest_url, server.ws_url), rng=random.Random(1), **options)
     try:
         yield venue
     finally:
@@ -227,7 +225,7 @@ async def test_without_retry_after_the_pause_is_a_minute(server: CcxtServer) -> 
         now_s[0] += seconds
 
     support = VENUES["binance"]
-    exchange = make_exchange(support, support.access(MarketKind.SPOT), Endpoint(server.rest_url, timeout_s=0.5))
+    exchange = make_exchange(support, support.access(MarketKind.SPOT), Endpoint(server.rest_url))
     try:
         caller = RestCaller(exchange, "binance", sleep=sleep, monotonic=lambda: now_s[0])
         server.answer_next([(429, {}, "{}"), (429, {"Retry-After": "soon"}, "{}")])

@@ -44,7 +44,7 @@ async def server(market: BinanceMarket) -> AsyncIterator[CcxtServer]:
 
 @contextlib.asynccontextmanager
 async def streaming(server: CcxtServer, *symbols: str, **options: Any):
-    endpoint = Endpoint(server.rest_url, server.ws_url, timeout_s=2.0)
+    endpoint = Endpoint(server.rest_url, server.ws_url)
     venue = CcxtVenue(VENUES["binance"], MarketKind.SPOT, endpoint, rng=random.Random(1), **options)
     try:
         async with contextlib.aclosing(venue.stream(symbols)) as events:
