@@ -43,7 +43,7 @@ SPEED = 20.0  # market seconds per wall second: the longest pause after a 429 is
 
 CALM_S = 15.0  # wall seconds without faults at the end, once no gap is open
 LONGEST_PAUSE_S = 75.0  # who met a 429 as the last fault waits for a minute before anything is asked again
-LONGEST_WAIT = 3.0
+LONGEST_WAIT = 5.0
 NOTHING: Mapping[str, int] = {}
 Truth = Mapping[str, list[dict[str, Any]]]
 Series = dict[tuple[str, Timeframe, int], Bar]
