@@ -22,7 +22,7 @@ from helios.domain.market import Instrument, quote_currency
 from helios.domain.orders import AccountSnapshot
 from helios.domain.universe import Member, choose_symbols
 from helios.errors import HeliosError, RejectedError, TransportError
-from helios.pipeline.universe import Universe
+from helios.pipeline.universe import OWNER_PREFIX, Universe
 from helios.store.engine_store import EngineStore
 from helios.store.universe import UniverseStore
 from helios.venues.factory import make_venue
@@ -58,6 +58,7 @@ class UniverseWatch:
         self._told: dict[str, tuple[int, tuple[Member, ...]]] = {}
         self._not_offered_until: dict[str, float] = {}
         self._knows_owners = False
+        self._held: set[str] | None = None
 
     async def load(self, store: UniverseStore, events: EngineStore) -> None:
         """Go on with what this run had before a crash of this process."""
@@ -148,16 +149,23 @@ class UniverseWatch:
         """Follow what is held, let go of what is not held any more, and tell who does not know yet."""
         if account is not None and self._spec.replay_path is None:
             held = {position.symbol for position in account.open_positions}  # dust cannot be closed: nobody need watch it
+            self._held = held
             await self._hold(held, account.ts_event)
             async with self._turn:
                 await self._retire(held, account.ts_event)
         await self._tell(pids)
 
     def own(self, owners: Sequence[str]) -> list[tuple[str, tuple[Instrument, ...]]]:
-        """Note which owners of later symbols exist; return those that should, with their symbols."""
+        """Note which owners of later symbols exist; return those that should, with their symbols.
+
+        Before this process knows the account, and while something of its symbol is held, no owner that exists is let go: a new
+        incarnation has first to learn from the venue what is held.
+        """
         self._knows_owners = True
         self._universe.own(owners)
-        return [(f"symbol:{m.symbol}", (m.instrument,)) for m in self._universe.wanted()]
+        wanted = {OWNER_PREFIX + m.symbol: (m.instrument,) for m in self._universe.wanted()}
+        kept = {name: () for name in owners if self._held is None or name.removeprefix(OWNER_PREFIX) in self._held}
+        return list((kept | wanted).items())
 
     async def _hold(self, held: set[str], market_time_ns: int) -> None:
         now_s = time.monotonic()

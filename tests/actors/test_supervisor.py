@@ -377,5 +377,6 @@ async def test_a_symbol_that_comes_later_is_shown_watched_and_forgotten_when_it_
     actor._universe._universe.remove("SOL/ZAR")
     assert (await actor.snapshot())["symbols"][2]["reduce_only"]
     actor._universe._universe.retire(())
+    actor._universe._held = set()  # the account is known, and nothing is held
     assert await actor.own(["symbol:SOL/ZAR"]) == []
     assert "symbol:SOL/ZAR" not in {c["name"] for c in (await actor.snapshot())["components"]} | actor._status.keys()

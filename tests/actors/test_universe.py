@@ -193,6 +193,20 @@ async def test_what_is_held_and_not_followed_is_followed_for_closing_even_withou
     assert desk.told("signal")[-1] == [("BTC/ZAR", False, ""), ("ETH/ZAR", False, "")]
 
 
+async def test_a_new_incarnation_keeps_the_owner_of_what_is_held_while_it_learns_of_it(desk: Desk) -> None:
+    again = await desk.watch()
+    assert again.own(["symbol:XRP/ZAR"]) == [("symbol:XRP/ZAR", ())]  # the account is not known yet
+    desk.venue.error = TransportError("no route")
+    await again.look(holding("XRP/ZAR"), desk.pids)
+    assert again.own(["symbol:XRP/ZAR"]) == [("symbol:XRP/ZAR", ())]  # nor what the venue offers
+    desk.venue.error = None
+    again._not_offered_until.clear()
+    await again.look(holding("XRP/ZAR"), desk.pids)
+    assert again.own(["symbol:XRP/ZAR"]) == [("symbol:XRP/ZAR", (OFFERED[3],))]
+    await again.look(account(), desk.pids)
+    assert again.own(["symbol:XRP/ZAR"]) == []
+
+
 async def test_a_held_symbol_that_the_venue_does_not_offer_is_told_once_a_minute_not_at_each_look(desk: Desk) -> None:
     watch = await desk.watch()
     desk.venue.offered = OFFERED[:2]
