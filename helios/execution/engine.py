@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from itertools import count
 
 from helios.config import LimitConfig
-from helios.domain.enums import ExitReason, MovementKind, OrderStatus, Side
+from helios.domain.enums import ExitReason, MovementKind, OrderStatus
 from helios.domain.events import Mark
 from helios.domain.market import Instrument, MarketSnapshot
 from helios.domain.orders import (
@@ -25,7 +25,6 @@ from helios.domain.orders import (
     OrderIntent,
     OrderOutcome,
     OrderRecord,
-    PositionView,
     client_order_id,
 )
 from helios.errors import RejectedError, StoreUnavailableError
@@ -34,6 +33,7 @@ from helios.execution.exit_rules import SCALE_OUT_LEG, exit_quantity, scale_out_
 from helios.execution.gate import Findings, OrderGate, Ruling
 from helios.execution.guard import AccountGuard
 from helios.execution.journal import ExitJournal, MemoryJournal
+from helios.execution.leaving import Leaving, exit_record
 from helios.execution.lifecycle import is_open, new_record
 from helios.execution.ports import Broker, LedgerStore
 from helios.execution.sender import OrderSender
@@ -161,7 +161,7 @@ class ExecutionEngine:
         outcomes: list[OrderOutcome] = []
         for trigger in triggers:
             price = Decimal(str(trigger.trigger_price))
-            leaving = _Leaving(trigger.position_id, trigger.reason, price, trigger.ts_event, trigger.market)
+            leaving = Leaving(trigger.position_id, trigger.reason, price, trigger.ts_event, trigger.market)
             outcome = await (self._exit(leaving) if trigger.fraction >= 1 else self._scale_out(leaving))
             if outcome is not None:
                 outcomes.append(outcome)
@@ -185,7 +185,7 @@ class ExecutionEngine:
         for view in self._account.snapshot(self._now).positions:
             position_id, market = self._account.position_id(view.symbol), markets.get(view.symbol)
             if position_id is not None and market is not None:
-                await self._exit(_Leaving(position_id, reason, market.last, market.ts_event, market))
+                await self._exit(Leaving(position_id, reason, market.last, market.ts_event, market))
         after = await self._save(max((market.ts_event for market in markets.values()), default=0))
         return [position.symbol for position in after.open_positions]
 
@@ -349,7 +349,7 @@ class ExecutionEngine:
             return Decimal(0)
         return scale_out_quantity(plan, abs(position.quantity_base), price, instrument)
 
-    async def _exit(self, leaving: _Leaving) -> OrderOutcome | None:
+    async def _exit(self, leaving: Leaving) -> OrderOutcome | None:
         async with self._lock(leaving.market.symbol):
             outcome = await self._close_out(leaving)
             if self._account.position(leaving.position_id) is None:
@@ -358,7 +358,7 @@ class ExecutionEngine:
                 self._attempts[leaving.position_id] = self._attempts.get(leaving.position_id, 0) + 1
             return outcome
 
-    async def _close_out(self, leaving: _Leaving) -> OrderOutcome | None:
+    async def _close_out(self, leaving: Leaving) -> OrderOutcome | None:
         settled, on_the_way = await self._settle(leaving.position_id, leaving.market)
         position = self._account.position(leaving.position_id)
         if position is None or position.symbol != leaving.market.symbol:
@@ -376,7 +376,7 @@ class ExecutionEngine:
         # An earlier attempt that ended although something is still held failed or filled in part: the next id is due.
         for attempt in count():
             leg = f"exit-{attempt}" if attempt else "exit"
-            record = _exit_record(leaving, position, leg, quantity, self.epoch)
+            record = exit_record(leaving, position, leg, quantity, self.epoch)
             if record.client_order_id in self._sender.records:
                 continue
             outcome = await self._reduce(record, leaving.market)
@@ -384,7 +384,7 @@ class ExecutionEngine:
                 return outcome
         return None
 
-    async def _scale_out(self, leaving: _Leaving) -> OrderOutcome | None:
+    async def _scale_out(self, leaving: Leaving) -> OrderOutcome | None:
         # One id, one order, however it ends: a part that could not be closed stays under the stop with the rest.
         async with self._lock(leaving.market.symbol):
             settled, on_the_way = await self._settle(leaving.position_id, leaving.market)
@@ -393,7 +393,7 @@ class ExecutionEngine:
             if position is None or plan is None or plan.symbol != leaving.market.symbol or on_the_way > 0:
                 return settled
             quantity = self._scale_out_quantity(plan, leaving.price)
-            record = _exit_record(leaving, position, SCALE_OUT_LEG, quantity, self.epoch)
+            record = exit_record(leaving, position, SCALE_OUT_LEG, quantity, self.epoch)
             if quantity <= 0 or record.client_order_id in self._sender.records:
                 return settled
             return await self._reduce(record, leaving.market)
@@ -473,31 +473,3 @@ class ExecutionEngine:
 
     def _lock(self, symbol: str) -> asyncio.Lock:
         return self._symbol_locks.setdefault(symbol, asyncio.Lock())
-
-
-@dataclass(frozen=True, slots=True)
-class _Leaving:
-    """That a position is to be left, or a part of it: why, at which price the rule fired, and the market of that moment."""
-
-    position_id: str
-    reason: ExitReason
-    price: Decimal
-    ts: int
-    market: MarketSnapshot
-
-
-def _exit_record(leaving: _Leaving, position: PositionView, leg: str, quantity: Decimal, epoch: int) -> OrderRecord:
-    intent = OrderIntent(
-        client_order_id=client_order_id(leaving.position_id, leg),
-        decision_id=position.decision_id,
-        symbol=position.symbol,
-        side=Side.SELL if position.quantity_base > 0 else Side.BUY,
-        quantity_base=quantity,
-        reference_price=leaving.price,
-        reduce_only=True,
-        leg=leg,
-        leverage=position.leverage,
-        ts_event=leaving.ts,
-        reason=leaving.reason.value,
-    )
-    return new_record(intent, epoch)
